@@ -1,0 +1,91 @@
+"""The config keys that TOOD adds to detectron2's."""
+
+from detectron2.config import CfgNode
+
+
+def add_tood_config(cfg: CfgNode) -> None:
+    """Add TOOD's keys, with the paper's values, to a config made by detectron2's ``get_cfg()``.
+
+    Args:
+        cfg: changed in place.
+    """
+    cfg.MODEL.TOOD = node = CfgNode()
+    # K, the number of classes of the dataset. The class index K means background.
+    node.NUM_CLASSES = 80
+    # Feature maps of the backbone that the head works on, finest first.
+    node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    # How boxes are predicted: "anchor_free" (distances from the point to the four sides) or
+    # "anchor_based" (deltas to the anchor). Both have one anchor a cell.
+    node.ANCHOR_TYPE = "anchor_free"
+
+    # Length of the warm-up phase in epochs of the training set as filtered; a fraction is fine,
+    # 0 starts with task alignment learning. In the paper 4 of 12 and 4 of 24 epochs.
+    node.WARMUP_EPOCHS = 4.0
+    # The warm-up phase: its assigner (ASSIGNER_REGISTRY) and losses (CRITERION_REGISTRY).
+    node.WARMUP = CfgNode()
+    node.WARMUP.ASSIGNER = "ATSSAssigner"
+    node.WARMUP.CRITERION = "CenternessFocalCriterion"
+    # The phase after it, task alignment learning (TAL).
+    node.ALIGNED = CfgNode()
+    node.ALIGNED.ASSIGNER = "TaskAlignedAssigner"
+    node.ALIGNED.CRITERION = "TaskAlignedCriterion"
+
+    # ---- the head ----
+    node.HEAD = CfgNode()
+    # Name in DENSE_HEAD_REGISTRY.
+    node.HEAD.NAME = "TOODHead"
+    # N of the paper, the number of interactive layers.
+    node.HEAD.NUM_CONVS = 6
+    # Channels of every interactive layer.
+    node.HEAD.CHANNELS = 256
+    # Normalisation of the head's convolutions, by detectron2's names ("GN" has 32 groups).
+    node.HEAD.NORM = "GN"
+    # How many interactive layers, from the first on, are deformable (DCNv2, 4 groups).
+    node.HEAD.NUM_DCN = 0
+    # Score of every point at the start of training.
+    node.HEAD.PRIOR_PROB = 0.01
+
+    # ---- the assigners ----
+    node.ATSS = CfgNode()
+    # Candidates per ground truth and level.
+    node.ATSS.TOPK = 9
+    node.TAL = CfgNode()
+    # m of the paper: candidates per ground truth, over all levels.
+    node.TAL.TOPK = 13
+    # Exponents of the alignment metric t = s^alpha * u^beta (eq. 9).
+    node.TAL.ALPHA = 1.0
+    node.TAL.BETA = 6.0
+
+    # ---- the losses ----
+    # Focal loss of the warm-up phase: weight of the positives, and focusing exponent.
+    node.FOCAL_LOSS = CfgNode()
+    node.FOCAL_LOSS.ALPHA = 0.25
+    node.FOCAL_LOSS.GAMMA = 2.0
+    # Classification loss of TAL (eq. 11): focusing exponent gamma.
+    node.TASK_ALIGNED_LOSS = CfgNode()
+    node.TASK_ALIGNED_LOSS.GAMMA = 2.0
+    # Weights of loss_cls and loss_box_reg in the total, in both phases.
+    node.CLS_LOSS_WEIGHT = 1.0
+    node.BOX_LOSS_WEIGHT = 2.0
+
+    # ---- inference; TEST.DETECTIONS_PER_IMAGE (100) is detectron2's ----
+    # Candidates score more than this.
+    node.SCORE_THRESH_TEST = 0.05
+    # Candidates, (point, class) pairs, per level.
+    node.TOPK_CANDIDATES_TEST = 1000
+    # Boxes of one class that overlap by more than this IoU suppress each other.
+    node.NMS_THRESH_TEST = 0.6
+
+    # ---- the classes, for people and result files ----
+    # Names of the classes, and their ids in COCO-format files, by class index. Training and
+    # evaluation fill them in from the dataset and save them with the config, so that a model can
+    # be shown where its dataset is not.
+    node.CLASS_NAMES = []
+    node.CATEGORY_IDS = []
+
+    # ---- your own data: a COCO-format JSON and the folder that its file names are relative to ----
+    # Where given, they take the place of DATASETS.TRAIN and DATASETS.TEST.
+    cfg.DATASETS.TRAIN_JSON = ""
+    cfg.DATASETS.TRAIN_IMAGES = ""
+    cfg.DATASETS.TEST_JSON = ""
+    cfg.DATASETS.TEST_IMAGES = ""

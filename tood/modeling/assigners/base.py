@@ -1,0 +1,141 @@
+"""What all assigners share: their input, the record they return, and how conflicts end.
+
+Shapes: **R** points over all levels, **M** ground truths of one image, **K** classes, **k**
+candidates of one ground truth. Boxes (x1, y1, x2, y2) and points (x, y) in image pixels.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from detectron2.utils.registry import Registry
+from torch import Tensor
+
+ASSIGNER_REGISTRY = Registry("ASSIGNER")
+ASSIGNER_REGISTRY.__doc__ = """
+Assigners: which points of an image are positive samples, and of which ground truth. Subclasses of
+:class:`Assigner`, chosen by name through ``MODEL.TOOD.WARMUP.ASSIGNER`` and
+``MODEL.TOOD.ALIGNED.ASSIGNER``.
+"""
+
+# No ground truth claims the point.
+UNMATCHED = -1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which ground truth each point of one image is to predict.
+
+    Attributes:
+        matched_idxs: (R,) int64, the index of the ground truth, -1 for background.
+        gt_classes: (R,) int64, the class to predict, K for background.
+        alignment_metrics: (R,) float32, the paper's t (eq. 9) of the point for its ground truth,
+            0 for background; None from assigners that do not look at predictions.
+        norm_alignment_metrics: (R,) float32 in [0, 1], the normalised t-hat (section 3.2.2), 0 for
+            background; None likewise.
+    """
+
+    matched_idxs: Tensor
+    gt_classes: Tensor
+    alignment_metrics: Tensor | None = None
+    norm_alignment_metrics: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ImageSamples:
+    """The points of one image with all that an assigner may ask for.
+
+    Attributes:
+        pred_scores: (R, K) probabilities.
+        pred_boxes: (R, 4) pixels.
+        anchors: (R, 4) pixels.
+        points: (R, 2) pixels, the centres of the anchors.
+        num_anchors_per_level: how many of the R points each level has, in order.
+    """
+
+    pred_scores: Tensor
+    pred_boxes: Tensor
+    anchors: Tensor
+    points: Tensor
+    num_anchors_per_level: list[int]
+
+
+class Assigner(ABC):
+    """Base class of assigners.
+
+    A subclass of your own is registered with ``@ASSIGNER_REGISTRY.register()`` and named in the
+    config. Its constructor gets the keys of the config node that ``config_node`` names, in lower
+    case, as keyword arguments.
+
+    Attributes:
+        config_node: the node under ``MODEL.TOOD`` with the constructor's arguments; None if there
+            are none.
+    """
+
+    config_node: str | None = None
+
+    @abstractmethod
+    def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
+        """Assign the points of one image.
+
+        Args:
+            samples: the points, on one device, without gradients, in float32.
+            gt_boxes: (M, 4) pixels; M may be 0.
+            gt_classes: (M,) int64 in [0, K).
+        """
+
+
+def check_ground_truth(gt_boxes: Tensor, gt_classes: Tensor, num_classes: int) -> None:
+    """Raise a ValueError that names what is wrong with the ground truth of one image.
+
+    The range of the classes is only looked at on a CPU: elsewhere it would make every step wait
+    for the device.
+    """
+    if gt_boxes.ndim != 2 or gt_boxes.shape[1] != 4:
+        raise ValueError(f"gt_boxes must have the shape (M, 4), not {tuple(gt_boxes.shape)}")
+    if gt_classes.shape != gt_boxes.shape[:1]:
+        raise ValueError(
+            f"gt_classes must have the shape (M,) = ({len(gt_boxes)},), "
+            f"not {tuple(gt_classes.shape)}"
+        )
+    if gt_classes.device.type == "cpu" and len(gt_classes):
+        lowest, highest = int(gt_classes.min()), int(gt_classes.max())
+        if lowest < 0 or highest >= num_classes:
+            raise ValueError(
+                f"gt_classes reach from {lowest} to {highest}, outside of [0, {num_classes}): "
+                "set the number of classes to that of the data"
+            )
+
+
+def resolve_conflicts(
+    candidate_idxs: Tensor, candidate_ious: Tensor, keep: Tensor, num_points: int
+) -> Tensor:
+    """Give each point that several ground truths claim to the one with the highest IoU.
+
+    Only ground truths that claim the point take part; of equal IoUs the first ground truth wins.
+
+    Args:
+        candidate_idxs: (M, k) int64, the points that each ground truth considers.
+        candidate_ious: (M, k) IoUs that decide.
+        keep: (M, k) bool, which of the candidates the ground truth claims.
+        num_points: R.
+
+    Returns:
+        (R,) int64, the ground truth of each point, -1 if none claims it.
+    """
+    num_gts, k = candidate_idxs.shape
+    idxs = candidate_idxs.flatten()
+    ious = torch.where(keep, candidate_ious, -1.0).flatten()
+    best_ious = ious.new_full((num_points,), -1.0).scatter_reduce(0, idxs, ious, "amax")
+    wins = keep.flatten() & (ious == best_ious[idxs])
+    gt_idxs = torch.arange(num_gts, device=idxs.device).repeat_interleave(k)
+    gt_idxs = torch.where(wins, gt_idxs, num_gts)
+    first = idxs.new_full((num_points,), num_gts).scatter_reduce(0, idxs, gt_idxs, "amin")
+    return torch.where(first == num_gts, UNMATCHED, first)
+
+
+def classes_of_matches(matched_idxs: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
+    """(R,) class of each point's ground truth, ``num_classes`` (background) where there is none."""
+    background = gt_classes.new_full((1,), num_classes)
+    # Index -1 picks the last entry, the background.
+    return torch.cat([gt_classes, background])[matched_idxs]

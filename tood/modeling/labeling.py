@@ -1,0 +1,133 @@
+"""From ground truth to labels: the points of a batch, and what an assigner makes of them.
+
+Shapes: **N** images, **L** levels, **Hi, Wi** the map of level i, **R** points over all levels,
+**M** ground truths of one image, **K** classes. Pixels are those of the network's input.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .assigners import Assigner, Assignment, ImageSamples
+from .box_ops import box_centers
+from .losses import IGNORED, PointLabels
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of a batch's feature maps, level after level, row by row.
+
+    Attributes:
+        anchors: (R, 4) pixels.
+        centers: (R, 2) pixels, of the anchors.
+        strides: (R, 1) pixels, of each point's level.
+        level_shapes: (Hi, Wi) of each level.
+        level_strides: stride of each level.
+    """
+
+    anchors: Tensor
+    centers: Tensor
+    strides: Tensor
+    level_shapes: list[tuple[int, int]]
+    level_strides: list[int]
+
+    @classmethod
+    def from_levels(
+        cls, anchors: list[Tensor], shapes: list[tuple[int, int]], strides: list[int]
+    ) -> "Points":
+        """Join the levels' anchors (Hi * Wi, 4)."""
+        per_point = [
+            level.new_full((len(level), 1), stride)
+            for level, stride in zip(anchors, strides, strict=True)
+        ]
+        joined = torch.cat(anchors)
+        return cls(joined, box_centers(joined), torch.cat(per_point), shapes, strides)
+
+    def inside(self, height: int, width: int) -> tuple[Tensor, list[int]]:
+        """The points whose cells begin inside a part of the batch.
+
+        Args:
+            height: of the part, from the top left corner, in pixels.
+            width: likewise.
+
+        Returns:
+            (R',) int64 indices in order, and how many of them each level has. Made from sizes
+            alone, so nothing waits for the device.
+        """
+        idxs, counts, start = [], [], 0
+        for (rows, columns), stride in zip(self.level_shapes, self.level_strides, strict=True):
+            rows_inside = min(-(-height // stride), rows)
+            columns_inside = min(-(-width // stride), columns)
+            row = torch.arange(rows_inside, device=self.anchors.device)[:, None] * columns
+            column = torch.arange(columns_inside, device=self.anchors.device)
+            idxs.append((start + row + column).flatten())
+            counts.append(rows_inside * columns_inside)
+            start += rows * columns
+        return torch.cat(idxs), counts
+
+
+def flatten_levels(levels: list[Tensor]) -> Tensor:
+    """Maps (N, A, Hi, Wi) of all levels as one (N, R, A)."""
+    return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
+
+
+@torch.no_grad()
+def label_points(
+    assigner: Assigner,
+    pred_scores: Tensor,
+    pred_boxes: Tensor,
+    points: Points,
+    image_sizes: list[tuple[int, int]],
+    gt_boxes: list[Tensor],
+    gt_classes: list[Tensor],
+) -> tuple[PointLabels, list[Assignment]]:
+    """What each point of a batch is to predict; each image on its own.
+
+    Args:
+        assigner: decides.
+        pred_scores: (N, R, K).
+        pred_boxes: (N, R, 4) in strides.
+        points: the batch's points.
+        image_sizes: (height, width) of each image, padded to the backbone's divisor but not to
+            the batch. The cells beyond take no part in the assignment, nor in any loss.
+        gt_boxes: per image (M, 4) pixels.
+        gt_classes: per image (M,) int64.
+
+    Returns:
+        The labels, and each image's assignment of the points inside it.
+    """
+    assignments, labels = [], []
+    for scores, boxes, size, image_gt_boxes, image_gt_classes in zip(
+        pred_scores, pred_boxes * points.strides, image_sizes, gt_boxes, gt_classes, strict=True
+    ):
+        inside, counts = points.inside(*size)
+        samples = ImageSamples(
+            scores[inside], boxes[inside], points.anchors[inside], points.centers[inside], counts
+        )
+        assignment = assigner.assign(samples, image_gt_boxes.float(), image_gt_classes)
+        assignments.append(assignment)
+        labels.append(_spread(assignment, inside, image_gt_boxes.float(), len(points.anchors)))
+    classes, boxes, metrics = zip(*labels, strict=True)
+    return PointLabels(
+        gt_classes=torch.stack(classes),
+        gt_boxes=torch.stack(boxes) / points.strides,
+        points=points.centers / points.strides,
+        norm_alignment_metrics=None if metrics[0] is None else torch.stack(metrics),
+    ), assignments
+
+
+def _spread(
+    assignment: Assignment, inside: Tensor, gt_boxes: Tensor, num_points: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Spread an assignment of the points ``inside`` an image over all R points of the batch."""
+    gt_classes = assignment.gt_classes.new_full((num_points,), IGNORED)
+    gt_classes[inside] = assignment.gt_classes
+    # Index -1, background, picks the box of zeros at the end.
+    boxes = torch.cat([gt_boxes, gt_boxes.new_zeros(1, 4)])
+    matched_boxes = gt_boxes.new_zeros(num_points, 4)
+    matched_boxes[inside] = boxes[assignment.matched_idxs]
+    metrics = assignment.norm_alignment_metrics
+    if metrics is not None:
+        metrics = metrics.new_zeros(num_points).index_copy(0, inside, metrics)
+    return gt_classes, matched_boxes, metrics

@@ -1,0 +1,55 @@
+"""Bilinear sampling with an offset of its own for every channel and cell."""
+
+import torch
+from torch import Tensor
+
+
+def sample_per_channel(values: Tensor, offsets: Tensor) -> Tensor:
+    """Resample each channel of a map at positions shifted cell by cell (paper: eq. 6).
+
+    ``out[n, c, i, j] = bilinear(values[n, c], i + dy, j + dx)`` with ``(dy, dx) =
+    offsets[n, 2c:2c + 2, i, j]`` and zeros outside the map: the same function as torchvision's
+    ``deform_conv2d`` with a 1x1 kernel of ones and as many groups as channels, which both
+    reference implementations call. Written with gathers: it is exact to rounding also at the
+    borders, runs in the dtype of ``values``, and needs no compiled operator.
+
+    Args:
+        values: (N, C, H, W).
+        offsets: (N, 2C, H, W) in cells: dy and dx of channel 0, then of channel 1, and so on.
+
+    Returns:
+        (N, C, H, W). Gradients flow to both arguments.
+
+    Raises:
+        ValueError: the offsets do not have two channels for each channel of the values.
+    """
+    n, c, height, width = values.shape
+    if offsets.shape != (n, 2 * c, height, width):
+        raise ValueError(
+            f"offsets of shape {tuple(offsets.shape)} do not fit values of shape "
+            f"{tuple(values.shape)}: expected {(n, 2 * c, height, width)}"
+        )
+    dy, dx = offsets.view(n, c, 2, height, width).unbind(2)
+    rows = torch.arange(height, device=values.device, dtype=offsets.dtype)
+    columns = torch.arange(width, device=values.device, dtype=offsets.dtype)
+    # From one cell outside on, everything is 0 and flat: clamping there changes no value and no
+    # gradient, and keeps the integer positions below in range.
+    y = (rows[:, None] + dy).clamp(-1, height)
+    x = (columns + dx).clamp(-1, width)
+    top, left = y.detach().floor(), x.detach().floor()
+
+    flat = values.flatten(2)
+
+    def corner(row: Tensor, column: Tensor) -> Tensor:
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        # Clamped after the conversion too: NaN has no integer value, and its index must be valid.
+        row_index = row.long().clamp(0, height - 1)
+        column_index = column.long().clamp(0, width - 1)
+        index = row_index * width + column_index
+        picked = flat.gather(2, index.flatten(2)).view_as(values)
+        return torch.where(inside, picked, picked.new_zeros(()))
+
+    down, right = y - top, x - left
+    upper = corner(top, left) * (1 - right) + corner(top, left + 1) * right
+    lower = corner(top + 1, left) * (1 - right) + corner(top + 1, left + 1) * right
+    return upper * (1 - down) + lower * down

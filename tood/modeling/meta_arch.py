@@ -1,0 +1,337 @@
+"""The meta-architecture: wires backbone, head, assigners, losses and post-processing.
+
+Shapes: **N** images, **Hi, Wi** the map of level i, **R** points over all levels, **K** classes.
+Pixels are those of the network's input.
+"""
+
+import logging
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.modeling.backbone import Backbone
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.logger import log_first_n
+from torch import Tensor, nn
+
+from ..compat import has_event_storage
+from .assigners import Assignment, AssignmentStatistics
+from .heads import DenseHeadOutput, build_dense_head
+from .labeling import Points, flatten_levels, label_points
+from .losses import LossSums
+from .phases import PHASES, Phase, build_phases
+from .postprocessing import detect_single_image
+
+# The assignment's statistics are read back from the device this often, when detectron2's writers
+# also write; every read makes the step wait for the device.
+STATISTICS_PERIOD = 20
+
+
+@META_ARCH_REGISTRY.register()
+class TOOD(nn.Module):
+    """Task-aligned one-stage object detection (Feng et al., ICCV 2021).
+
+    Training has two phases, each an assigner and its losses: ``"warmup"`` (ATSS, focal loss) and
+    ``"aligned"`` (task alignment learning). :meth:`set_phase` switches;
+    ``tood.engine.PhaseHook`` calls it at every step. The phase is no part of the state_dict: it
+    follows from the iteration.
+
+    Args:
+        backbone: a detectron2 backbone.
+        head: see ``DENSE_HEAD_REGISTRY``.
+        head_in_features: names of the backbone's maps that the head gets, finest first.
+        anchor_generator: detectron2's, with one anchor a cell.
+        phases: what each of :data:`PHASES` works with.
+        initial_phase: the phase that epoch 0 has.
+        num_classes: K.
+        cls_loss_weight, box_loss_weight: weights of ``loss_cls`` and ``loss_box_reg``.
+        test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image: see
+            :func:`~tood.modeling.postprocessing.detect_single_image`.
+        pixel_mean, pixel_std: of each channel, in the order of ``INPUT.FORMAT``.
+
+    Raises:
+        ValueError: more than one anchor a cell, or an unknown phase.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str],
+        anchor_generator: nn.Module,
+        phases: dict[str, Phase],
+        initial_phase: str,
+        num_classes: int,
+        cls_loss_weight: float,
+        box_loss_weight: float,
+        test_score_thresh: float,
+        test_topk_candidates: int,
+        test_nms_thresh: float,
+        max_detections_per_image: int,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+    ) -> None:
+        super().__init__()
+        if set(anchor_generator.num_anchors) != {1}:
+            raise ValueError(
+                f"TOOD has one anchor a cell, and MODEL.ANCHOR_GENERATOR makes "
+                f"{anchor_generator.num_anchors} on its levels: give one size a level in SIZES, "
+                "and one ratio in ASPECT_RATIOS"
+            )
+        self.backbone = backbone
+        self.head = head
+        self.head_in_features = head_in_features
+        self.anchor_generator = anchor_generator
+        shapes = backbone.output_shape()
+        self.level_strides = [shapes[name].stride for name in head_in_features]
+        self.phases = phases
+        self.set_phase(initial_phase)
+        self._phase_was_set = False
+        self.num_classes = num_classes
+        self.cls_loss_weight = cls_loss_weight
+        self.box_loss_weight = box_loss_weight
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self._statistics = AssignmentStatistics()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Build the parts and collect the constructor's arguments."""
+        node = cfg.MODEL.TOOD
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        missing = [name for name in node.IN_FEATURES if name not in shapes]
+        if missing:
+            raise ValueError(
+                f"MODEL.TOOD.IN_FEATURES names {missing}, and the backbone "
+                f"{cfg.MODEL.BACKBONE.NAME} has {sorted(shapes)}"
+            )
+        input_shape = [shapes[name] for name in node.IN_FEATURES]
+        return {
+            "backbone": backbone,
+            "head": build_dense_head(cfg, input_shape),
+            "head_in_features": node.IN_FEATURES,
+            "anchor_generator": build_anchor_generator(cfg, input_shape),
+            "phases": build_phases(node),
+            "initial_phase": "warmup" if node.WARMUP_EPOCHS > 0 else "aligned",
+            "num_classes": node.NUM_CLASSES,
+            "cls_loss_weight": node.CLS_LOSS_WEIGHT,
+            "box_loss_weight": node.BOX_LOSS_WEIGHT,
+            "test_score_thresh": node.SCORE_THRESH_TEST,
+            "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": node.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return self.pixel_mean.device
+
+    @property
+    def phase(self) -> str:
+        """The phase of training, one of :data:`PHASES`."""
+        return self._phase
+
+    def set_phase(self, phase: str) -> None:
+        """Choose the phase of training.
+
+        Args:
+            phase: ``"warmup"`` or ``"aligned"``.
+
+        Raises:
+            ValueError: any other.
+        """
+        if phase not in self.phases:
+            raise ValueError(f"unknown phase {phase!r}: it must be one of {list(self.phases)}")
+        self._phase = phase
+        self._phase_was_set = True
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Losses of a batch in training mode, else its detections.
+
+        Args:
+            batched_inputs: for each image a dict with
+
+                * "image": (C, H, W) tensor in ``INPUT.FORMAT``, 0 to 255;
+                * "instances" (training): Instances with gt_boxes (pixels) and gt_classes;
+                * "height", "width" (optional): size that the detections are to have.
+
+        Returns:
+            In training mode the dict of ``loss_cls`` and ``loss_box_reg``, scalars, weighted;
+            else for each image ``{"instances": Instances(pred_boxes, scores, pred_classes)}``.
+
+        Raises:
+            ValueError: ground truth is missing, or has classes outside of [0, K).
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        features = [features[name] for name in self.head_in_features]
+        anchors = [boxes.tensor for boxes in self.anchor_generator(features)]
+        predictions = self.head(features, anchors)
+        if self.training:
+            return self.forward_training(batched_inputs, images, anchors, predictions)
+        results = self.forward_inference(images, predictions)
+        return [
+            {
+                "instances": detector_postprocess(
+                    result, x.get("height", size[0]), x.get("width", size[1])
+                )
+            }
+            for result, x, size in zip(results, batched_inputs, images.image_sizes, strict=True)
+        ]
+
+    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalise the images and pad them to one batch."""
+        images = [
+            (x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
+        ]
+        return ImageList.from_tensors(images, self.backbone.size_divisibility)
+
+    # ------------------------------------------------------------------ training
+
+    def forward_training(
+        self,
+        batched_inputs: list[dict],
+        images: ImageList,
+        anchors: list[Tensor],
+        predictions: DenseHeadOutput,
+    ) -> dict[str, Tensor]:
+        """Label the points by the phase's assigner and compute its losses."""
+        if not self._phase_was_set and self.phase == "warmup":
+            log_first_n(
+                logging.WARNING,
+                "Nothing has called set_phase(): training stays in the warm-up phase. In a loop "
+                "of your own, register tood.engine.PhaseHook or call set_phase().",
+                name="tood",
+            )
+        gt_instances = self._ground_truth(batched_inputs)
+        phase = self.phases[self.phase]
+        # float16 can hold neither u^6 nor the losses of probabilities.
+        with torch.autocast(self.device.type, enabled=False):
+            shapes = [tuple(level.shape[-2:]) for level in predictions.pred_boxes]
+            pred_scores = flatten_levels(predictions.pred_scores).float()
+            pred_boxes = flatten_levels(predictions.pred_boxes).float()
+            labels, assignments = label_points(
+                phase.assigner,
+                pred_scores.detach(),
+                pred_boxes.detach(),
+                Points.from_levels(anchors, shapes, self.level_strides),
+                [self._padded_size(size) for size in images.image_sizes],
+                [gt.gt_boxes.tensor for gt in gt_instances],
+                [gt.gt_classes for gt in gt_instances],
+            )
+            losses = self.losses(phase.criterion(pred_scores, pred_boxes, labels))
+        self._log_statistics(batched_inputs, gt_instances, assignments)
+        return losses
+
+    def _ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
+        """The images' ground truth, on the model's device, after a check of its classes."""
+        for x in batched_inputs:
+            if "instances" not in x:
+                raise ValueError("in training mode every input needs its ground truth, 'instances'")
+            classes = x["instances"].gt_classes
+            # Where the classes already are on a GPU, a look at them would make it wait.
+            if classes.device.type == "cpu" and len(classes):
+                lowest, highest = int(classes.min()), int(classes.max())
+                if lowest < 0 or highest >= self.num_classes:
+                    raise ValueError(
+                        f"{x.get('file_name', 'an image')} has ground truth of the class "
+                        f"{highest if highest >= self.num_classes else lowest}, and the model the "
+                        f"classes 0 to {self.num_classes - 1}: set MODEL.TOOD.NUM_CLASSES to the "
+                        "number of classes of the dataset"
+                    )
+        return [x["instances"].to(self.device) for x in batched_inputs]
+
+    def _padded_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of an image, rounded up to the backbone's divisor."""
+        divisor = max(self.backbone.size_divisibility, 1)
+        height, width = (-(-int(side) // divisor) * divisor for side in image_size)
+        return height, width
+
+    def losses(self, sums: LossSums) -> dict[str, Tensor]:
+        """Divide the sums by their normalisers' mean over all processes, at least 1."""
+        normalizers = torch.stack([sums.cls_normalizer, sums.box_reg_normalizer]).detach()
+        world_size = comm.get_world_size()
+        if world_size > 1:
+            torch.distributed.all_reduce(normalizers)
+        cls_normalizer, box_normalizer = (normalizers / world_size).clamp(min=1)
+        return {
+            "loss_cls": sums.cls / cls_normalizer * self.cls_loss_weight,
+            "loss_box_reg": sums.box_reg / box_normalizer * self.box_loss_weight,
+        }
+
+    def _log_statistics(
+        self,
+        batched_inputs: list[dict],
+        gt_instances: list[Instances],
+        assignments: list[Assignment],
+    ) -> None:
+        """Collect the assignment's health, and tell detectron2's event storage now and then."""
+        for x, gt, assignment in zip(batched_inputs, gt_instances, assignments, strict=True):
+            height = gt.image_size[0]
+            scale = x.get("height", height) / max(height, 1)
+            self._statistics.update(assignment.matched_idxs, gt.gt_boxes.area() * scale**2)
+        if not has_event_storage():
+            return
+        storage = get_event_storage()
+        if (storage.iter + 1) % STATISTICS_PERIOD == 0:
+            for name, value in self._statistics.flush().items():
+                storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
+
+    # ------------------------------------------------------------------ inference
+
+    def forward_inference(
+        self, images: ImageList, predictions: DenseHeadOutput
+    ) -> list[Instances]:
+        """Detections of each image of the batch, in pixels."""
+        scores = [level.flatten(2).transpose(1, 2) for level in predictions.pred_scores]
+        boxes = [
+            level.flatten(2).transpose(1, 2) * stride
+            for level, stride in zip(predictions.pred_boxes, self.level_strides, strict=True)
+        ]
+        return [
+            self.inference_single_image(
+                [level[i] for level in scores], [level[i] for level in boxes], image_size
+            )
+            for i, image_size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self, pred_scores: list[Tensor], pred_boxes: list[Tensor], image_size: tuple[int, int]
+    ) -> Instances:
+        """Detections of one image.
+
+        Args:
+            pred_scores: per level (Hi * Wi, K).
+            pred_boxes: per level (Hi * Wi, 4) pixels.
+            image_size: (height, width) of the image without its padding.
+        """
+        height, width = (int(side) for side in image_size)
+        detections = detect_single_image(
+            pred_scores,
+            pred_boxes,
+            score_thresh=self.test_score_thresh,
+            topk_candidates=self.test_topk_candidates,
+            nms_thresh=self.test_nms_thresh,
+            max_detections=self.max_detections_per_image,
+            image_size=(height, width),
+        )
+        return Instances(
+            (height, width),
+            pred_boxes=Boxes(detections.boxes),
+            scores=detections.scores,
+            pred_classes=detections.classes,
+        )

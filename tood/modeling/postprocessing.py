@@ -1,0 +1,92 @@
+"""From dense predictions to detections: candidates, clipping, non-maximum suppression.
+
+Shapes: **Ri** points of level i, **K** classes, **D** detections. Boxes (x1, y1, x2, y2) in
+pixels of the network's input.
+"""
+
+from typing import NamedTuple
+
+import torch
+from detectron2.layers import batched_nms
+from torch import Tensor
+
+
+class Detections(NamedTuple):
+    """Boxes (D, 4), scores (D,) and classes (D,) int64 of one image, best first."""
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+def select_candidates(
+    pred_scores: Tensor, pred_boxes: Tensor, score_thresh: float, topk: int
+) -> Detections:
+    """The best (point, class) pairs of one level.
+
+    Args:
+        pred_scores: (Ri, K) probabilities.
+        pred_boxes: (Ri, 4).
+        score_thresh: pairs must score more than this.
+        topk: at most so many pairs.
+
+    Returns:
+        At most ``topk`` candidates, best first.
+    """
+    num_classes = pred_scores.shape[1]
+    scores = pred_scores.flatten()
+    idxs = (scores > score_thresh).nonzero().squeeze(1)
+    scores = scores[idxs]
+    scores, order = scores.topk(min(topk, len(scores)))
+    idxs = idxs[order]
+    point_idxs = idxs.div(num_classes, rounding_mode="floor")
+    return Detections(pred_boxes[point_idxs], scores, idxs % num_classes)
+
+
+def detect_single_image(
+    pred_scores: list[Tensor],
+    pred_boxes: list[Tensor],
+    *,
+    score_thresh: float,
+    topk_candidates: int,
+    nms_thresh: float,
+    max_detections: int,
+    image_size: tuple[int, int] | None,
+) -> Detections:
+    """Detections of one image.
+
+    Per level the best candidates above the threshold; boxes clipped to the image, those without
+    area dropped; class-wise non-maximum suppression; the best of what is left. Clipping comes
+    before the suppression, as in the authors' code.
+
+    Args:
+        pred_scores: per level (Ri, K) probabilities.
+        pred_boxes: per level (Ri, 4).
+        score_thresh: candidates must score more than this.
+        topk_candidates: candidates per level.
+        nms_thresh: boxes of one class that overlap by more than this IoU suppress each other.
+        max_detections: at most so many detections.
+        image_size: (height, width) to clip to; None leaves the boxes as predicted, as
+            MMDetection does.
+    """
+    candidates = [
+        select_candidates(scores, boxes, score_thresh, topk_candidates)
+        for scores, boxes in zip(pred_scores, pred_boxes, strict=True)
+    ]
+    boxes, scores, classes = (torch.cat(parts) for parts in zip(*candidates, strict=True))
+    if image_size is not None:
+        height, width = image_size
+        boxes = torch.stack(
+            [
+                boxes[:, 0].clamp(0, width),
+                boxes[:, 1].clamp(0, height),
+                boxes[:, 2].clamp(0, width),
+                boxes[:, 3].clamp(0, height),
+            ],
+            dim=1,
+        )
+    # An unreadable box (NaN) is not larger than anything either.
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
+    keep = batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
+    return Detections(boxes[keep], scores[keep], classes[keep])
