@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.structures import Boxes, Instances
+
+from helpers import CONFIGS
+from tood import add_tood_config
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def tiny_cfg() -> CfgNode:
+    """An R18 model of few channels and 5 classes on the CPU, built in a moment."""
+    cfg = get_cfg()
+    add_tood_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / "TOOD-R50-1x.yaml"))
+    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.RESNETS.DEPTH = 18
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
+    cfg.MODEL.TOOD.NUM_CLASSES = 5
+    cfg.MODEL.TOOD.HEAD.CHANNELS = 32
+    cfg.MODEL.TOOD.HEAD.NUM_CONVS = 2
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 0
+    cfg.DATALOADER.NUM_WORKERS = 0
+    return cfg
+
+
+@pytest.fixture
+def make_input():
+    """Builds an input of the model: ``make_input(height, width, boxes, classes)``."""
+
+    def build(height=96, width=128, boxes=((10.0, 12.0, 70.0, 80.0),), classes=(1,)):
+        instances = Instances((height, width))
+        instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        image = torch.randint(0, 256, (3, height, width)).float()
+        return {"image": image, "instances": instances, "height": height, "width": width}
+
+    return build

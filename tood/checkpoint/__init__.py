@@ -1,0 +1,5 @@
+"""Reading and writing weights."""
+
+from .checkpointer import TOODCheckpointer
+
+__all__ = ["TOODCheckpointer"]
