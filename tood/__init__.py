@@ -3,24 +3,19 @@
 Importing this registers the meta-architecture ``TOOD``, its heads, assigners and backbone.
 """
 
+from . import environment
 from .version import __version__
 
-try:
-    import detectron2  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "detectron2":
-        raise
-    raise ModuleNotFoundError(
-        "tood needs detectron2, which is on no package index. In a checkout of this project: "
-        "python tools/install_detectron2.py (or make setup). By hand: pip install "
-        "--no-build-isolation git+https://github.com/facebookresearch/detectron2.git",
-        name="detectron2",
-    ) from None
+environment.require()
 
-from .config import add_tood_config
-from .modeling import DENSE_HEAD_REGISTRY, TOOD, TOODHead
-from .modeling.assigners import ASSIGNER_REGISTRY, ATSSAssigner, TaskAlignedAssigner
-from .modeling.losses import CRITERION_REGISTRY
+from .config import add_tood_config  # noqa: E402
+from .modeling import DENSE_HEAD_REGISTRY, TOOD, TOODHead  # noqa: E402
+from .modeling.assigners import (  # noqa: E402
+    ASSIGNER_REGISTRY,
+    ATSSAssigner,
+    TaskAlignedAssigner,
+)
+from .modeling.losses import CRITERION_REGISTRY  # noqa: E402
 
 __all__ = [
     "ASSIGNER_REGISTRY",

@@ -1,6 +1,12 @@
-"""The config keys that TOOD adds to detectron2's."""
+"""The config keys that TOOD adds to detectron2's, and reading a config."""
 
-from detectron2.config import CfgNode
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from yaml import YAMLError
+
+from .errors import ConfigError
 
 
 def add_tood_config(cfg: CfgNode) -> None:
@@ -89,3 +95,39 @@ def add_tood_config(cfg: CfgNode) -> None:
     cfg.DATASETS.TRAIN_IMAGES = ""
     cfg.DATASETS.TEST_JSON = ""
     cfg.DATASETS.TEST_IMAGES = ""
+
+
+def load_config(config_file: str, opts: list[str]) -> CfgNode:
+    """The config of a program run: detectron2's and TOOD's defaults, a file, then options.
+
+    Without a GPU, ``MODEL.DEVICE`` becomes "cpu".
+
+    Args:
+        config_file: path of a YAML file.
+        opts: ``[KEY, VALUE, ...]``.
+
+    Returns:
+        The config, not frozen.
+
+    Raises:
+        ConfigError: the file is missing, a key is unknown, or a value does not fit.
+    """
+    cfg = get_cfg()
+    add_tood_config(cfg)
+    if not Path(config_file).is_file():
+        raise ConfigError(f"there is no config file {config_file or '(none named)'}: check the path")
+    try:
+        cfg.merge_from_file(config_file)
+    except (KeyError, ValueError, AssertionError, YAMLError) as error:
+        raise ConfigError(f"{config_file}: {_reason(error)}") from error
+    try:
+        cfg.merge_from_list(opts)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise ConfigError(f"the options {' '.join(opts)}: {_reason(error)}") from error
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).strip("'\"").split())

@@ -1,5 +1,6 @@
 """Reading weights: this project's, MMDetection's and the authors' TOOD, and backbone files."""
 
+import os
 import pickle
 import re
 import zipfile
@@ -73,9 +74,14 @@ class TOODCheckpointer(DetectionCheckpointer):
                 "no weights were given, and evaluating or running a model that was never trained "
                 "says nothing: add MODEL.WEIGHTS <file or URL>"
             )
-        if path and "://" not in path:
-            local = self.path_manager.get_local_path(path)
-            if not self.path_manager.isfile(local):
+        if path:
+            try:
+                local = self.path_manager.get_local_path(path.split("?")[0])
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path} cannot be fetched ({error}): download it elsewhere and give the file"
+                ) from error
+            if not os.path.isfile(local):
                 raise CheckpointError(f"MODEL.WEIGHTS names {path}, and there is no such file")
         return super().load(path, *args, **kwargs)
 

@@ -1,0 +1,143 @@
+"""Training: detectron2's DefaultTrainer with TOOD's data checks, weights and phases."""
+
+import logging
+import os
+import weakref
+from collections.abc import Iterable
+
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, get_event_storage
+from torch import nn
+
+from ..checkpoint import TOODCheckpointer
+from ..compat import has_compiled_coco_eval
+from ..data import build_test_loader, build_train_loader
+from ..errors import ConfigError, TOODError
+from ..modeling import TOOD
+from .hooks import PhaseHook, warmup_iterations
+
+logger = logging.getLogger(__name__)
+
+
+class DivergedError(TOODError, FloatingPointError):
+    """The loss is no number any more."""
+
+
+class AssignmentPrinter(EventWriter):
+    """Logs the health of the assignment beside detectron2's line of losses.
+
+    Args:
+        period: in calls, which come every 20 iterations.
+    """
+
+    def __init__(self, period: int = 5) -> None:
+        self.period, self.calls = period, 0
+
+    def write(self) -> None:
+        """Log one line, every ``period`` calls."""
+        self.calls += 1
+        latest = {key: value for key, (value, _) in get_event_storage().latest().items()}
+        if self.calls % self.period or "assign/pos_per_gt" not in latest:
+            return
+
+        def line(name: str, form: str) -> str:
+            sizes = [
+                f"{size} {latest[f'assign/{name}_{size}']:{form}}"
+                for size in ("small", "medium", "large")
+                if f"assign/{name}_{size}" in latest
+            ]
+            return f"{latest[f'assign/{name}']:{form}} ({', '.join(sizes)})"
+
+        logger.info(
+            "%s phase: positives per ground truth %s; ground truths without any %s",
+            "aligned" if latest.get("tal_phase") else "warm-up",
+            line("pos_per_gt", ".1f"),
+            line("gt_without_pos", ".1%"),
+        )
+
+
+class Trainer(DefaultTrainer):
+    """detectron2's DefaultTrainer for TOOD; also trains detectron2's own detectors.
+
+    Args:
+        cfg: the config, with its datasets set up (``tood.data.setup_datasets``).
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        if cfg.TEST.AUG.ENABLED:
+            raise ConfigError(
+                "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation is for two-stage "
+                "detectors only: set it to False"
+            )
+        super().__init__(cfg)
+
+    def build_hooks(self) -> list[HookBase]:
+        """detectron2's hooks, the phase hook before them, and our checkpointer in them."""
+        # DefaultTrainer makes detectron2's checkpointer and asks for the hooks right after.
+        self.checkpointer = TOODCheckpointer(
+            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        hooks = super().build_hooks()
+        model = getattr(self.model, "module", self.model)
+        if isinstance(model, TOOD):
+            # self.cfg is what detectron2 made of the config for this number of processes.
+            warmup_iters = warmup_iterations(
+                self.cfg.MODEL.TOOD.WARMUP_EPOCHS,
+                self.data_loader.num_images,
+                self.cfg.SOLVER.IMS_PER_BATCH,
+            )
+            hooks.insert(0, PhaseHook(warmup_iters))
+        return hooks
+
+    def build_writers(self) -> list[EventWriter]:
+        """detectron2's writers (terminal, metrics.json, TensorBoard) and one more line."""
+        return [*super().build_writers(), AssignmentPrinter()]
+
+    def run_step(self) -> None:
+        """One iteration; a loss that is no number ends training with advice."""
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            raise DivergedError(
+                f"{error}\nTraining has diverged. What helps, in this order: SOLVER.BASE_LR in "
+                f"proportion to SOLVER.IMS_PER_BATCH (0.01 for 16; here {self.cfg.SOLVER.BASE_LR} "
+                f"for {self.cfg.SOLVER.IMS_PER_BATCH}), a longer SOLVER.WARMUP_ITERS, "
+                "SOLVER.CLIP_GRADIENTS.ENABLED True. The last checkpoint is in "
+                f"{self.cfg.OUTPUT_DIR}."
+            ) from error
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict]]:
+        """The training loader; its attribute ``num_images`` is the length of an epoch."""
+        loader, num_images = build_train_loader(cfg)
+        loader.num_images = num_images
+        return loader
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
+        """The test loader of a dataset."""
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        """detectron2's COCO evaluator, with pycocotools where its compiled code is missing."""
+        return COCOEvaluator(
+            dataset_name,
+            output_dir=output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"),
+            use_fast_impl=has_compiled_coco_eval(),
+        )
+
+    @classmethod
+    def evaluate(cls, cfg: CfgNode, model: nn.Module) -> dict:
+        """Load ``MODEL.WEIGHTS``, which must fill the whole model, and evaluate."""
+        checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+        checkpointer.load(cfg.MODEL.WEIGHTS)
+        results = cls.test(cfg, model)
+        if comm.is_main_process():
+            logger.info("AP = %.2f", results.get("bbox", {}).get("AP", float("nan")))
+        return results
