@@ -24,9 +24,9 @@ def add_tood_config(cfg: CfgNode) -> None:
     # "anchor_based" (deltas to the anchor). Both have one anchor a cell.
     node.ANCHOR_TYPE = "anchor_free"
 
-    # Length of the warm-up phase in epochs of the training set as filtered; a fraction is fine,
-    # 0 starts with task alignment learning. In the paper 4 of 12 and 4 of 24 epochs.
-    node.WARMUP_EPOCHS = 4.0
+    # Length of the warm-up phase in epochs of the training set as filtered; 0 starts with task
+    # alignment learning. In the paper 4 of 12 and 4 of 24 epochs.
+    node.WARMUP_EPOCHS = 4
     # The warm-up phase: its assigner (ASSIGNER_REGISTRY) and losses (CRITERION_REGISTRY).
     node.WARMUP = CfgNode()
     node.WARMUP.ASSIGNER = "ATSSAssigner"

@@ -51,6 +51,13 @@ def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray
     return total
 
 
+def _colour(rng: np.random.Generator, category: int) -> np.ndarray:
+    """(3,) float32 BGR, of a hue near that of the class, so that minutes are enough to learn."""
+    hue = (category * 180 / len(CLASSES) + rng.normal(0, 6)) % 180
+    hsv = np.uint8([[[hue, rng.uniform(140, 240), rng.uniform(110, 250)]]])
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
+
+
 def _box(mask: np.ndarray) -> list[int]:
     """[x, y, width, height] around the pixels of a mask."""
     ys, xs = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
@@ -82,7 +89,7 @@ def make_picture(seed: int, number: int, size: int = 160) -> tuple[np.ndarray, l
         corners = _outline(CLASSES[category]) @ turn.T * radius + center
         mask = np.zeros((size, size), np.uint8)
         cv2.fillPoly(mask, [np.round(corners * 16).astype(np.int32)], 1, shift=4)
-        colour = rng.uniform(20, 235, 3).astype(np.float32)
+        colour = _colour(rng, category)
         inside = mask.astype(bool)
         picture[inside] = (colour + _texture(rng, size, 15))[inside]
         owner[inside] = index

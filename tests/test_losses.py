@@ -1,0 +1,196 @@
+"""Geometry and losses: hand-computed numbers, degenerate input, gradients."""
+
+import math
+
+import pytest
+import torch
+
+from tood.modeling.box_ops import (
+    box_iou,
+    centerness,
+    deltas_to_boxes,
+    distances_to_boxes,
+    points_inside_boxes,
+)
+from tood.modeling.losses import (
+    CenternessFocalCriterion,
+    PointLabels,
+    TaskAlignedCriterion,
+    focal_loss,
+    giou_loss,
+    task_aligned_focal_loss,
+)
+
+
+def boxes(*rows):
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def test_iou_by_hand():
+    a = boxes([0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 5, 5], [10, 10, 0, 0])
+    b = boxes([5, 0, 15, 10], [0, 0, 10, 10], [20, 0, 30, 10], [0, 0, 10, 10], [0, 0, 10, 10])
+    # 50 of 150 pixels; all; none; a point; an inverted box.
+    torch.testing.assert_close(box_iou(a, b), torch.tensor([1 / 3, 1, 0, 0, 0]))
+    assert box_iou(a[:, None], b[None]).shape == (5, 5)
+
+
+def test_giou_by_hand():
+    pred = boxes([0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10])
+    target = boxes([0, 0, 10, 10], [5, 0, 15, 10], [20, 0, 30, 10])
+    # IoU 1, 1/3, 0; the enclosing boxes hold 0, 0 and 100 of 300 pixels more than the union.
+    torch.testing.assert_close(giou_loss(pred, target), torch.tensor([0, 2 / 3, 1 + 1 / 3]))
+
+
+def test_giou_of_degenerate_boxes():
+    """Inverted, without area, identical points: in [0, 2], with finite gradients."""
+    g = torch.Generator().manual_seed(0)
+    pred = torch.randn(500, 4, generator=g) * 10
+    pred[:50, 2:] = pred[:50, :2]
+    target = torch.rand(500, 4, generator=g) * 10
+    target[:, 2:] += target[:, :2]
+    target[50:100, 2:] = target[50:100, :2]
+    target[100:110] = pred[100:110]
+    pred.requires_grad_()
+    losses = giou_loss(pred, target)
+    assert losses.min() >= 0 and losses.max() <= 2
+    losses.sum().backward()
+    assert torch.isfinite(pred.grad).all()
+
+
+def test_centerness_by_hand():
+    box = boxes([0, 0, 10, 20])
+    points = torch.tensor([[5.0, 10.0], [2.0, 10.0], [2.0, 5.0], [0.0, 10.0], [0.0, 0.0], [-1, 3]])
+    expected = torch.tensor([1, math.sqrt(2 / 8), math.sqrt(2 / 8 * 5 / 15), 0, 0, 0])
+    torch.testing.assert_close(centerness(points, box), expected)
+    zero = centerness(torch.tensor([[3.0, 3.0]]), boxes([3, 3, 3, 3]))
+    assert zero.item() == 0  # and not 0/0
+
+
+def test_inside_is_strict():
+    points = torch.tensor([[5.0, 5.0], [0.01, 5.0], [0.02, 5.0], [10.0, 5.0]])
+    inside = points_inside_boxes(points, boxes([0, 0, 10, 10]))
+    assert inside.tolist() == [True, False, True, False]
+
+
+def test_decoding_by_hand():
+    point = torch.tensor([[4.0, 6.0]])
+    assert distances_to_boxes(point, boxes([1, 2, 3, 4])).tolist() == [[3, 4, 7, 10]]
+    # Anchor of centre (4, 4) and side 8; half a side to the right, twice as high.
+    deltas = boxes([5.0, 0.0, 0.0, 5 * math.log(2)])
+    torch.testing.assert_close(
+        deltas_to_boxes(boxes([0, 0, 8, 8]), deltas), boxes([4, -4, 12, 12])
+    )
+    huge = deltas_to_boxes(boxes([0, 0, 8, 8]), boxes([0, 0, 1e6, 0]))
+    assert huge[0, 2] - huge[0, 0] == pytest.approx(8 * 1000 / 16)
+
+
+def test_focal_losses_by_hand():
+    score, one, zero = torch.tensor(0.2), torch.tensor(1.0), torch.tensor(0.0)
+    # alpha (1-p)^gamma -log p, and (1-alpha) p^gamma -log(1-p)
+    assert focal_loss(score, one, 0.25, 2.0).item() == pytest.approx(
+        0.25 * 0.64 * -math.log(0.2), rel=1e-6
+    )
+    assert focal_loss(score, zero, 0.25, 2.0).item() == pytest.approx(
+        0.75 * 0.04 * -math.log(0.8), rel=1e-6
+    )
+    # |t - s|^gamma * BCE(s, t)
+    bce = -(0.5 * math.log(0.2) + 0.5 * math.log(0.8))
+    assert task_aligned_focal_loss(score, torch.tensor(0.5), 2.0).item() == pytest.approx(
+        0.09 * bce, rel=1e-6
+    )
+    assert task_aligned_focal_loss(score, zero, 2.0).item() == pytest.approx(
+        0.04 * -math.log(0.8), rel=1e-6
+    )
+
+
+def test_extreme_scores_give_finite_losses():
+    scores = torch.tensor([0.0, 1.0, 1e-38, 1 - 1e-7], requires_grad=True)
+    for target in (torch.zeros(4), torch.ones(4)):
+        loss = focal_loss(scores, target, 0.25, 2.0) + task_aligned_focal_loss(scores, target, 2.0)
+        assert torch.isfinite(loss).all()
+
+
+def make_labels(gt_classes, gt_boxes, metrics=None) -> PointLabels:
+    points = torch.tensor([[1.0, 1.0], [2.0, 2.0], [5.0, 5.0]])
+    return PointLabels(
+        torch.tensor([gt_classes]),
+        torch.tensor([gt_boxes], dtype=torch.float32),
+        points,
+        None if metrics is None else torch.tensor([metrics]),
+    )
+
+
+NOTHING = [0.0] * 4
+
+
+def test_task_aligned_criterion_by_hand():
+    """One positive of class 1 with t-hat 0.5, one negative, one ignored point."""
+    scores = torch.tensor([[[0.1, 0.3], [0.2, 0.4], [0.9, 0.9]]])
+    pred = torch.tensor([[[0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 9, 9]]], dtype=torch.float32)
+    labels = make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING], [0.5, 0.0, 0.0])
+    sums = TaskAlignedCriterion()(scores, pred, labels)
+
+    def negative(s):
+        return s**2 * -math.log(1 - s)
+
+    positive = (0.5 - 0.3) ** 2 * -(0.5 * math.log(0.3) + 0.5 * math.log(0.7))
+    assert sums.cls.item() == pytest.approx(
+        positive + negative(0.1) + negative(0.2) + negative(0.4), rel=1e-6
+    )
+    assert sums.box_reg.item() == pytest.approx(0.5 * 0.5, rel=1e-6)  # 1 - IoU = 1/2, weight 1/2
+    assert sums.cls_normalizer.item() == sums.box_reg_normalizer.item() == 0.5
+
+
+def test_centerness_focal_criterion_by_hand():
+    scores = torch.tensor([[[0.1, 0.3], [0.2, 0.4], [0.9, 0.9]]])
+    pred = torch.tensor([[[0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 9, 9]]], dtype=torch.float32)
+    labels = make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING])
+    sums = CenternessFocalCriterion()(scores, pred, labels)
+
+    def negative(s):
+        return 0.75 * s**2 * -math.log(1 - s)
+
+    positive = 0.25 * 0.7**2 * -math.log(0.3)
+    assert sums.cls.item() == pytest.approx(
+        positive + negative(0.1) + negative(0.2) + negative(0.4), rel=1e-6
+    )
+    weight = math.sqrt(1 / 1 * 1 / 3)  # the point (1, 1) in the box of 2 x 4
+    assert sums.box_reg.item() == pytest.approx(0.5 * weight, rel=1e-6)
+    assert sums.box_reg_normalizer.item() == pytest.approx(weight, rel=1e-6)
+    assert sums.cls_normalizer.item() == 1
+
+
+@pytest.mark.parametrize("criterion", [TaskAlignedCriterion(), CenternessFocalCriterion()])
+def test_bad_predictions_without_a_label_stay_out(criterion):
+    """An infinite box in a cell without ground truth reaches neither the loss nor a gradient."""
+    scores = torch.full((1, 3, 2), 0.3, requires_grad=True)
+    pred = torch.tensor([[[0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 9, 9]]], dtype=torch.float32)
+    pred[0, 1] = float("inf")
+    pred[0, 2] = float("nan")
+    pred.requires_grad_()
+    labels = make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING], [0.5, 0.0, 0.0])
+    sums = criterion(scores, pred, labels)
+    (sums.cls + sums.box_reg).backward()
+    assert torch.isfinite(sums.cls) and torch.isfinite(sums.box_reg)
+    assert torch.isfinite(pred.grad).all() and torch.isfinite(scores.grad).all()
+    assert (pred.grad[0, 0] != 0).any()
+    assert (pred.grad[0, 1:] == 0).all()
+    assert (scores.grad[0, 2] == 0).all()  # ignored
+
+
+@pytest.mark.parametrize("criterion", [TaskAlignedCriterion(), CenternessFocalCriterion()])
+def test_no_positive_at_all(criterion):
+    scores = torch.full((1, 3, 2), 0.3, requires_grad=True)
+    pred = torch.rand(1, 3, 4, requires_grad=True)
+    labels = make_labels([2, 2, 2], [NOTHING] * 3, [0.0] * 3)
+    sums = criterion(scores, pred, labels)
+    (sums.cls + sums.box_reg).backward()
+    assert sums.box_reg.item() == 0 and sums.box_reg.dtype == torch.float32
+    assert sums.cls_normalizer.item() == 0
+    assert (pred.grad == 0).all()  # a gradient of 0, and not none: DDP waits for one
+
+
+def test_task_aligned_criterion_needs_metrics():
+    labels = make_labels([2, 2, 2], [NOTHING] * 3)
+    with pytest.raises(ValueError, match="needs an assigner that returns norm_alignment_metrics"):
+        TaskAlignedCriterion()(torch.rand(1, 3, 2), torch.rand(1, 3, 4), labels)
