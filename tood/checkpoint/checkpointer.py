@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -102,8 +103,12 @@ class TOODCheckpointer(DetectionCheckpointer):
         if not isinstance(self.model, TOOD):  # a detector to compare with: detectron2's own rules
             return super()._load_model(checkpoint)
         state_dict = checkpoint["model"]
-        if "state_dict" in state_dict:  # MMDetection's wrapper
+        if isinstance(state_dict, Mapping) and "state_dict" in state_dict:  # MMDetection's wrapper
             state_dict = state_dict["state_dict"]
+        if not isinstance(state_dict, Mapping):
+            raise CheckpointError(
+                f"{self._path} holds a {type(state_dict).__name__}, not the weights of a model by name"
+            )
         self._convert_ndarray_to_tensor(state_dict)
         state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
         layout = recognise(list(state_dict))

@@ -106,7 +106,7 @@ def register_coco(json_file: str, image_root: str, for_evaluation: bool = False)
         DataError: the JSON or the folder is missing or not what it should be.
     """
     content = read_coco_json(json_file, for_evaluation)
-    if not Path(image_root).is_dir():
+    if not image_root or not Path(image_root).is_dir():
         raise DataError(
             f"there is no image folder {image_root or '(none named)'} for {json_file}: set "
             "DATASETS.TRAIN_IMAGES or DATASETS.TEST_IMAGES to the folder that its file names are "
