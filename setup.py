@@ -1,4 +1,4 @@
-"""Packaging of TOOD for detectron2. Pure Python; building it imports neither torch nor detectron2."""
+"""Packaging of TOOD for detectron2: pure Python, built without torch and detectron2."""
 
 import re
 from pathlib import Path

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-
 from helpers import square_anchors
+
 from tood.modeling.assigners import (
     ASSIGNER_REGISTRY,
     AssignmentStatistics,
@@ -118,9 +118,7 @@ def same(a, b) -> None:
 def test_task_aligned_equals_oracle(seed, alpha, beta, topk):
     scores, boxes, points, gt_boxes, gt_classes, _ = random_scene(seed, 7)
     assignment = TaskAlignedAssigner(topk, alpha, beta)(scores, boxes, points, gt_boxes, gt_classes)
-    matched, normalized = tal_oracle(
-        scores, boxes, points, gt_boxes, gt_classes, topk, alpha, beta
-    )
+    matched, normalized = tal_oracle(scores, boxes, points, gt_boxes, gt_classes, topk, alpha, beta)
     assert assignment.matched_idxs.tolist() == matched
     assert max(matched) >= 0
     expected = [4 if m < 0 else gt_classes[m].item() for m in matched]
@@ -146,7 +144,7 @@ def test_the_largest_soft_label_is_the_largest_iou():
     assignment = TaskAlignedAssigner(topk=1000)(scores, boxes, points, gt_boxes, gt_classes)
     own = assignment.matched_idxs == 0
     assert assignment.norm_alignment_metrics[own].max().item() == pytest.approx(1.0, abs=1e-5)
-    assert 0 <= assignment.norm_alignment_metrics.min()
+    assert assignment.norm_alignment_metrics.min() >= 0
     assert assignment.norm_alignment_metrics.max() <= 1
 
 
@@ -298,9 +296,7 @@ def test_computed_in_float32(dtype):
     half = TaskAlignedAssigner()(*(x.to(dtype) for x in arguments), torch.tensor([0]))
     assert half.matched_idxs.tolist() == [0]
     assert half.norm_alignment_metrics.dtype == torch.float32
-    full = TaskAlignedAssigner()(
-        *(x.to(dtype).float() for x in arguments), torch.tensor([0])
-    )
+    full = TaskAlignedAssigner()(*(x.to(dtype).float() for x in arguments), torch.tensor([0]))
     same(half, full)
 
 
@@ -399,9 +395,7 @@ def test_statistics_by_hand():
     statistics = AssignmentStatistics()
     assert statistics.flush() == {}
     # Three ground truths: small with 2 positives, small with none, large with 1.
-    statistics.update(
-        torch.tensor([0, -1, 0, 2]), torch.tensor([32.0**2 - 1, 10.0, 96.0**2])
-    )
+    statistics.update(torch.tensor([0, -1, 0, 2]), torch.tensor([32.0**2 - 1, 10.0, 96.0**2]))
     statistics.update(torch.tensor([-1, -1]), torch.zeros(0))
     means = statistics.flush()
     assert means["pos_per_gt"] == 1.0

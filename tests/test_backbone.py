@@ -5,9 +5,9 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_backbone, build_model
+from helpers import CONFIGS
 from torch import nn
 
-from helpers import CONFIGS
 from tood import add_tood_config
 from tood.modeling.backbone import FrozenStatsBatchNorm2d, P6P7FromP5
 

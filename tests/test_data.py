@@ -45,7 +45,7 @@ def test_registration_by_config(shapes_cfg):
     (name,) = shapes_cfg.DATASETS.TRAIN
     assert len(DatasetCatalog.get(name)) == 6
     assert MetadataCatalog.get(name).evaluator_type == "coco"
-    assert shapes_cfg.MODEL.TOOD.CLASS_NAMES == list(CLASSES)
+    assert list(CLASSES) == shapes_cfg.MODEL.TOOD.CLASS_NAMES
     assert shapes_cfg.MODEL.TOOD.CATEGORY_IDS == [1, 2, 3, 4, 5]
     setup_datasets(shapes_cfg)  # a second time, as in a notebook
     loader, num_images = build_train_loader(shapes_cfg)
@@ -187,8 +187,11 @@ def test_crowd_regions_are_background(shapes_cfg, shapes, tmp_path):
     loader, _ = build_train_loader(shapes_cfg)
     content = json.loads((tmp_path / "edited.json").read_text())
     for image in next(iter(loader)):
-        plain = [a for a in content["annotations"]
-                 if a["image_id"] == image["image_id"] and not a["iscrowd"]]
+        plain = [
+            a
+            for a in content["annotations"]
+            if a["image_id"] == image["image_id"] and not a["iscrowd"]
+        ]
         assert len(image["instances"]) == len(plain)
 
 
@@ -250,6 +253,4 @@ def test_shapes_hold_all_classes_sizes_and_overlaps():
         (ax, ay, aw, ah), (bx, by, bw, bh) = a["bbox"], b["bbox"]
         return ax < bx + bw and bx < ax + aw and ay < by + bh and by < ay + ah
 
-    assert any(
-        overlap(a, b) for image in annotations for a in image for b in image if a is not b
-    )
+    assert any(overlap(a, b) for image in annotations for a in image for b in image if a is not b)

@@ -177,13 +177,14 @@ def test_reference_world_size(run_cfg):
 
 def test_published_configs_set_the_reference_world_size(tiny_cfg):
     from helpers import CONFIGS
+
     from tood.config import load_config
 
     cfg = load_config(str(CONFIGS / "TOOD-R50-1x.yaml"), [])
     assert cfg.SOLVER.REFERENCE_WORLD_SIZE == 8
     one = DefaultTrainer.auto_scale_workers(cfg, 1)
     assert (one.SOLVER.IMS_PER_BATCH, one.SOLVER.MAX_ITER) == (2, 720000)
-    assert one.SOLVER.BASE_LR == pytest.approx(0.00125)
+    assert pytest.approx(0.00125) == one.SOLVER.BASE_LR
     assert warmup_iterations(4, 117266, one.SOLVER.IMS_PER_BATCH) == 234532
 
 

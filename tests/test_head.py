@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import STRIDES, square_anchors
 from torchvision.ops import deform_conv2d
 
-from helpers import STRIDES, square_anchors
 from tood.modeling.heads import DENSE_HEAD_REGISTRY, TaskDecomposition, TOODHead
 from tood.modeling.layers import ModulatedDeformConv, sample_per_channel
 
@@ -105,7 +105,9 @@ def test_scores_have_finite_gradients_everywhere():
     """sqrt(sigmoid * sigmoid) has an infinite gradient below -52; ours is 0.5 z (1 - sigmoid)."""
     head = small_head(num_classes=1)
     grids = torch.tensor([-120.0, -60.0, -10.0, 0.0, 10.0, 120.0])
-    a, b = (x.flatten().clone().requires_grad_() for x in torch.meshgrid(grids, grids, indexing="ij"))
+    a, b = (
+        x.flatten().clone().requires_grad_() for x in torch.meshgrid(grids, grids, indexing="ij")
+    )
 
     class Fixed(torch.nn.Module):
         def __init__(self, value):
@@ -185,8 +187,11 @@ def test_batched_equals_single(shapes):
         together = head(batch, anchors)
         for i in range(3):
             alone = head([x[i : i + 1] for x in batch], anchors)
-            for a, b in zip([*alone.pred_scores, *alone.pred_boxes],
-                            [*together.pred_scores, *together.pred_boxes], strict=True):
+            for a, b in zip(
+                [*alone.pred_scores, *alone.pred_boxes],
+                [*together.pred_scores, *together.pred_boxes],
+                strict=True,
+            ):
                 torch.testing.assert_close(a[0], b[i], rtol=1e-4, atol=1e-5)
 
 

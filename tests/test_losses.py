@@ -77,9 +77,7 @@ def test_decoding_by_hand():
     assert distances_to_boxes(point, boxes([1, 2, 3, 4])).tolist() == [[3, 4, 7, 10]]
     # Anchor of centre (4, 4) and side 8; half a side to the right, twice as high.
     deltas = boxes([5.0, 0.0, 0.0, 5 * math.log(2)])
-    torch.testing.assert_close(
-        deltas_to_boxes(boxes([0, 0, 8, 8]), deltas), boxes([4, -4, 12, 12])
-    )
+    torch.testing.assert_close(deltas_to_boxes(boxes([0, 0, 8, 8]), deltas), boxes([4, -4, 12, 12]))
     huge = deltas_to_boxes(boxes([0, 0, 8, 8]), boxes([0, 0, 1e6, 0]))
     assert huge[0, 2] - huge[0, 0] == pytest.approx(8 * 1000 / 16)
 

@@ -8,9 +8,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from helpers import STRIDES
 from torch import nn
 
-from helpers import STRIDES
 from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
 from tood.modeling.assigners import Assigner, Assignment, TaskAlignedAssigner
 from tood.modeling.heads import DenseHeadOutput
@@ -73,7 +73,7 @@ def test_extreme_shapes_in_one_batch(model, make_input, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_degenerate_ground_truth(model, make_input, phase):
-    """Zero-sized boxes and boxes outside of the image: finite, as the data loader would drop them."""
+    """Zero-sized boxes and boxes outside of the image: the loss stays finite."""
     boxes = ((10.0, 10.0, 10.0, 10.0), (500.0, 500.0, 600.0, 600.0), (5.0, 5.0, 60.0, 60.0))
     losses = train_step(model, [make_input(boxes=boxes, classes=(0, 1, 2))], phase)
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -135,9 +135,9 @@ def test_assignment_does_not_depend_on_the_batch():
     classes = [torch.tensor([2]), torch.tensor([0, 1, 2, 3])]
     points, sizes = make_points(SHAPES), [(96, 128), (96, 128)]
     assigner = TaskAlignedAssigner()
-    both, _ = label_points(assigner, scores, boxes, points, sizes, gt, classes)
+    both, _ = label_points(assigner, scores, boxes, points, sizes, 32, gt, classes)
     alone, _ = label_points(
-        assigner, scores[:1], boxes[:1], points, sizes[:1], gt[:1], classes[:1]
+        assigner, scores[:1], boxes[:1], points, sizes[:1], 32, gt[:1], classes[:1]
     )
     assert (alone.gt_classes[0] < 5).any()
     assert torch.equal(both.gt_classes[0], alone.gt_classes[0])
@@ -145,14 +145,25 @@ def test_assignment_does_not_depend_on_the_batch():
 
 
 def test_cells_of_the_padding_are_ignored():
-    """A 64x64 image in a batch of 96x128: rows and columns beyond it take no part."""
+    """A 50x61 image, 64x64 when rounded up to 32, in a batch of 96x128."""
     scores, boxes = random_predictions(1, SHAPES)
     gt, classes = [torch.tensor([[0.0, 0.0, 128.0, 96.0]])], [torch.tensor([1])]
     labels, _ = label_points(
-        TaskAlignedAssigner(topk=1000), scores, boxes, make_points(SHAPES), [(64, 64)], gt, classes
+        TaskAlignedAssigner(topk=1000),
+        scores,
+        boxes,
+        make_points(SHAPES),
+        [(50, 61)],
+        32,
+        gt,
+        classes,
     )
-    maps = [x.view(h, w) for x, (h, w) in
-            zip(labels.gt_classes[0].split([h * w for h, w in SHAPES]), SHAPES, strict=True)]
+    maps = [
+        x.view(h, w)
+        for x, (h, w) in zip(
+            labels.gt_classes[0].split([h * w for h, w in SHAPES]), SHAPES, strict=True
+        )
+    ]
     for level, stride in zip(maps, STRIDES, strict=True):
         rows, columns = -(-64 // stride), -(-64 // stride)
         assert (level[:rows, :columns] >= 0).all()
@@ -281,7 +292,7 @@ class PlainHead(nn.Module):
         scores = [self.cls(x).sigmoid() for x in features]
         boxes = []
         for x, level, stride in zip(features, anchors, STRIDES, strict=True):
-            n, _, h, w = x.shape
+            h, w = x.shape[-2:]
             base = (level / stride).view(h, w, 4).permute(2, 0, 1)
             boxes.append(base + self.reg(x) * 0.1)
         return DenseHeadOutput(scores, boxes)
@@ -320,9 +331,9 @@ def test_unknown_names(tiny_cfg, key):
 
 def test_config_reaches_the_parts(tiny_cfg):
     tiny_cfg.merge_from_list(
-        ["MODEL.TOOD.TAL.TOPK", 5, "MODEL.TOOD.TAL.ALPHA", 0.5, "MODEL.TOOD.TAL.BETA", 2.0]
-        + ["MODEL.TOOD.ATSS.TOPK", 3, "MODEL.TOOD.FOCAL_LOSS.GAMMA", 1.0]
-        + ["MODEL.TOOD.TASK_ALIGNED_LOSS.GAMMA", 1.5]
+        "MODEL.TOOD.TAL.TOPK 5 MODEL.TOOD.TAL.ALPHA 0.5 MODEL.TOOD.TAL.BETA 2.0 "
+        "MODEL.TOOD.ATSS.TOPK 3 MODEL.TOOD.FOCAL_LOSS.GAMMA 1.0 "
+        "MODEL.TOOD.TASK_ALIGNED_LOSS.GAMMA 1.5".split()
     )
     phases = build_model(tiny_cfg).phases
     tal = phases["aligned"].assigner

@@ -21,7 +21,9 @@ def version_lines() -> list[str]:
     """
     device = "no GPU is in use; everything runs on the CPU"
     if torch.cuda.is_available():
-        device = f"{torch.version.cuda}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+        device = (
+            f"{torch.version.cuda}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+        )
     return [
         f"Python       {platform.python_version()} ({sys.executable})",
         f"torch        {torch.__version__}",

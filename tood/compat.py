@@ -11,7 +11,7 @@ def has_event_storage() -> bool:
 def has_compiled_coco_eval() -> bool:
     """Whether detectron2's C++ COCO evaluation is there.
 
-    Without it, main falls back to pycocotools by itself, and 0.4 fails at the end of the evaluation.
+    Without it, main falls back to pycocotools by itself, and 0.4 fails when evaluation ends.
     """
     try:
         from detectron2 import _C

@@ -15,7 +15,20 @@ def add_tood_config(cfg: CfgNode) -> None:
     Args:
         cfg: changed in place.
     """
-    cfg.MODEL.TOOD = node = CfgNode()
+    cfg.MODEL.TOOD = CfgNode()
+    _add_model_keys(cfg.MODEL.TOOD)
+    _add_training_keys(cfg.MODEL.TOOD)
+
+    # ---- your own data: a COCO-format JSON and the folder that its file names are relative to ----
+    # Where given, they take the place of DATASETS.TRAIN and DATASETS.TEST.
+    cfg.DATASETS.TRAIN_JSON = ""
+    cfg.DATASETS.TRAIN_IMAGES = ""
+    cfg.DATASETS.TEST_JSON = ""
+    cfg.DATASETS.TEST_IMAGES = ""
+
+
+def _add_model_keys(node: CfgNode) -> None:
+    """The keys of ``MODEL.TOOD`` that the model itself and inference need."""
     # K, the number of classes of the dataset. The class index K means background.
     node.NUM_CLASSES = 80
     # Feature maps of the backbone that the head works on, finest first.
@@ -23,18 +36,6 @@ def add_tood_config(cfg: CfgNode) -> None:
     # How boxes are predicted: "anchor_free" (distances from the point to the four sides) or
     # "anchor_based" (deltas to the anchor). Both have one anchor a cell.
     node.ANCHOR_TYPE = "anchor_free"
-
-    # Length of the warm-up phase in epochs of the training set as filtered; 0 starts with task
-    # alignment learning. In the paper 4 of 12 and 4 of 24 epochs.
-    node.WARMUP_EPOCHS = 4
-    # The warm-up phase: its assigner (ASSIGNER_REGISTRY) and losses (CRITERION_REGISTRY).
-    node.WARMUP = CfgNode()
-    node.WARMUP.ASSIGNER = "ATSSAssigner"
-    node.WARMUP.CRITERION = "CenternessFocalCriterion"
-    # The phase after it, task alignment learning (TAL).
-    node.ALIGNED = CfgNode()
-    node.ALIGNED.ASSIGNER = "TaskAlignedAssigner"
-    node.ALIGNED.CRITERION = "TaskAlignedCriterion"
 
     # ---- the head ----
     node.HEAD = CfgNode()
@@ -50,6 +51,36 @@ def add_tood_config(cfg: CfgNode) -> None:
     node.HEAD.NUM_DCN = 0
     # Score of every point at the start of training.
     node.HEAD.PRIOR_PROB = 0.01
+
+    # ---- inference; TEST.DETECTIONS_PER_IMAGE (100) is detectron2's ----
+    # Candidates score more than this.
+    node.SCORE_THRESH_TEST = 0.05
+    # Candidates, (point, class) pairs, per level.
+    node.TOPK_CANDIDATES_TEST = 1000
+    # Boxes of one class that overlap by more than this IoU suppress each other.
+    node.NMS_THRESH_TEST = 0.6
+
+    # ---- the classes, for people and result files ----
+    # Names of the classes, and their ids in COCO-format files, by class index. Training and
+    # evaluation fill them in from the dataset and save them with the config, so that a model can
+    # be shown where its dataset is not.
+    node.CLASS_NAMES = []
+    node.CATEGORY_IDS = []
+
+
+def _add_training_keys(node: CfgNode) -> None:
+    """The keys of ``MODEL.TOOD`` that only training needs."""
+    # Length of the warm-up phase in epochs of the training set as filtered; 0 starts with task
+    # alignment learning. In the paper 4 of 12 and 4 of 24 epochs.
+    node.WARMUP_EPOCHS = 4
+    # The warm-up phase: its assigner (ASSIGNER_REGISTRY) and losses (CRITERION_REGISTRY).
+    node.WARMUP = CfgNode()
+    node.WARMUP.ASSIGNER = "ATSSAssigner"
+    node.WARMUP.CRITERION = "CenternessFocalCriterion"
+    # The phase after it, task alignment learning (TAL).
+    node.ALIGNED = CfgNode()
+    node.ALIGNED.ASSIGNER = "TaskAlignedAssigner"
+    node.ALIGNED.CRITERION = "TaskAlignedCriterion"
 
     # ---- the assigners ----
     node.ATSS = CfgNode()
@@ -74,28 +105,6 @@ def add_tood_config(cfg: CfgNode) -> None:
     node.CLS_LOSS_WEIGHT = 1.0
     node.BOX_LOSS_WEIGHT = 2.0
 
-    # ---- inference; TEST.DETECTIONS_PER_IMAGE (100) is detectron2's ----
-    # Candidates score more than this.
-    node.SCORE_THRESH_TEST = 0.05
-    # Candidates, (point, class) pairs, per level.
-    node.TOPK_CANDIDATES_TEST = 1000
-    # Boxes of one class that overlap by more than this IoU suppress each other.
-    node.NMS_THRESH_TEST = 0.6
-
-    # ---- the classes, for people and result files ----
-    # Names of the classes, and their ids in COCO-format files, by class index. Training and
-    # evaluation fill them in from the dataset and save them with the config, so that a model can
-    # be shown where its dataset is not.
-    node.CLASS_NAMES = []
-    node.CATEGORY_IDS = []
-
-    # ---- your own data: a COCO-format JSON and the folder that its file names are relative to ----
-    # Where given, they take the place of DATASETS.TRAIN and DATASETS.TEST.
-    cfg.DATASETS.TRAIN_JSON = ""
-    cfg.DATASETS.TRAIN_IMAGES = ""
-    cfg.DATASETS.TEST_JSON = ""
-    cfg.DATASETS.TEST_IMAGES = ""
-
 
 def load_config(config_file: str, opts: list[str]) -> CfgNode:
     """The config of a program run: detectron2's and TOOD's defaults, a file, then options.
@@ -115,7 +124,9 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     cfg = get_cfg()
     add_tood_config(cfg)
     if not Path(config_file).is_file():
-        raise ConfigError(f"there is no config file {config_file or '(none named)'}: check the path")
+        raise ConfigError(
+            f"there is no config file {config_file or '(none named)'}: check the path"
+        )
     try:
         cfg.merge_from_file(config_file)
     except (KeyError, ValueError, AssertionError, YAMLError) as error:

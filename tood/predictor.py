@@ -21,9 +21,11 @@ def class_names(cfg: CfgNode) -> list[str]:
     names = list(node.CLASS_NAMES)
     if not names and cfg.DATASETS.TEST:
         names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes") or []
-    return list(names) if len(names) == node.NUM_CLASSES else [
-        f"class {i}" for i in range(node.NUM_CLASSES)
-    ]
+    return (
+        list(names)
+        if len(names) == node.NUM_CLASSES
+        else [f"class {i}" for i in range(node.NUM_CLASSES)]
+    )
 
 
 def category_ids(cfg: CfgNode) -> list[int]:
@@ -54,9 +56,7 @@ class Predictor:
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
         TOODCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
-        self.resize = T.ResizeShortestEdge(
-            [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
-        )
+        self.resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Instances:
@@ -96,7 +96,8 @@ def draw(image: np.ndarray, instances: Instances, names: Sequence[str]) -> np.nd
     boxes = instances.pred_boxes.tensor.numpy()
     classes = instances.pred_classes.tolist()
     labels = [
-        f"{names[c]} {score:.0%}" for c, score in zip(classes, instances.scores.tolist(), strict=True)
+        f"{names[c]} {score:.0%}"
+        for c, score in zip(classes, instances.scores.tolist(), strict=True)
     ]
     output = visualizer.overlay_instances(
         boxes=boxes, labels=labels, assigned_colors=[_color(c) for c in classes]

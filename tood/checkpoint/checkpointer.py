@@ -107,7 +107,7 @@ class TOODCheckpointer(DetectionCheckpointer):
             state_dict = state_dict["state_dict"]
         if not isinstance(state_dict, Mapping):
             raise CheckpointError(
-                f"{self._path} holds a {type(state_dict).__name__}, not the weights of a model by name"
+                f"{self._path} holds a {type(state_dict).__name__}, and not weights by name"
             )
         self._convert_ndarray_to_tensor(state_dict)
         state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}

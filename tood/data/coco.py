@@ -154,7 +154,11 @@ def setup_datasets(cfg: CfgNode) -> None:
             )
     node = cfg.MODEL.TOOD
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        classes = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog.list() else None
+        classes = (
+            MetadataCatalog.get(name).get("thing_classes")
+            if name in DatasetCatalog.list()
+            else None
+        )
         if classes is None or cfg.MODEL.META_ARCHITECTURE != "TOOD":
             continue
         if len(classes) != node.NUM_CLASSES:

@@ -64,7 +64,9 @@ def _box(mask: np.ndarray) -> list[int]:
     return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
 
 
-def make_picture(seed: int, number: int, size: int = 160) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def make_picture(
+    seed: int, number: int, size: int = 160
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Draw one picture.
 
     Args:

@@ -69,7 +69,7 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         if cfg.TEST.AUG.ENABLED:
             raise ConfigError(
-                "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation is for two-stage "
+                "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation knows two-stage "
                 "detectors only: set it to False"
             )
         super().__init__(cfg)

@@ -67,6 +67,10 @@ class Points:
         return torch.cat(idxs), counts
 
 
+def _round_up(value: int, divisor: int) -> int:
+    return -(-value // divisor) * divisor if divisor > 1 else value
+
+
 def flatten_levels(levels: list[Tensor]) -> Tensor:
     """Maps (N, A, Hi, Wi) of all levels as one (N, R, A)."""
     return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
@@ -79,6 +83,7 @@ def label_points(
     pred_boxes: Tensor,
     points: Points,
     image_sizes: list[tuple[int, int]],
+    size_divisor: int,
     gt_boxes: list[Tensor],
     gt_classes: list[Tensor],
 ) -> tuple[PointLabels, list[Assignment]]:
@@ -89,8 +94,10 @@ def label_points(
         pred_scores: (N, R, K).
         pred_boxes: (N, R, 4) in strides.
         points: the batch's points.
-        image_sizes: (height, width) of each image, padded to the backbone's divisor but not to
-            the batch. The cells beyond take no part in the assignment, nor in any loss.
+        image_sizes: (height, width) of each image without any padding.
+        size_divisor: what the backbone needs sizes to be multiples of. Cells beyond an image's own
+            size, rounded up to that, are padding of the batch: they take no part in the
+            assignment, nor in any loss.
         gt_boxes: per image (M, 4) pixels.
         gt_classes: per image (M,) int64.
 
@@ -101,7 +108,7 @@ def label_points(
     for scores, boxes, size, image_gt_boxes, image_gt_classes in zip(
         pred_scores, pred_boxes * points.strides, image_sizes, gt_boxes, gt_classes, strict=True
     ):
-        inside, counts = points.inside(*size)
+        inside, counts = points.inside(*(_round_up(int(side), size_divisor) for side in size))
         samples = ImageSamples(
             scores[inside], boxes[inside], points.anchors[inside], points.centers[inside], counts
         )

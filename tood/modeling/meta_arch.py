@@ -23,7 +23,7 @@ from .assigners import Assignment, AssignmentStatistics
 from .heads import DenseHeadOutput, build_dense_head
 from .labeling import Points, flatten_levels, label_points
 from .losses import LossSums
-from .phases import PHASES, Phase, build_phases
+from .phases import Phase, build_phases
 from .postprocessing import detect_single_image
 
 # The assignment's statistics are read back from the device this often, when detectron2's writers
@@ -48,7 +48,7 @@ class TOOD(nn.Module):
         phases: what each of :data:`PHASES` works with.
         initial_phase: the phase that epoch 0 has.
         num_classes: K.
-        cls_loss_weight, box_loss_weight: weights of ``loss_cls`` and ``loss_box_reg``.
+        cls_loss_weight, box_loss_weight: of ``loss_cls`` and ``loss_box_reg``.
         test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image: see
             :func:`~tood.modeling.postprocessing.detect_single_image`.
         pixel_mean, pixel_std: of each channel, in the order of ``INPUT.FORMAT``.
@@ -146,14 +146,7 @@ class TOOD(nn.Module):
         return self._phase
 
     def set_phase(self, phase: str) -> None:
-        """Choose the phase of training.
-
-        Args:
-            phase: ``"warmup"`` or ``"aligned"``.
-
-        Raises:
-            ValueError: any other.
-        """
+        """Choose the phase of training, ``"warmup"`` or ``"aligned"``; ValueError on any other."""
         if phase not in self.phases:
             raise ValueError(f"unknown phase {phase!r}: it must be one of {list(self.phases)}")
         self._phase = phase
@@ -183,15 +176,7 @@ class TOOD(nn.Module):
         predictions = self.head(features, anchors)
         if self.training:
             return self.forward_training(batched_inputs, images, anchors, predictions)
-        results = self.forward_inference(images, predictions)
-        return [
-            {
-                "instances": detector_postprocess(
-                    result, x.get("height", size[0]), x.get("width", size[1])
-                )
-            }
-            for result, x, size in zip(results, batched_inputs, images.image_sizes, strict=True)
-        ]
+        return self.forward_inference(batched_inputs, images, predictions)
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise the images and pad them to one batch."""
@@ -199,8 +184,6 @@ class TOOD(nn.Module):
             (x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
         ]
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
-
-    # ------------------------------------------------------------------ training
 
     def forward_training(
         self,
@@ -229,7 +212,8 @@ class TOOD(nn.Module):
                 pred_scores.detach(),
                 pred_boxes.detach(),
                 Points.from_levels(anchors, shapes, self.level_strides),
-                [self._padded_size(size) for size in images.image_sizes],
+                images.image_sizes,
+                self.backbone.size_divisibility,
                 [gt.gt_boxes.tensor for gt in gt_instances],
                 [gt.gt_classes for gt in gt_instances],
             )
@@ -244,22 +228,14 @@ class TOOD(nn.Module):
                 raise ValueError("in training mode every input needs its ground truth, 'instances'")
             classes = x["instances"].gt_classes
             # Where the classes already are on a GPU, a look at them would make it wait.
-            if classes.device.type == "cpu" and len(classes):
-                lowest, highest = int(classes.min()), int(classes.max())
-                if lowest < 0 or highest >= self.num_classes:
-                    raise ValueError(
-                        f"{x.get('file_name', 'an image')} has ground truth of the class "
-                        f"{highest if highest >= self.num_classes else lowest}, and the model the "
-                        f"classes 0 to {self.num_classes - 1}: set MODEL.TOOD.NUM_CLASSES to the "
-                        "number of classes of the dataset"
-                    )
+            on_cpu = classes.device.type == "cpu"
+            if on_cpu and ((classes < 0) | (classes >= self.num_classes)).any():
+                raise ValueError(
+                    f"{x.get('file_name', 'an image')} has ground truth of the classes "
+                    f"{classes.unique().tolist()}, and the model the classes 0 to "
+                    f"{self.num_classes - 1}: set MODEL.TOOD.NUM_CLASSES to that of the dataset"
+                )
         return [x["instances"].to(self.device) for x in batched_inputs]
-
-    def _padded_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of an image, rounded up to the backbone's divisor."""
-        divisor = max(self.backbone.size_divisibility, 1)
-        height, width = (-(-int(side) // divisor) * divisor for side in image_size)
-        return height, width
 
     def losses(self, sums: LossSums) -> dict[str, Tensor]:
         """Divide the sums by their normalisers' mean over all processes, at least 1."""
@@ -291,47 +267,33 @@ class TOOD(nn.Module):
             for name, value in self._statistics.flush().items():
                 storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
 
-    # ------------------------------------------------------------------ inference
-
     def forward_inference(
-        self, images: ImageList, predictions: DenseHeadOutput
-    ) -> list[Instances]:
-        """Detections of each image of the batch, in pixels."""
+        self, batched_inputs: list[dict], images: ImageList, predictions: DenseHeadOutput
+    ) -> list[dict]:
+        """Detections of each image of the batch, in the size that its input asks for."""
         scores = [level.flatten(2).transpose(1, 2) for level in predictions.pred_scores]
         boxes = [
             level.flatten(2).transpose(1, 2) * stride
             for level, stride in zip(predictions.pred_boxes, self.level_strides, strict=True)
         ]
-        return [
-            self.inference_single_image(
-                [level[i] for level in scores], [level[i] for level in boxes], image_size
+        results = []
+        for i, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
+            height, width = (int(side) for side in size)
+            detections = detect_single_image(
+                [level[i] for level in scores],
+                [level[i] for level in boxes],
+                score_thresh=self.test_score_thresh,
+                topk_candidates=self.test_topk_candidates,
+                nms_thresh=self.test_nms_thresh,
+                max_detections=self.max_detections_per_image,
+                image_size=(height, width),
             )
-            for i, image_size in enumerate(images.image_sizes)
-        ]
-
-    def inference_single_image(
-        self, pred_scores: list[Tensor], pred_boxes: list[Tensor], image_size: tuple[int, int]
-    ) -> Instances:
-        """Detections of one image.
-
-        Args:
-            pred_scores: per level (Hi * Wi, K).
-            pred_boxes: per level (Hi * Wi, 4) pixels.
-            image_size: (height, width) of the image without its padding.
-        """
-        height, width = (int(side) for side in image_size)
-        detections = detect_single_image(
-            pred_scores,
-            pred_boxes,
-            score_thresh=self.test_score_thresh,
-            topk_candidates=self.test_topk_candidates,
-            nms_thresh=self.test_nms_thresh,
-            max_detections=self.max_detections_per_image,
-            image_size=(height, width),
-        )
-        return Instances(
-            (height, width),
-            pred_boxes=Boxes(detections.boxes),
-            scores=detections.scores,
-            pred_classes=detections.classes,
-        )
+            instances = Instances((height, width))
+            instances.pred_boxes = Boxes(detections.boxes)
+            instances.scores = detections.scores
+            instances.pred_classes = detections.classes
+            instances = detector_postprocess(
+                instances, x.get("height", height), x.get("width", width)
+            )
+            results.append({"instances": instances})
+        return results

@@ -44,13 +44,9 @@ class ATSSAssigner(Assigner):
 
     config_node = "ATSS"
 
-    def __init__(
-        self, topk: int = 9, num_classes: int = 80, chunk_size: int | None = None
-    ) -> None:
+    def __init__(self, topk: int = 9, num_classes: int = 80, chunk_size: int | None = None) -> None:
         if topk < 1 or (chunk_size is not None and chunk_size < 1):
-            raise ValueError(
-                f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}"
-            )
+            raise ValueError(f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}")
         self.topk, self.num_classes, self.chunk_size = topk, num_classes, chunk_size
 
     def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:

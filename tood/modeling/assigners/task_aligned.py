@@ -72,9 +72,7 @@ class TaskAlignedAssigner(Assigner):
         chunk_size: int | None = None,
     ) -> None:
         if topk < 1 or (chunk_size is not None and chunk_size < 1):
-            raise ValueError(
-                f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}"
-            )
+            raise ValueError(f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}")
         if alpha < 0 or beta < 0:
             raise ValueError(f"alpha and beta must not be negative, not {alpha} and {beta}")
         self.topk, self.alpha, self.beta, self.eps = topk, alpha, beta, eps

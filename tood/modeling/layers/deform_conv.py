@@ -43,9 +43,7 @@ class ModulatedDeformConv(nn.Module):
                 f"{in_channels} input channels do not divide into {deform_groups} deform_groups"
             )
         self.padding = kernel_size // 2
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.conv_offset = nn.Conv2d(
             in_channels,

@@ -1,0 +1,317 @@
+"""The command lines: train_net.py, demo.py, the quickstart's parts, the environment check."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.engine import default_argument_parser
+from detectron2.modeling import build_model
+from helpers import CONFIGS, ROOT
+
+from tood.config import load_config
+from tood.data.shapes import CLASSES, make_dataset
+from tood.errors import ConfigError, exit_on_user_error
+from tood.predictor import Predictor, category_ids, class_names, draw
+
+
+def load_program(path: str):
+    spec = importlib.util.spec_from_file_location(path.split("/")[-1][:-3], ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("shapes"), num_train=4, num_val=3, size=64)
+
+
+@pytest.fixture(scope="module")
+def options(shapes):
+    """Options that make the quickstart's model tiny."""
+    options = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"]
+    options += ["MODEL.TOOD.HEAD.NUM_CONVS", "1", "SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()"]
+    options += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0"]
+    for split, name in (("TRAIN", "train"), ("TEST", "val")):
+        options += [f"DATASETS.{split}_JSON", str(shapes / f"{name}.json")]
+        options += [f"DATASETS.{split}_IMAGES", str(shapes / "images")]
+    return options
+
+
+CONFIG = str(CONFIGS / "quickstart" / "TOOD-R18-shapes.yaml")
+
+
+@pytest.fixture(scope="module")
+def weights(options, tmp_path_factory):
+    """Random weights, with scores that are spread out."""
+    torch.manual_seed(0)
+    model = build_model(load_config(CONFIG, options))
+    torch.nn.init.normal_(model.head.tood_cls.bias, -3.0, 1.5)
+    torch.nn.init.constant_(model.head.cls_prob_module[-1].bias, 1.0)
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    torch.save(model.state_dict(), path)
+    return str(path)
+
+
+# ---- train_net.py ----------------------------------------------------------------------------
+
+
+def train_net(*arguments):
+    args = default_argument_parser().parse_args([str(a) for a in arguments])
+    program = load_program("train_net.py")
+    with exit_on_user_error():
+        program.check(args)
+    return program.main(args)
+
+
+def test_train_resume_evaluate(options, tmp_path):
+    common = ["--config-file", CONFIG, *options, "OUTPUT_DIR", tmp_path]
+    train_net(*common)
+    assert (tmp_path / "model_final.pth").is_file()
+    saved = load_config(str(tmp_path / "config.yaml"), [])
+    assert class_names(saved) == list(CLASSES)
+    assert category_ids(saved) == [1, 2, 3, 4, 5]
+    train_net("--resume", *common, "SOLVER.MAX_ITER", 3)
+    rows = [json.loads(x) for x in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert [row["iteration"] for row in rows if "total_loss" in row] == [1, 2]
+    results = train_net("--eval-only", *common, "MODEL.WEIGHTS", tmp_path / "model_final.pth")
+    assert "AP" in results["bbox"]
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--eval-only"], "add MODEL.WEIGHTS"),
+        (["MODEL.WEIGHTS", "/nowhere.pth"], "no such file"),
+        (["MODEL.TOOD.NUM_CLASSES", "80"], "add MODEL.TOOD.NUM_CLASSES 5"),
+        (["DATASETS.TRAIN_JSON", "/nowhere.json"], "no annotation file /nowhere.json"),
+        (["MODEL.TOOD.NUM_CLASES", "5"], "NUM_CLASES"),
+        (["DATASETS.TRAIN_JSON", ""], "TRAIN_IMAGES is given without"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(options, tmp_path, more, message, capsys):
+    flags = [x for x in more if x.startswith("--")]
+    rest = [x for x in more if not x.startswith("--")]
+    common = ["--config-file", CONFIG, *flags, *options, "OUTPUT_DIR", tmp_path, *rest]
+    with pytest.raises(SystemExit) as error:
+        train_net(*common)
+    assert error.value.code == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--config-file", CONFIG, "--num-gpus", "64"], "--num-gpus is 64, and this machine has"),
+        ([], "add --config-file"),
+        (["--config-file", "/nowhere.yaml"], "no config file /nowhere.yaml"),
+    ],
+)
+def test_wrong_command_lines(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        train_net(*arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_config_with_an_unknown_key(tmp_path):
+    path = tmp_path / "typo.yaml"
+    path.write_text("MODEL:\n  TOOD:\n    TOPK: 3\n")
+    with pytest.raises(ConfigError, match="TOPK"):
+        load_config(str(path), [])
+    with pytest.raises(ConfigError, match="Type mismatch"):
+        load_config(CONFIG, ["MODEL.TOOD.NUM_CLASSES", "many"])
+
+
+# ---- demo.py ---------------------------------------------------------------------------------
+
+
+def demo(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
+    with exit_on_user_error():
+        return load_program("demo/demo.py").main()
+
+
+def test_demo(monkeypatch, options, weights, shapes, tmp_path):
+    """Folders, patterns and files; an unreadable one is skipped; results in COCO's format."""
+    folder = tmp_path / "in" / "deeper"
+    folder.mkdir(parents=True)
+    names = sorted(p.name for p in (shapes / "images").glob("*.png"))
+    for name in names[:2]:
+        (folder / name).write_bytes((shapes / "images" / name).read_bytes())
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("not looked at")
+    code = demo(
+        monkeypatch,
+        *("--config-file", CONFIG, "--output", tmp_path / "out", "--confidence-threshold", 0.2),
+        *(
+            "--input",
+            tmp_path / "in",
+            shapes / "images" / names[2],
+            str(shapes / "images" / "*2.png"),
+        ),
+        *("--save-json", tmp_path / "results" / "found.json"),
+        *("--opts", *options, "MODEL.WEIGHTS", weights),
+    )
+    assert code == 0
+    drawn = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert drawn == sorted(names[:3])
+    assert cv2.imread(str(tmp_path / "out" / names[0])).shape == (64, 64, 3)
+    results = json.loads((tmp_path / "results" / "found.json").read_text())
+    images = json.loads((tmp_path / "results" / "found_images.json").read_text())
+    assert len(images) == 3
+    assert {r["image_id"] for r in results} <= {i["id"] for i in images}
+    assert results and min(r["score"] for r in results) > 0.2
+    for result in results:
+        x, y, w, h = result["bbox"]
+        assert w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= 64.01 and y + h <= 64.01
+        assert result["category_id"] in {1, 2, 3, 4, 5}
+
+
+def test_the_threshold_is_applied(monkeypatch, options, weights, shapes, tmp_path):
+    counts = []
+    for threshold in (0.05, 0.5, 0.99):
+        demo(
+            monkeypatch,
+            *("--config-file", CONFIG, "--output", tmp_path, "--input", shapes / "images"),
+            *("--confidence-threshold", threshold, "--save-json", tmp_path / "r.json"),
+            *("--opts", *options, "MODEL.WEIGHTS", weights),
+        )
+        counts.append(len(json.loads((tmp_path / "r.json").read_text())))
+    assert counts[0] > counts[1] > counts[2] == 0
+
+
+def test_demo_without_a_readable_picture(monkeypatch, options, weights, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    code = demo(
+        monkeypatch,
+        *("--config-file", CONFIG, "--output", tmp_path / "out"),
+        *("--input", tmp_path / "broken.jpg"),
+        *("--opts", *options, "MODEL.WEIGHTS", weights),
+    )
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    "name, opts, message",
+    [("*.nothing", [], "names no picture"), (None, None, "add MODEL.WEIGHTS")],
+)
+def test_demo_errors(monkeypatch, options, weights, shapes, tmp_path, name, opts, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        demo(
+            monkeypatch,
+            *("--config-file", CONFIG, "--output", tmp_path),
+            *("--input", tmp_path / name if name else shapes / "images"),
+            *("--opts", *options, *(["MODEL.WEIGHTS", weights] if name else [])),
+        )
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_predictor_reads_bgr(options, weights):
+    """The model gets RGB, whatever OpenCV gave; boxes are in pixels of the picture."""
+    cfg = load_config(CONFIG, [*options, "MODEL.WEIGHTS", weights])
+    predictor = Predictor(cfg)
+    seen = []
+    predictor.model.preprocess_image, original = (
+        lambda batch: seen.append(batch[0]["image"]) or original(batch),
+        predictor.model.preprocess_image,
+    )
+    picture = np.zeros((128, 256, 3), np.uint8)
+    picture[..., 2] = 200  # red
+    instances = predictor(picture)
+    assert seen[0].shape == (3, 64, 128) and (seen[0][0] == 200).all() and (seen[0][2] == 0).all()
+    assert instances.image_size == (128, 256)
+    drawn = draw(picture, instances, class_names(cfg))
+    assert drawn.shape == picture.shape and drawn.dtype == np.uint8
+
+
+def test_names_and_ids_without_a_dataset(tiny_cfg):
+    tiny_cfg.DATASETS.TEST = ()
+    assert class_names(tiny_cfg)[:2] == ["class 0", "class 1"]
+    assert category_ids(tiny_cfg) == [1, 2, 3, 4, 5]
+    published = load_config(str(CONFIGS / "TOOD-R50-1x.yaml"), [])
+    assert class_names(published)[0] == "person"
+    assert category_ids(published)[-1] == 90
+
+
+# ---- the quickstart's parts -------------------------------------------------------------------
+
+
+def test_plot_and_metrics_of_the_quickstart(tmp_path):
+    quickstart = load_program("tools/quickstart.py")
+    rows = [
+        {"iteration": i, "loss_cls": 1.0, "loss_box_reg": 2.0, "bbox/AP": float(i)}
+        for i in (19, 39)
+    ]
+    text = "\n".join(json.dumps(row) for row in rows) + '\n{"iteration": 59, "loss'
+    (tmp_path / "metrics.json").write_text(text)
+    assert quickstart.read_metrics(tmp_path / "metrics.json") == rows
+    assert quickstart.read_metrics(tmp_path / "missing.json") == []
+    quickstart.plot(rows, 30, tmp_path / "plot.png")
+    assert cv2.imread(str(tmp_path / "plot.png")) is not None
+
+
+# ---- the environment -------------------------------------------------------------------------
+
+
+def python(code: str, path: str) -> subprocess.CompletedProcess:
+    """Run code in a fresh interpreter that finds ``path`` first."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([path, str(ROOT)])}
+    return subprocess.run(
+        [sys.executable, *code.split()],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=path,
+    )
+
+
+@pytest.mark.parametrize(
+    "package, content, messages",
+    [
+        (
+            "torchvision",
+            "raise RuntimeError('operator torchvision::nms does not exist')",
+            ["does not match torch", "pip install --force-reinstall torch torchvision"],
+        ),
+        (
+            "detectron2",
+            "raise ModuleNotFoundError(\"No module named 'detectron2'\", name='detectron2')",
+            ["tools/install_detectron2.py", "pip install --no-build-isolation"],
+        ),
+        (
+            "torch",
+            "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')",
+            ["pip install torch torchvision"],
+        ),
+    ],
+)
+def test_missing_or_mismatched_packages(tmp_path, package, content, messages):
+    (tmp_path / f"{package}.py").write_text(content)
+    done = python("-m tood.check", str(tmp_path))
+    assert done.returncode == 1
+    for message in messages:
+        assert message in done.stderr
+
+
+def test_check_prints_versions_and_one_pass(tmp_path):
+    done = python("-W ignore -m tood.check", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for word in ("Python", "torch", "CUDA", "torchvision", "detectron2", "forward and backward"):
+        assert word in done.stdout
+
+
+def test_setup_imports_no_torch(tmp_path):
+    """An isolated build has none."""
+    for name in ("torch", "detectron2"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')")
+    done = python(f"{ROOT / 'setup.py'} --version", str(tmp_path))
+    assert done.returncode == 0 and done.stdout.split()[-1] == "0.1.0", done.stderr
