@@ -35,7 +35,7 @@ setup(
         "termcolor>=1.1",
         "tabulate>=0.8",
     ],
-    extras_require={"dev": ["pytest>=7", "ruff>=0.6"]},
+    extras_require={"dev": ["pytest>=7", "ruff==0.17.5"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",

@@ -330,11 +330,10 @@ def test_unknown_names(tiny_cfg, key):
 
 
 def test_config_reaches_the_parts(tiny_cfg):
-    tiny_cfg.merge_from_list(
-        "MODEL.TOOD.TAL.TOPK 5 MODEL.TOOD.TAL.ALPHA 0.5 MODEL.TOOD.TAL.BETA 2.0 "
-        "MODEL.TOOD.ATSS.TOPK 3 MODEL.TOOD.FOCAL_LOSS.GAMMA 1.0 "
-        "MODEL.TOOD.TASK_ALIGNED_LOSS.GAMMA 1.5".split()
-    )
+    node = tiny_cfg.MODEL.TOOD
+    node.TAL.TOPK, node.TAL.ALPHA, node.TAL.BETA = 5, 0.5, 2.0
+    node.ATSS.TOPK = 3
+    node.FOCAL_LOSS.GAMMA, node.TASK_ALIGNED_LOSS.GAMMA = 1.0, 1.5
     phases = build_model(tiny_cfg).phases
     tal = phases["aligned"].assigner
     assert (tal.topk, tal.alpha, tal.beta) == (5, 0.5, 2.0)
