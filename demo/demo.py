@@ -19,9 +19,12 @@ from tqdm import tqdm
 
 from tood.config import load_config
 from tood.errors import ConfigError, exit_on_user_error
-from tood.predictor import Predictor, category_ids, class_names, draw, to_coco_results
+from tood.predictor import Predictor, categories, draw, to_coco_results
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+# Longer side in pixels from which on labels fit beside the objects.
+READABLE_SIDE = 480
 
 logger = logging.getLogger("tood.demo")
 
@@ -98,6 +101,11 @@ def read_picture(path: Path) -> np.ndarray | None:
         return None
 
 
+def scale_for(picture: np.ndarray) -> float:
+    """Small pictures are drawn enlarged: labels could not be read in them otherwise."""
+    return max(1.0, READABLE_SIDE / max(picture.shape[:2]))
+
+
 def main() -> int:
     """Run the demo; the exit code is 1 if no picture could be processed."""
     args = parse_args()
@@ -109,7 +117,7 @@ def main() -> int:
     # TEST.DETECTIONS_PER_IMAGE.
     cfg.MODEL.TOOD.SCORE_THRESH_TEST = args.confidence_threshold
     predictor = Predictor(cfg)
-    names, ids = class_names(cfg), category_ids(cfg)
+    names, ids = categories(cfg)
 
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -121,7 +129,7 @@ def main() -> int:
             skipped.append(path)
             continue
         instances = predictor(picture)
-        if not cv2.imwrite(str(target), draw(picture, instances, names)):
+        if not cv2.imwrite(str(target), draw(picture, instances, names, scale_for(picture))):
             skipped.append(path)
             continue
         drawn += 1

@@ -17,7 +17,7 @@ from helpers import CONFIGS, ROOT
 from tood.config import load_config
 from tood.data.shapes import CLASSES, make_dataset
 from tood.errors import ConfigError, exit_on_user_error
-from tood.predictor import Predictor, category_ids, class_names, draw
+from tood.predictor import Predictor, categories, draw
 
 
 def load_program(path: str):
@@ -52,7 +52,7 @@ def weights(options, tmp_path_factory):
     """Random weights, with scores that are spread out."""
     torch.manual_seed(0)
     model = build_model(load_config(CONFIG, options))
-    torch.nn.init.normal_(model.head.tood_cls.bias, -3.0, 1.5)
+    model.head.tood_cls.bias.data.copy_(torch.linspace(-4, 1, 5))
     torch.nn.init.constant_(model.head.cls_prob_module[-1].bias, 1.0)
     path = tmp_path_factory.mktemp("weights") / "model.pth"
     torch.save(model.state_dict(), path)
@@ -75,8 +75,8 @@ def test_train_resume_evaluate(options, tmp_path):
     train_net(*common)
     assert (tmp_path / "model_final.pth").is_file()
     saved = load_config(str(tmp_path / "config.yaml"), [])
-    assert class_names(saved) == list(CLASSES)
-    assert category_ids(saved) == [1, 2, 3, 4, 5]
+    saved.DATASETS.TEST, saved.DATASETS.TEST_JSON = (), ""
+    assert categories(saved) == (list(CLASSES), [1, 2, 3, 4, 5])
     train_net("--resume", *common, "SOLVER.MAX_ITER", 3)
     rows = [json.loads(x) for x in (tmp_path / "metrics.json").read_text().splitlines()]
     assert [row["iteration"] for row in rows if "total_loss" in row] == [1, 2]
@@ -162,7 +162,7 @@ def test_demo(monkeypatch, options, weights, shapes, tmp_path):
     assert code == 0
     drawn = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert drawn == sorted(names[:3])
-    assert cv2.imread(str(tmp_path / "out" / names[0])).shape == (64, 64, 3)
+    assert cv2.imread(str(tmp_path / "out" / names[0])).shape == (480, 480, 3)  # enlarged
     results = json.loads((tmp_path / "results" / "found.json").read_text())
     images = json.loads((tmp_path / "results" / "found_images.json").read_text())
     assert len(images) == 3
@@ -228,17 +228,20 @@ def test_predictor_reads_bgr(options, weights):
     instances = predictor(picture)
     assert seen[0].shape == (3, 64, 128) and (seen[0][0] == 200).all() and (seen[0][2] == 0).all()
     assert instances.image_size == (128, 256)
-    drawn = draw(picture, instances, class_names(cfg))
+    drawn = draw(picture, instances, categories(cfg)[0])
     assert drawn.shape == picture.shape and drawn.dtype == np.uint8
 
 
 def test_names_and_ids_without_a_dataset(tiny_cfg):
     tiny_cfg.DATASETS.TEST = ()
-    assert class_names(tiny_cfg)[:2] == ["class 0", "class 1"]
-    assert category_ids(tiny_cfg) == [1, 2, 3, 4, 5]
-    published = load_config(str(CONFIGS / "TOOD-R50-1x.yaml"), [])
-    assert class_names(published)[0] == "person"
-    assert category_ids(published)[-1] == 90
+    names, ids = categories(tiny_cfg)
+    assert names[:2] == ["class 0", "class 1"] and ids == [1, 2, 3, 4, 5]
+    names, ids = categories(load_config(str(CONFIGS / "TOOD-R50-1x.yaml"), []))
+    assert names[0] == "person" and ids[-1] == 90  # COCO's own
+
+
+def test_names_from_the_test_set(options):
+    assert categories(load_config(CONFIG, options))[0] == list(CLASSES)
 
 
 # ---- the quickstart's parts -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What has to be installed for anything here to work, and what to do where it is not."""
 
+import warnings
 from importlib import metadata
 
 _INSTALL_DETECTRON2 = (
@@ -29,7 +30,11 @@ def require() -> None:
         import torch
 
         _check_torchvision(torch)
-        import detectron2  # noqa: F401
+        with warnings.catch_warnings():
+            # detectron2's own use of torch.jit.script, told to every user of every program.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import detectron2.modeling  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name == "detectron2":
             raise ModuleNotFoundError(_INSTALL_DETECTRON2, name=error.name) from None

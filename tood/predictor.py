@@ -1,6 +1,7 @@
 """Detection on single pictures, for people: a predictor, and COCO-format results."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import detectron2.data.transforms as T
@@ -13,31 +14,30 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 
 from .checkpoint import TOODCheckpointer
+from .data.coco import read_coco_json
 
 
-def class_names(cfg: CfgNode) -> list[str]:
-    """Names of the classes: from the config, else from its test set, else their numbers."""
+def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
+    """Names of the classes, and their ids in COCO-format files, by class index.
+
+    From the config, where training has noted them; else from its test set, a named JSON or
+    a registered one; else the names are numbers, and the ids begin at 1.
+    """
     node = cfg.MODEL.TOOD
-    names = list(node.CLASS_NAMES)
-    if not names and cfg.DATASETS.TEST:
-        names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes") or []
-    return (
-        list(names)
-        if len(names) == node.NUM_CLASSES
-        else [f"class {i}" for i in range(node.NUM_CLASSES)]
-    )
-
-
-def category_ids(cfg: CfgNode) -> list[int]:
-    """Ids of the classes in COCO-format files: as above, else their numbers from 1 on."""
-    node = cfg.MODEL.TOOD
-    ids = list(node.CATEGORY_IDS)
-    if not ids and cfg.DATASETS.TEST:
-        to_index = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get(
-            "thing_dataset_id_to_contiguous_id"
-        )
-        ids = sorted(to_index, key=to_index.get) if to_index else []
-    return ids if len(ids) == node.NUM_CLASSES else list(range(1, node.NUM_CLASSES + 1))
+    names, ids = list(node.CLASS_NAMES), list(node.CATEGORY_IDS)
+    if not names and Path(cfg.DATASETS.TEST_JSON).is_file():
+        found = read_coco_json(cfg.DATASETS.TEST_JSON)["categories"]
+        found = sorted(found, key=lambda category: category["id"])
+        names, ids = [c["name"] for c in found], [c["id"] for c in found]
+    elif not names and cfg.DATASETS.TEST:
+        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+        names, ids = metadata.get("thing_classes") or [], sorted(to_index, key=to_index.get)
+    if len(names) != node.NUM_CLASSES:
+        names = [f"class {i}" for i in range(node.NUM_CLASSES)]
+    if len(ids) != node.NUM_CLASSES:
+        ids = list(range(1, node.NUM_CLASSES + 1))
+    return list(names), list(ids)
 
 
 class Predictor:
@@ -78,29 +78,27 @@ class Predictor:
         return outputs[0]["instances"].to("cpu")
 
 
-def draw(image: np.ndarray, instances: Instances, names: Sequence[str]) -> np.ndarray:
+def draw(
+    image: np.ndarray, instances: Instances, names: Sequence[str], scale: float = 1.0
+) -> np.ndarray:
     """Draw boxes with class names and scores.
 
     Args:
         image: (H, W, 3) uint8 BGR.
         instances: detections on the CPU.
         names: of the classes.
+        scale: size of the result over that of ``image``.
 
     Returns:
         A new picture, BGR.
     """
-    visualizer = Visualizer(
-        np.ascontiguousarray(image[:, :, ::-1]),
-        metadata=None,
-    )
-    boxes = instances.pred_boxes.tensor.numpy()
+    visualizer = Visualizer(np.ascontiguousarray(image[:, :, ::-1]), metadata=None, scale=scale)
     classes = instances.pred_classes.tolist()
-    labels = [
-        f"{names[c]} {score:.0%}"
-        for c, score in zip(classes, instances.scores.tolist(), strict=True)
-    ]
+    scores = instances.scores.tolist()
     output = visualizer.overlay_instances(
-        boxes=boxes, labels=labels, assigned_colors=[_color(c) for c in classes]
+        boxes=instances.pred_boxes.tensor.numpy(),
+        labels=[f"{names[c]} {score:.0%}" for c, score in zip(classes, scores, strict=True)],
+        assigned_colors=[_color(c) for c in classes],
     )
     return np.ascontiguousarray(output.get_image()[:, :, ::-1])
 

@@ -154,8 +154,7 @@ def main() -> None:
     args = parse_args()
     output = Path(args.output).resolve()
     output.mkdir(parents=True, exist_ok=True)
-    data, pictures = output / "data", output / "pictures"
-    python = sys.executable
+    data, python = output / "data", sys.executable
 
     print("1/4  drawing a dataset of synthetic shapes", flush=True)
     run([python, "-m", "tood.data.shapes", "--out", str(data)], output / "data.log")
@@ -185,9 +184,10 @@ def main() -> None:
     images = json.loads((data / "val.json").read_text(encoding="utf-8"))["images"][:NUM_DRAWN]
     files = [str(data / "images" / image["file_name"]) for image in images]
     weights = output / "model_final.pth"
-    command = [python, "demo/demo.py", "--config-file", CONFIG, "--input", *files]
-    command += ["--output", str(pictures), "--confidence-threshold", "0.4"]
-    run([*command, "--opts", *options, "MODEL.WEIGHTS", str(weights)], output / "demo.log")
+    command = [python, "demo/demo.py", "--config-file", str(output / "config.yaml")]
+    command += ["--input", *files, "--output", str(output / "pictures")]
+    command += ["--confidence-threshold", "0.4", "--opts", "MODEL.WEIGHTS", str(weights)]
+    run(command, output / "demo.log")
 
     print("4/4  plotting")
     rows = read_metrics(output / "metrics.json")

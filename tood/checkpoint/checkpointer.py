@@ -26,6 +26,11 @@ _WHAT = {
 }
 
 
+def _is_counter(key: str) -> bool:
+    """Batch norm's count of batches: no weight, and kept by some normalisations only."""
+    return key.endswith(".num_batches_tracked")
+
+
 class TOODCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer, which also reads other projects' files, and refuses misfits.
 
@@ -128,8 +133,8 @@ class TOODCheckpointer(DetectionCheckpointer):
     def _check(self, state_dict: dict[str, Tensor], layout: str) -> None:
         """Raise where keys have no place or parameters no value, but for the two allowed cases."""
         expected = self.model.state_dict()
-        missing = expected.keys() - state_dict.keys()
-        unexpected = state_dict.keys() - expected.keys()
+        missing = {key for key in expected.keys() - state_dict.keys() if not _is_counter(key)}
+        unexpected = {key for key in state_dict.keys() - expected.keys() if not _is_counter(key)}
         misshaped = {
             key: f"{key} {tuple(state_dict[key].shape)}, in the model {tuple(value.shape)}"
             for key, value in expected.items()

@@ -93,8 +93,7 @@ def is_backbone_only(layout: str) -> bool:
 def convert(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     """Rename a state_dict's entries to this project's names.
 
-    Entries that have no place in a detector are left out: the classifier of a backbone file, and
-    batch norm's counters.
+    The classifier of a backbone file is left out.
 
     Args:
         state_dict: of the given layout.
@@ -109,8 +108,6 @@ def convert(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     }[layout]
     converted = {}
     for key, value in state_dict.items():
-        if key.endswith(".num_batches_tracked"):
-            continue
         if is_backbone_only(layout) and key.startswith(("fc.", "stem.fc.")):
             continue
         for old, (new, rules) in prefixes.items():
