@@ -181,7 +181,7 @@ def test_the_threshold_is_applied(monkeypatch, options, weights, shapes, tmp_pat
             monkeypatch,
             *("--config-file", CONFIG, "--output", tmp_path, "--input", shapes / "images"),
             *("--confidence-threshold", threshold, "--save-json", tmp_path / "r.json"),
-            *("--opts", *options, "MODEL.WEIGHTS", weights),
+            *("--opts", *options, "MODEL.WEIGHTS", weights, "TEST.DETECTIONS_PER_IMAGE", 10000),
         )
         counts.append(len(json.loads((tmp_path / "r.json").read_text())))
     assert counts[0] > counts[1] > counts[2] == 0

@@ -1,0 +1,48 @@
+"""What only a GPU can show; skipped without one."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from test_assigners import random_scene, same
+
+from tood.modeling.assigners import TaskAlignedAssigner
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_training_step(tiny_cfg, make_input, phase, dtype):
+    """Binary cross entropy refuses CUDA autocast: the losses must be outside of it."""
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    tiny_cfg.MODEL.TOOD.HEAD.NUM_DCN = 1
+    model = build_model(tiny_cfg)
+    model.set_phase(phase)
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    full = model(batch)
+    with torch.autocast("cuda", dtype=dtype or torch.float16, enabled=dtype is not None):
+        losses = model(batch)
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(full[name].item(), rel=0.05)
+    sum(losses.values()).backward()
+
+
+def test_assigner_gives_the_same_as_on_the_cpu():
+    *scene, _ = random_scene(0, 40)
+    cpu = TaskAlignedAssigner()(*scene)
+    gpu = TaskAlignedAssigner()(*(x.cuda() for x in scene))
+    assert torch.equal(cpu.matched_idxs, gpu.matched_idxs.cpu())
+    torch.testing.assert_close(
+        cpu.norm_alignment_metrics, gpu.norm_alignment_metrics.cpu(), rtol=1e-5, atol=1e-7
+    )
+    same(gpu, TaskAlignedAssigner(chunk_size=1)(*(x.cuda() for x in scene)))
+
+
+def test_inference(tiny_cfg, make_input):
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    model = build_model(tiny_cfg).eval()
+    model.test_score_thresh = 0.0
+    with torch.no_grad():
+        (output,) = model([make_input()])
+    assert output["instances"].pred_boxes.tensor.is_cuda
