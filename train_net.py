@@ -9,6 +9,7 @@ TEST_IMAGES at the end of the command.
 """
 
 import argparse
+import sys
 
 import torch
 from detectron2.config import CfgNode
@@ -16,6 +17,7 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessExitedException
 
 from tood.config import load_config
 from tood.data import setup_datasets
@@ -60,11 +62,14 @@ if __name__ == "__main__":
     arguments = default_argument_parser().parse_args()
     with exit_on_user_error():
         check(arguments)
-    launch(
-        main,
-        arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    try:
+        launch(
+            main,
+            arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            args=(arguments,),
+        )
+    except ProcessExitedException as error:  # a process among several has said why
+        sys.exit(error.exit_code)

@@ -234,6 +234,15 @@ def test_conflict_goes_to_the_highest_iou_not_the_highest_metric():
     assert torch.isfinite(assignment.norm_alignment_metrics).all()
 
 
+@pytest.mark.parametrize("score, width", [(0.0, 10.0), (0.9, 0.0)])
+def test_no_alignment_no_positive(score, width):
+    """A candidate inside its ground truth with t = 0: its score, or its IoU, is 0."""
+    point, gt = torch.tensor([[5.0, 5.0]]), torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    box = torch.tensor([[0.0, 0.0, width, 10.0]])
+    arguments = (torch.tensor([[score]]), box, point, gt, torch.tensor([0]))
+    assert TaskAlignedAssigner()(*arguments).matched_idxs.tolist() == [-1]
+
+
 @pytest.mark.parametrize("distance, expected", [(0.0, -1), (0.01, -1), (0.0100001, 0), (0.02, 0)])
 def test_inside_means_more_than_a_hundredth_of_a_pixel(distance, expected):
     gt = torch.tensor([[0.0, 0.0, 8.0, 8.0]])

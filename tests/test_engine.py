@@ -188,9 +188,17 @@ def test_published_configs_set_the_reference_world_size(tiny_cfg):
     assert warmup_iterations(4, 117266, one.SOLVER.IMS_PER_BATCH) == 234532
 
 
-def test_test_time_augmentation_is_refused(run_cfg):
-    run_cfg.TEST.AUG.ENABLED = True
-    with pytest.raises(ConfigError, match="TEST.AUG.ENABLED"):
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (["TEST.AUG.ENABLED", True], "TEST.AUG.ENABLED"),
+        (["SOLVER.AMP.ENABLED", True], "there is no GPU"),
+        (["SOLVER.REFERENCE_WORLD_SIZE", 8], "add SOLVER.REFERENCE_WORLD_SIZE 0"),
+    ],
+)
+def test_settings_that_cannot_work(run_cfg, changes, message):
+    run_cfg.merge_from_list(changes)
+    with pytest.raises(ConfigError, match=message):
         Trainer(run_cfg)
 
 

