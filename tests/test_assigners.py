@@ -326,6 +326,14 @@ def test_one_class_and_class_zero():
     assert (assignment.gt_classes[~positive] == 1).all()
 
 
+def test_atss_spread_is_unbiased():
+    """Of two candidates none reaches mean + |u1 - u2| / sqrt(2); the biased one gives + / 2."""
+    anchors = torch.tensor([[0.0, 0.0, 64.0, 64.0], [0.0, 0.0, 64.0, 80.0]])
+    gt = torch.tensor([[0.0, 0.0, 64.0, 66.0]])
+    assignment = ATSSAssigner()(anchors, [2], gt, torch.tensor([0]))
+    assert assignment.matched_idxs.tolist() == [-1, -1]
+
+
 @pytest.mark.parametrize("counts", [[4], [1, 1, 1, 1], [1]])
 def test_atss_with_levels_smaller_than_topk(counts):
     """One candidate in all has no standard deviation; the threshold must not be NaN."""
