@@ -13,10 +13,12 @@ def boxes(*rows):
 
 def test_candidates_are_pairs_above_the_threshold():
     scores = torch.tensor([[0.9, 0.05], [0.8, 0.06], [0.0, 0.7]])
-    found = select_candidates(scores, boxes([0] * 4, [1] * 4, [2] * 4), 0.05, 3)
-    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.7]))
-    assert found.classes.tolist() == [0, 0, 1]  # 0.05 is not more than 0.05
-    assert found.boxes[:, 0].tolist() == [0, 1, 2]
+    points = boxes([0] * 4, [1] * 4, [2] * 4)
+    found = select_candidates(scores, points, 0.05, 100)
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.7, 0.06]))
+    assert found.classes.tolist() == [0, 0, 1, 1]  # 0.05 is not more than 0.05
+    assert found.boxes[:, 0].tolist() == [0, 1, 2, 1]
+    assert select_candidates(scores, points, 0.05, 3).scores.min() > 0.6
 
 
 def test_suppression_is_class_wise_and_above_the_threshold():
