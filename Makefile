@@ -18,6 +18,10 @@ else
   ENV_DIR := .venv
 endif
 
+ifneq ($(words $(ENV_DIR)),1)
+  $(error make cannot work with spaces in the path of an environment: "$(ENV_DIR)")
+endif
+
 PY := $(ENV_DIR)/bin/python
 # One stamp per checkout and environment, kept in the environment so that it goes when that goes.
 STAMP := $(ENV_DIR)/.tood-setup-$(shell pwd | cksum | cut -d' ' -f1)
@@ -31,10 +35,11 @@ setup: $(STAMP)
 $(ENV_DIR)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11")'
 	@echo "creating the virtual environment $(ENV_DIR)"
-	@$(PYTHON) -m venv $(ENV_DIR) || { rm -rf $(ENV_DIR); echo "python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(ENV_DIR) || { echo "no virtual environment could be made in $(ENV_DIR); on Debian and Ubuntu: apt install python3-venv, then remove that folder"; exit 1; }
 
 $(STAMP): setup.py tools/install_detectron2.py | $(ENV_DIR)/bin/python
 	@echo "installing torch, torchvision and the rest into $(ENV_DIR) (once; torch is large)"
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip
 	@$(PY) -m pip install --disable-pip-version-check -q setuptools wheel
 	@$(PY) -m pip install --disable-pip-version-check -q -e ".[dev]"
 	@$(PY) tools/install_detectron2.py

@@ -29,6 +29,7 @@ setup(
         "iopath>=0.1.7",
         "yacs>=0.1.8",
         "numpy>=1.23",
+        "PyYAML>=5.1",
         "matplotlib>=3.6",
         "tensorboard>=2.10",
         "tqdm>=4.60",

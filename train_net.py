@@ -11,6 +11,9 @@ TEST_IMAGES at the end of the command.
 import argparse
 import sys
 
+import tood  # noqa: F401  (before the others: it explains what is missing)
+
+# isort: split
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
@@ -28,7 +31,7 @@ from tood.errors import ConfigError, exit_on_user_error
 def setup(args: argparse.Namespace) -> CfgNode:
     """The config of a run, its loggers and its output folder."""
     cfg = load_config(args.config_file, args.opts)
-    setup_datasets(cfg)
+    setup_datasets(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     cfg.freeze()
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="tood")
     default_setup(cfg, args)
@@ -59,7 +62,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser().parse_args()
+    arguments = default_argument_parser(epilog=__doc__).parse_args()
     with exit_on_user_error():
         check(arguments)
     try:

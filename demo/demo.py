@@ -10,8 +10,12 @@ import glob
 import json
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 
+import tood  # noqa: F401  (before the others: it explains what is missing)
+
+# isort: split
 import cv2
 import numpy as np
 from detectron2.utils.logger import setup_logger
@@ -31,7 +35,12 @@ logger = logging.getLogger("tood.demo")
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    description, example = __doc__.split("\n\n")
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config-file", required=True, help="the config of the model")
     parser.add_argument(
         "--input", nargs="+", required=True, help="pictures, folders of pictures, or glob patterns"
@@ -44,20 +53,29 @@ def parse_args() -> argparse.Namespace:
         help="least score of a detection that is drawn or saved (default: 0.3)",
     )
     parser.add_argument("--save-json", metavar="FILE", help="also write COCO-format results")
-    parser.add_argument("--opts", nargs="*", default=[], help="config options, KEY VALUE ...")
+    parser.add_argument(
+        "--opts",
+        nargs="*",
+        default=[],
+        help="config options, KEY VALUE ...: MODEL.WEIGHTS FILE at least",
+    )
     args = parser.parse_args()
     if not 0 <= args.confidence_threshold <= 1:
         parser.error("--confidence-threshold must be between 0 and 1")
     return args
 
 
-def find_pictures(inputs: list[str]) -> list[Path]:
+def find_pictures(inputs: list[str], output: Path) -> list[Path]:
     """The files that the arguments of ``--input`` name, each once.
+
+    What lies in the output folder is left out of searched folders and patterns: it was drawn by an
+    earlier run.
 
     Raises:
         ConfigError: there is none.
     """
     found: dict[Path, None] = {}
+    drawn = output.resolve()
     for name in inputs:
         path = Path(name)
         if path.is_dir():
@@ -70,19 +88,32 @@ def find_pictures(inputs: list[str]) -> list[Path]:
             files = sorted(Path(f) for f in glob.glob(name, recursive=True) if Path(f).is_file())
             if not files:
                 logger.warning("%s: no such file, folder or pattern.", name)
-        found.update(dict.fromkeys(files))
+        if path.is_file():
+            found[path] = None
+        else:
+            found.update(dict.fromkeys(f for f in files if drawn not in f.resolve().parents))
     if not found:
         raise ConfigError("--input names no picture at all")
     return list(found)
 
 
 def output_paths(pictures: list[Path], folder: Path) -> list[Path]:
-    """Where each drawn picture goes; pictures of one name from several folders stay apart."""
-    names = [picture.name for picture in pictures]
-    return [
-        folder / (name if names.count(name) == 1 else f"{picture.parent.name}_{i}_{name}")
+    """Where each drawn picture goes; pictures of one name from several folders stay apart.
+
+    Raises:
+        ConfigError: a drawn picture would take the place of its original.
+    """
+    names = [p.name if p.suffix.lower() in SUFFIXES else f"{p.name}.png" for p in pictures]
+    counts = Counter(names)
+    targets = [
+        folder / (name if counts[name] == 1 else f"{picture.parent.name}_{i}_{name}")
         for i, (picture, name) in enumerate(zip(pictures, names, strict=True))
     ]
+    originals = {picture.resolve() for picture in pictures}
+    for target in targets:
+        if target.resolve() in originals:
+            raise ConfigError(f"--output would overwrite the picture {target}: name another folder")
+    return targets
 
 
 def image_ids(pictures: list[Path]) -> list[int]:
@@ -111,7 +142,9 @@ def main() -> int:
     args = parse_args()
     setup_logger(name="tood")
     setup_logger(name="fvcore")
-    pictures = find_pictures(args.input)
+    output = Path(args.output)
+    pictures = find_pictures(args.input, output)
+    targets = output_paths(pictures, output)
     cfg = load_config(args.config_file, args.opts)
     # The model drops what the threshold does not want, so that it also counts in
     # TEST.DETECTIONS_PER_IMAGE.
@@ -119,10 +152,9 @@ def main() -> int:
     predictor = Predictor(cfg)
     names, ids = categories(cfg)
 
-    output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     results, images, skipped, drawn = [], [], [], 0
-    work = zip(pictures, output_paths(pictures, output), image_ids(pictures), strict=True)
+    work = zip(pictures, targets, image_ids(pictures), strict=True)
     for path, target, image_id in tqdm(list(work), unit="picture"):
         picture = read_picture(path)
         if picture is None:

@@ -1,6 +1,7 @@
 """Weights: what is read, what is announced, what is refused."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,6 +132,13 @@ def test_truncated_file(model, tmp_path, share):
     (tmp_path / "cut.pth").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(CheckpointError, match=r"cut\.pth cannot be read.*truncated"):
         TOODCheckpointer(model).load(str(tmp_path / "cut.pth"))
+
+
+def test_file_with_other_objects(model, tmp_path):
+    """MMDetection 3.x keeps objects of its own beside the weights."""
+    torch.save({"state_dict": model.state_dict(), "hub": Path}, tmp_path / "objects.pth")
+    with pytest.raises(CheckpointError, match="could run any code"):
+        TOODCheckpointer(model).load(str(tmp_path / "objects.pth"))
 
 
 def test_no_such_file(model):

@@ -65,11 +65,16 @@ def test_registration_by_config(shapes_cfg):
         (lambda c: c["images"][0].pop("height"), "lacks height"),
         (lambda c: c["annotations"][0].pop("bbox") and None, "lacks bbox"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"not \[x, y, width, height\]"),
+        (lambda c: c["annotations"][0].update(bbox=[1, None, 3, 4]), "four numbers"),
+        (lambda c: c["images"][1].update(height="96"), "must be numbers"),
         (lambda c: c["annotations"][0].update(image_id=999), "no image has the id 999"),
         (lambda c: c["annotations"][0].update(category_id=77), "no category has the id 77"),
         (lambda c: c["annotations"][0].update(id=2), "ids of its annotations are not unique"),
         (lambda c: c.update(images=[], annotations=[]), "no images or no categories"),
-        (lambda c: c["images"][0].update(file_name="gone.png"), "gone.png, which is not in"),
+        (
+            lambda c: c["images"][0].update(file_name="gone.png"),
+            "1 images that are not in the folder.*gone.png",
+        ),
     ],
 )
 def test_json_that_is_no_dataset(shapes_cfg, shapes, tmp_path, change, message):
@@ -107,6 +112,20 @@ def test_images_without_json(shapes_cfg):
     shapes_cfg.DATASETS.TRAIN_JSON = ""
     with pytest.raises(ConfigError, match="without DATASETS.TRAIN_JSON"):
         setup_datasets(shapes_cfg)
+
+
+def test_training_set_without_a_test_set(shapes_cfg):
+    shapes_cfg.DATASETS.TEST_JSON = shapes_cfg.DATASETS.TEST_IMAGES = ""
+    with pytest.raises(ConfigError, match="without TEST_JSON.*coco_2017_val"):
+        setup_datasets(shapes_cfg)
+    shapes_cfg.DATASETS.TEST = ()
+    setup_datasets(shapes_cfg)
+
+
+def test_evaluation_needs_no_training_set(shapes_cfg):
+    shapes_cfg.DATASETS.TRAIN_JSON = "/nowhere.json"
+    setup_datasets(shapes_cfg, ("TEST",))
+    assert list(CLASSES) == shapes_cfg.MODEL.TOOD.CLASS_NAMES
 
 
 def test_builtin_dataset_that_is_not_there():

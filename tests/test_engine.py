@@ -266,13 +266,15 @@ def test_distributed_data_parallel(tiny_cfg, tmp_path):
         for rank in (0, 1):
             model(ddp_batch(rank))
         model.losses = original
-        cls_mean = (sums[0].cls_normalizer + sums[1].cls_normalizer).item() / 2
-        box_mean = (sums[0].box_reg_normalizer + sums[1].box_reg_normalizer).item() / 2
+        means = {
+            name: max((sums[0][name].normalizer + sums[1][name].normalizer).item() / 2, 1)
+            for name in sums[0]
+        }
         total = 0
         for rank in (0, 1):
             expected = {
-                "loss_cls": sums[rank].cls / max(cls_mean, 1),
-                "loss_box_reg": 2 * sums[rank].box_reg / max(box_mean, 1),
+                "loss_cls": sums[rank]["loss_cls"].total / means["loss_cls"],
+                "loss_box_reg": 2 * sums[rank]["loss_box_reg"].total / means["loss_box_reg"],
             }
             total = total + sum(expected.values()) / 2
             for name, value in found[rank][phase][0].items():

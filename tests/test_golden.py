@@ -15,7 +15,11 @@ from tood.modeling import build_tood_resnet_fpn_backbone  # noqa: F401
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.heads import TOODHead
 from tood.modeling.labeling import Points, flatten_levels, label_points
-from tood.modeling.losses import CenternessFocalCriterion, TaskAlignedCriterion
+from tood.modeling.losses import (
+    CenternessFocalCriterion,
+    FlatPredictions,
+    TaskAlignedCriterion,
+)
 from tood.modeling.postprocessing import detect_single_image
 
 HEADS = {
@@ -162,11 +166,10 @@ def test_losses_and_gradients(golden_head, phase, variant):
     features = [x.clone().requires_grad_() for x in golden_head.features]
     head.zero_grad()
     output = head(features, golden_head.anchors)
-    scores, boxes = flatten_levels(output.pred_scores), flatten_levels(output.pred_boxes)
+    flat = FlatPredictions(flatten_levels(output.pred_scores), flatten_levels(output.pred_boxes))
     labels, _ = label_points(
         assigner,
-        scores.detach(),
-        boxes.detach(),
+        flat,
         golden_head.points(),
         sizes,
         32,
@@ -177,9 +180,10 @@ def test_losses_and_gradients(golden_head, phase, variant):
     assert torch.equal(classes, tensor(data[f"{key}/labels"]).long())
     assert torch.equal(labels.gt_classes >= 0, tensor(data[f"{key}/label_weights"]) > 0)
 
-    sums = criterion(scores, boxes, labels)
-    loss_cls = sums.cls / sums.cls_normalizer.clamp(min=1)
-    loss_box = 2 * sums.box_reg / sums.box_reg_normalizer.clamp(min=1)
+    sums = criterion(flat, labels)
+    cls, box_reg = sums["loss_cls"], sums["loss_box_reg"]
+    loss_cls = cls.total / cls.normalizer.clamp(min=1)
+    loss_box = 2 * box_reg.total / box_reg.normalizer.clamp(min=1)
     assert loss_cls.item() == pytest.approx(data[f"{key}/loss_cls"].sum(), rel=1e-5)
     assert loss_box.item() == pytest.approx(data[f"{key}/loss_bbox"].sum(), rel=1e-5, abs=1e-9)
 

@@ -14,6 +14,7 @@ from tood.modeling.box_ops import (
 )
 from tood.modeling.losses import (
     CenternessFocalCriterion,
+    FlatPredictions,
     PointLabels,
     TaskAlignedCriterion,
     focal_loss,
@@ -135,36 +136,36 @@ def test_task_aligned_criterion_by_hand():
     scores = torch.tensor([[[0.1, 0.3], [0.2, 0.4], [0.9, 0.9]]])
     pred = torch.tensor([[[0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 9, 9]]], dtype=torch.float32)
     labels = make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING], [0.5, 0.0, 0.0])
-    sums = TaskAlignedCriterion()(scores, pred, labels)
+    cls, box_reg = TaskAlignedCriterion()(FlatPredictions(scores, pred), labels).values()
 
     def negative(s):
         return s**2 * -math.log(1 - s)
 
     positive = (0.5 - 0.3) ** 2 * -(0.5 * math.log(0.3) + 0.5 * math.log(0.7))
-    assert sums.cls.item() == pytest.approx(
+    assert cls.total.item() == pytest.approx(
         positive + negative(0.1) + negative(0.2) + negative(0.4), rel=1e-6
     )
-    assert sums.box_reg.item() == pytest.approx(0.5 * 0.5, rel=1e-6)  # 1 - IoU = 1/2, weight 1/2
-    assert sums.cls_normalizer.item() == sums.box_reg_normalizer.item() == 0.5
+    assert box_reg.total.item() == pytest.approx(0.5 * 0.5, rel=1e-6)  # 1 - IoU = 1/2, weight 1/2
+    assert cls.normalizer.item() == box_reg.normalizer.item() == 0.5
 
 
 def test_centerness_focal_criterion_by_hand():
     scores = torch.tensor([[[0.1, 0.3], [0.2, 0.4], [0.9, 0.9]]])
     pred = torch.tensor([[[0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 9, 9]]], dtype=torch.float32)
     labels = make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING])
-    sums = CenternessFocalCriterion()(scores, pred, labels)
+    cls, box_reg = CenternessFocalCriterion()(FlatPredictions(scores, pred), labels).values()
 
     def negative(s):
         return 0.75 * s**2 * -math.log(1 - s)
 
     positive = 0.25 * 0.7**2 * -math.log(0.3)
-    assert sums.cls.item() == pytest.approx(
+    assert cls.total.item() == pytest.approx(
         positive + negative(0.1) + negative(0.2) + negative(0.4), rel=1e-6
     )
     weight = math.sqrt(1 / 1 * 1 / 3)  # the point (1, 1) in the box of 2 x 4
-    assert sums.box_reg.item() == pytest.approx(0.5 * weight, rel=1e-6)
-    assert sums.box_reg_normalizer.item() == pytest.approx(weight, rel=1e-6)
-    assert sums.cls_normalizer.item() == 1
+    assert box_reg.total.item() == pytest.approx(0.5 * weight, rel=1e-6)
+    assert box_reg.normalizer.item() == pytest.approx(weight, rel=1e-6)
+    assert cls.normalizer.item() == 1
 
 
 @pytest.mark.parametrize("criterion", [TaskAlignedCriterion(), CenternessFocalCriterion()])
@@ -176,9 +177,9 @@ def test_bad_predictions_without_a_label_stay_out(criterion):
     pred[0, 2] = float("nan")
     pred.requires_grad_()
     labels = make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING], [0.5, 0.0, 0.0])
-    sums = criterion(scores, pred, labels)
-    (sums.cls + sums.box_reg).backward()
-    assert torch.isfinite(sums.cls) and torch.isfinite(sums.box_reg)
+    cls, box_reg = criterion(FlatPredictions(scores, pred), labels).values()
+    (cls.total + box_reg.total).backward()
+    assert torch.isfinite(cls.total) and torch.isfinite(box_reg.total)
     assert torch.isfinite(pred.grad).all() and torch.isfinite(scores.grad).all()
     assert (pred.grad[0, 0] != 0).any()
     assert (pred.grad[0, 1:] == 0).all()
@@ -190,14 +191,14 @@ def test_no_positive_at_all(criterion):
     scores = torch.full((1, 3, 2), 0.3, requires_grad=True)
     pred = torch.rand(1, 3, 4, requires_grad=True)
     labels = make_labels([2, 2, 2], [NOTHING] * 3, [0.0] * 3)
-    sums = criterion(scores, pred, labels)
-    (sums.cls + sums.box_reg).backward()
-    assert sums.box_reg.item() == 0 and sums.box_reg.dtype == torch.float32
-    assert sums.cls_normalizer.item() == 0
+    cls, box_reg = criterion(FlatPredictions(scores, pred), labels).values()
+    (cls.total + box_reg.total).backward()
+    assert box_reg.total.item() == 0 and box_reg.total.dtype == torch.float32
+    assert cls.normalizer.item() == 0
     assert (pred.grad == 0).all()  # a gradient of 0, and not none: DDP waits for one
 
 
 def test_task_aligned_criterion_needs_metrics():
     labels = make_labels([2, 2, 2], [NOTHING] * 3)
     with pytest.raises(ValueError, match="needs an assigner that returns norm_alignment_metrics"):
-        TaskAlignedCriterion()(torch.rand(1, 3, 2), torch.rand(1, 3, 4), labels)
+        TaskAlignedCriterion()(FlatPredictions(torch.rand(1, 3, 2), torch.rand(1, 3, 4)), labels)

@@ -12,9 +12,11 @@ from helpers import STRIDES
 from torch import nn
 
 from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
+from tood.errors import ConfigError
 from tood.modeling.assigners import Assigner, Assignment, TaskAlignedAssigner
 from tood.modeling.heads import DenseHeadOutput
 from tood.modeling.labeling import Points, label_points
+from tood.modeling.losses import FlatPredictions
 
 PHASES = ["warmup", "aligned"]
 
@@ -115,7 +117,8 @@ def random_predictions(n: int, shapes, num_classes=5):
     r = sum(h * w for h, w in shapes)
     center = torch.rand(n, r, 2) * 10
     half = torch.rand(n, r, 2) * 4 + 0.5
-    return torch.rand(n, r, num_classes), torch.cat([center - half, center + half], dim=2)
+    boxes = torch.cat([center - half, center + half], dim=2)
+    return FlatPredictions(torch.rand(n, r, num_classes), boxes)
 
 
 def make_points(shapes) -> Points:
@@ -129,16 +132,15 @@ SHAPES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)]
 
 def test_assignment_does_not_depend_on_the_batch():
     """Image 0 alone equals image 0 beside another one."""
-    scores, boxes = random_predictions(2, SHAPES)
+    predictions = random_predictions(2, SHAPES)
     gt = [torch.tensor([[10.0, 10.0, 80.0, 70.0]]), torch.rand(4, 4) * 20]
     gt[1][:, 2:] += 30
     classes = [torch.tensor([2]), torch.tensor([0, 1, 2, 3])]
     points, sizes = make_points(SHAPES), [(96, 128), (96, 128)]
     assigner = TaskAlignedAssigner()
-    both, _ = label_points(assigner, scores, boxes, points, sizes, 32, gt, classes)
-    alone, _ = label_points(
-        assigner, scores[:1], boxes[:1], points, sizes[:1], 32, gt[:1], classes[:1]
-    )
+    both, _ = label_points(assigner, predictions, points, sizes, 32, gt, classes)
+    first = FlatPredictions(predictions.scores[:1], predictions.boxes[:1])
+    alone, _ = label_points(assigner, first, points, sizes[:1], 32, gt[:1], classes[:1])
     assert (alone.gt_classes[0] < 5).any()
     assert torch.equal(both.gt_classes[0], alone.gt_classes[0])
     assert torch.equal(both.norm_alignment_metrics[0], alone.norm_alignment_metrics[0])
@@ -146,12 +148,11 @@ def test_assignment_does_not_depend_on_the_batch():
 
 def test_cells_of_the_padding_are_ignored():
     """A 50x61 image, 64x64 when rounded up to 32, in a batch of 96x128."""
-    scores, boxes = random_predictions(1, SHAPES)
+    predictions = random_predictions(1, SHAPES)
     gt, classes = [torch.tensor([[0.0, 0.0, 128.0, 96.0]])], [torch.tensor([1])]
     labels, _ = label_points(
         TaskAlignedAssigner(topk=1000),
-        scores,
-        boxes,
+        predictions,
         make_points(SHAPES),
         [(50, 61)],
         32,
@@ -327,7 +328,7 @@ def test_head_and_assigner_of_the_users_own(tiny_cfg, own_parts, make_input):
 @pytest.mark.parametrize("key", ["HEAD.NAME", "ALIGNED.ASSIGNER", "WARMUP.CRITERION"])
 def test_unknown_names(tiny_cfg, key):
     tiny_cfg.merge_from_list([f"MODEL.TOOD.{key}", "Nobody"])
-    with pytest.raises(KeyError, match="Nobody"):
+    with pytest.raises(ConfigError, match=f"MODEL.TOOD.{key} is 'Nobody'.*there are"):
         build_model(tiny_cfg)
 
 

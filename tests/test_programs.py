@@ -16,7 +16,7 @@ from helpers import CONFIGS, ROOT
 
 from tood.config import load_config
 from tood.data.shapes import CLASSES, make_dataset
-from tood.errors import ConfigError, exit_on_user_error
+from tood.errors import ConfigError, DataError, exit_on_user_error, message_of
 from tood.predictor import Predictor, categories, draw
 
 
@@ -120,6 +120,35 @@ def test_wrong_command_lines(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+OWN_PART = """
+from tood import ASSIGNER_REGISTRY, TaskAlignedAssigner
+
+@ASSIGNER_REGISTRY.register()
+class AssignerFromAFile(TaskAlignedAssigner):
+    pass
+"""
+
+
+def test_parts_from_the_users_own_file(options, tmp_path):
+    (tmp_path / "my_parts.py").write_text(OWN_PART)
+    own = ["MODEL.TOOD.IMPORTS", f"['{tmp_path / 'my_parts.py'}']"]
+    own += ["MODEL.TOOD.ALIGNED.ASSIGNER", "AssignerFromAFile"]
+    for _ in range(2):  # a second config of the same process imports nothing again
+        model = build_model(load_config(CONFIG, [*options, *own]))
+    assert type(model.phases["aligned"].assigner).__name__ == "AssignerFromAFile"
+    with pytest.raises(ConfigError, match="MODEL.TOOD.IMPORTS names /nowhere/parts.py"):
+        load_config(CONFIG, ["MODEL.TOOD.IMPORTS", "['/nowhere/parts.py']"])
+    with pytest.raises(ConfigError, match="MODEL.TOOD.IMPORTS names no_such_module"):
+        load_config(CONFIG, ["MODEL.TOOD.IMPORTS", "['no_such_module']"])
+
+
+def test_message_of_a_data_loaders_process():
+    text = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback ...\n"
+    error = DataError(text + "tood.errors.DataError: the image x.png cannot be read\n")
+    assert message_of(error) == "the image x.png cannot be read"
+    assert message_of(DataError("plain: text")) == "plain: text"
+
+
 def test_config_with_an_unknown_key(tmp_path):
     path = tmp_path / "typo.yaml"
     path.write_text("MODEL:\n  TOOD:\n    TOPK: 3\n")
@@ -174,12 +203,36 @@ def test_demo(monkeypatch, options, weights, shapes, tmp_path):
         assert result["category_id"] in {1, 2, 3, 4, 5}
 
 
+def test_demo_overwrites_no_original(monkeypatch, options, weights, shapes, tmp_path, capsys):
+    for i in range(2):
+        name = sorted((shapes / "images").glob("*.png"))[i].name
+        (tmp_path / name).write_bytes((shapes / "images" / name).read_bytes())
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    common = ["--config-file", CONFIG, "--opts", *options, "MODEL.WEIGHTS", weights]
+    with pytest.raises(SystemExit):
+        demo(monkeypatch, "--input", *before, "--output", tmp_path, *common)
+    assert "would overwrite" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+    # A second run over the same folder does not take its own drawings for pictures.
+    for _ in range(2):
+        demo(monkeypatch, "--input", tmp_path, "--output", tmp_path / "out", *common)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_picture_without_a_known_suffix(monkeypatch, options, weights, shapes, tmp_path):
+    (tmp_path / "picture").write_bytes(next((shapes / "images").glob("*.png")).read_bytes())
+    common = ["--config-file", CONFIG, "--opts", *options, "MODEL.WEIGHTS", weights]
+    assert demo(monkeypatch, "--input", tmp_path / "picture", "--output", tmp_path, *common) == 0
+    assert (tmp_path / "picture.png").is_file()
+
+
 def test_the_threshold_is_applied(monkeypatch, options, weights, shapes, tmp_path):
     counts = []
     for threshold in (0.05, 0.5, 0.99):
         demo(
             monkeypatch,
-            *("--config-file", CONFIG, "--output", tmp_path, "--input", shapes / "images"),
+            *("--config-file", CONFIG, "--output", tmp_path),
+            *("--input", next((shapes / "images").glob("*.png"))),
             *("--confidence-threshold", threshold, "--save-json", tmp_path / "r.json"),
             *("--opts", *options, "MODEL.WEIGHTS", weights, "TEST.DETECTIONS_PER_IMAGE", 10000),
         )

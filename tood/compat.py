@@ -1,6 +1,8 @@
 """Where detectron2 0.4 and its current main differ: this is the one place that says so."""
 
 import detectron2.utils.events as events
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
 
 
 def has_event_storage() -> bool:
@@ -18,3 +20,12 @@ def has_compiled_coco_eval() -> bool:
     except ImportError:
         return False
     return str(getattr(_C, "__file__", "")).endswith((".so", ".pyd"))
+
+
+def drop_batch_counter(module: nn.Module) -> None:
+    """Take the count of batches off a FrozenBatchNorm2d: only main has one, made of BatchNorm2d's.
+
+    Without it, checkpoints of both versions have the same keys.
+    """
+    if isinstance(module, FrozenBatchNorm2d) and hasattr(module, "num_batches_tracked"):
+        module.num_batches_tracked = None

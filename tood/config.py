@@ -1,5 +1,7 @@
 """The config keys that TOOD adds to detectron2's, and reading a config."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import torch
@@ -29,6 +31,9 @@ def add_tood_config(cfg: CfgNode) -> None:
 
 def _add_model_keys(node: CfgNode) -> None:
     """The keys of ``MODEL.TOOD`` that the model itself and inference need."""
+    # Python files or modules that the programs import before they build the model: they register
+    # heads, assigners and criteria of your own, to be named below.
+    node.IMPORTS = []
     # K, the number of classes of the dataset. The class index K means background.
     node.NUM_CLASSES = 80
     # Feature maps of the backbone that the head works on, finest first.
@@ -101,9 +106,10 @@ def _add_training_keys(node: CfgNode) -> None:
     # Classification loss of TAL (eq. 11): focusing exponent gamma.
     node.TASK_ALIGNED_LOSS = CfgNode()
     node.TASK_ALIGNED_LOSS.GAMMA = 2.0
-    # Weights of loss_cls and loss_box_reg in the total, in both phases.
-    node.CLS_LOSS_WEIGHT = 1.0
-    node.BOX_LOSS_WEIGHT = 2.0
+    # Weights of the losses in the total, by their names, in both phases.
+    node.LOSS_WEIGHTS = CfgNode()
+    node.LOSS_WEIGHTS.LOSS_CLS = 1.0
+    node.LOSS_WEIGHTS.LOSS_BOX_REG = 2.0
 
 
 def load_config(config_file: str, opts: list[str]) -> CfgNode:
@@ -119,7 +125,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
         The config, not frozen.
 
     Raises:
-        ConfigError: the file is missing, a key is unknown, or a value does not fit.
+        ConfigError: a file is missing, a key is unknown, or a value does not fit.
     """
     cfg = get_cfg()
     add_tood_config(cfg)
@@ -135,9 +141,29 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
         cfg.merge_from_list(opts)
     except (KeyError, ValueError, AssertionError) as error:
         raise ConfigError(f"the options {' '.join(opts)}: {_reason(error)}") from error
+    for name in cfg.MODEL.TOOD.IMPORTS:
+        _import(name)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     return cfg
+
+
+def _import(name: str) -> None:
+    """Import a module by its name, or a file by its path; each once."""
+    path = Path(name)
+    key = f"tood_imports.{path.stem}" if path.suffix == ".py" else name
+    if key in sys.modules:
+        return
+    try:
+        if path.suffix != ".py":
+            importlib.import_module(name)
+            return
+        spec = importlib.util.spec_from_file_location(key, path)
+        sys.modules[key] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        sys.modules.pop(key, None)
+        raise ConfigError(f"MODEL.TOOD.IMPORTS names {name}: {error}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,8 @@
 """Errors that are the input's rather than the program's; their messages name the mend.
 
-The command lines print them as one line, without a stack trace.
+The command lines print them without a stack trace.
 """
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,12 +24,17 @@ class CheckpointError(TOODError, RuntimeError):
     """Weights that are missing, broken, or of another model."""
 
 
+def message_of(error: TOODError) -> str:
+    """The message itself: PyTorch wraps that of a data loader's process into a stack trace."""
+    text = str(error)
+    return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip() if "Traceback" in text else text
+
+
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """End the program with one line and exit code 2 where a :class:`TOODError` comes through."""
+    """End the program with the message and exit code 2 where a :class:`TOODError` comes through."""
     try:
         yield
     except TOODError as error:
-        logging.getLogger("tood").error("%s", error)
-        sys.stderr.write(f"\nerror: {error}\n")
+        sys.stderr.write(f"\nerror: {message_of(error)}\n")
         sys.exit(2)

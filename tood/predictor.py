@@ -14,7 +14,7 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 
 from .checkpoint import TOODCheckpointer
-from .data.coco import read_coco_json
+from .data.coco import read_coco_json, sorted_categories
 
 
 def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
@@ -26,9 +26,7 @@ def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
     node = cfg.MODEL.TOOD
     names, ids = list(node.CLASS_NAMES), list(node.CATEGORY_IDS)
     if not names and Path(cfg.DATASETS.TEST_JSON).is_file():
-        found = read_coco_json(cfg.DATASETS.TEST_JSON)["categories"]
-        found = sorted(found, key=lambda category: category["id"])
-        names, ids = [c["name"] for c in found], [c["id"] for c in found]
+        names, ids = sorted_categories(read_coco_json(cfg.DATASETS.TEST_JSON))
     elif not names and cfg.DATASETS.TEST:
         metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
         to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}

@@ -29,6 +29,7 @@ NUM_DRAWN = 8
 
 # For a quick look whether everything runs, as CI does: too short to learn much.
 SHORT = ["SOLVER.MAX_ITER", "60", "SOLVER.STEPS", "(50,)", "TEST.EVAL_PERIOD", "30"]
+SHORT_DATA = ["--num-train", "80", "--num-val", "16"]
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,6 +68,19 @@ def read_metrics(path: Path) -> list[dict]:
     return rows
 
 
+def show_progress(bar: tqdm, rows: list[dict]) -> None:
+    """Bring the bar to the last row: iteration, phase, loss, AP."""
+    values = {key: value for row in rows for key, value in row.items()}
+    if "total_loss" not in values:
+        return
+    bar.set_description("TAL" if values.get("tal_phase") else "ATSS", refresh=False)
+    shown = {"loss": f"{values['total_loss']:.2f}"}
+    if "bbox/AP" in values:
+        shown["AP"] = f"{values['bbox/AP']:.1f}"
+    bar.set_postfix(shown, refresh=False)
+    bar.update(min(values["iteration"] + 1, bar.total) - bar.n)
+
+
 def train(command: list[str], output: Path, max_iter: int, log: Path) -> None:
     """Run train_net.py with a progress bar that follows its metrics.json."""
     metrics = output / "metrics.json"
@@ -77,17 +91,13 @@ def train(command: list[str], output: Path, max_iter: int, log: Path) -> None:
         tqdm(total=max_iter, unit="it", mininterval=0.2 if sys.stderr.isatty() else 20) as bar,
     ):
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            time.sleep(0.5)
-            rows = read_metrics(metrics)
-            values = {key: value for row in rows for key, value in row.items()}
-            if "total_loss" in values:
-                bar.set_description("TAL" if values.get("tal_phase") else "ATSS", refresh=False)
-                shown = {"loss": f"{values['total_loss']:.2f}"}
-                if "bbox/AP" in values:
-                    shown["AP"] = f"{values['bbox/AP']:.1f}"
-                bar.set_postfix(shown, refresh=False)
-            bar.update(min(values.get("iteration", -1) + 1, max_iter) - bar.n)
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                show_progress(bar, read_metrics(metrics))
+        finally:
+            process.terminate()  # where the quickstart itself is stopped
+        show_progress(bar, read_metrics(metrics))
     if process.returncode:
         fail(command, log)
 
@@ -121,7 +131,7 @@ def plot(rows: list[dict], switch: int, target: Path) -> None:
 def shown(path: Path) -> str:
     """A path as the user would type it."""
     relative = os.path.relpath(path)
-    return relative if not relative.startswith("..") else str(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
 def report(ap: float, minutes: float, output: Path) -> None:
@@ -139,11 +149,13 @@ def report(ap: float, minutes: float, output: Path) -> None:
         f"  {python} demo/demo.py --config-file {config} --input *.jpg --output output/demo "
         f"--opts MODEL.WEIGHTS {shown(weights)}"
     )
-    print("  # train on data of yours, in COCO format")
+    print("  # train on data of yours, K classes in COCO format (the numbers: README.md)")
     print(
-        f"  {python} train_net.py --config-file {CONFIG} --num-gpus 1 MODEL.TOOD.NUM_CLASSES K "
-        "DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images/ "
-        "DATASETS.TEST_JSON val.json DATASETS.TEST_IMAGES images/ OUTPUT_DIR output/mine"
+        f"  {python} train_net.py --config-file configs/TOOD-R50-1x.yaml --num-gpus 1 "
+        "MODEL.TOOD.NUM_CLASSES K DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images/ "
+        "DATASETS.TEST_JSON val.json DATASETS.TEST_IMAGES images/ SOLVER.REFERENCE_WORLD_SIZE 0 "
+        "SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.0025 SOLVER.MAX_ITER 3000 "
+        'SOLVER.STEPS "(2000, 2750)" TEST.EVAL_PERIOD 500 OUTPUT_DIR output/mine'
     )
     print("  # train the published model on COCO with 8 GPUs")
     print(f"  {python} train_net.py --config-file configs/TOOD-R50-1x.yaml --num-gpus 8")
@@ -157,7 +169,8 @@ def main() -> None:
     data, python = output / "data", sys.executable
 
     print("1/4  drawing a dataset of synthetic shapes", flush=True)
-    run([python, "-m", "tood.data.shapes", "--out", str(data)], output / "data.log")
+    command = [python, "-m", "tood.data.shapes", "--out", str(data)]
+    run(command + (SHORT_DATA if args.short else []), output / "data.log")
 
     options = ["OUTPUT_DIR", str(output)]
     for split, name in (("TRAIN", "train"), ("TEST", "val")):

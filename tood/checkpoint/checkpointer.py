@@ -99,6 +99,13 @@ class TOODCheckpointer(DetectionCheckpointer):
             *(pickle.UnpicklingError, zipfile.BadZipFile),
         ) as error:
             reason = str(error).split("\n")[0]
+            if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+                raise CheckpointError(
+                    f"{filename} holds other Python objects beside weights, and reading those "
+                    "could run any code, so it is not read. If you trust the file, write its "
+                    "weights alone to a new one: torch.save(torch.load(FILE, weights_only=False)"
+                    '["state_dict"], NEW_FILE)'
+                ) from error
             raise CheckpointError(
                 f"{filename} cannot be read as a checkpoint ({type(error).__name__}: {reason}): it "
                 "is truncated, or no file that torch.save wrote; download or copy it again"

@@ -68,6 +68,16 @@ def read_coco_json(json_file: str, for_evaluation: bool = False) -> dict[str, li
     return content
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def sorted_categories(content: dict[str, list[dict]]) -> tuple[list[str], list[int]]:
+    """Names and ids of a COCO-format file's categories, in the order of the class indices."""
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    return [c["name"] for c in categories], [c["id"] for c in categories]
+
+
 def _check_references(json_file: str, content: dict[str, list[dict]]) -> None:
     """Raise where annotations name images or categories that do not exist, or have no box."""
     if not content["images"] or not content["categories"]:
@@ -76,12 +86,15 @@ def _check_references(json_file: str, content: dict[str, list[dict]]) -> None:
         ids = [entry["id"] for entry in content[part]]
         if len(set(ids)) != len(ids):
             raise DataError(f"{json_file}: the ids of its {part} are not unique")
+    for image in content["images"]:
+        if not _is_number(image["height"]) or not _is_number(image["width"]):
+            raise DataError(f"{json_file}: height and width must be numbers in {str(image)[:100]}")
     images = {image["id"] for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
         box = annotation["bbox"]
-        if not isinstance(box, list) or len(box) != 4:
-            what = f"its bbox {box} is not [x, y, width, height]"
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            what = f"its bbox {box} is not [x, y, width, height], four numbers"
         elif annotation["image_id"] not in images:
             what = f"no image has the id {annotation['image_id']}"
         elif annotation["category_id"] not in categories:
@@ -112,11 +125,15 @@ def register_coco(json_file: str, image_root: str, for_evaluation: bool = False)
             "DATASETS.TRAIN_IMAGES or DATASETS.TEST_IMAGES to the folder that its file names are "
             "relative to"
         )
-    example = content["images"][0]["file_name"]
-    if not (Path(image_root) / example).is_file():
-        raise DataError(f"{json_file} names {example}, which is not in the folder {image_root}")
+    names = (image["file_name"] for image in content["images"])
+    missing = [name for name in names if not (Path(image_root) / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{json_file} names {len(missing)} images that are not in the folder {image_root}, for "
+            f"example {missing[0]}: name the right folder, or take them out of the JSON"
+        )
     name = str(Path(json_file).resolve())
-    categories = sorted(content["categories"], key=lambda category: category["id"])
+    classes, ids = sorted_categories(content)
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -125,13 +142,13 @@ def register_coco(json_file: str, image_root: str, for_evaluation: bool = False)
         json_file=json_file,
         image_root=image_root,
         evaluator_type="coco",
-        thing_classes=[category["name"] for category in categories],
-        thing_dataset_id_to_contiguous_id={c["id"]: i for i, c in enumerate(categories)},
+        thing_classes=classes,
+        thing_dataset_id_to_contiguous_id={category: i for i, category in enumerate(ids)},
     )
     return name
 
 
-def setup_datasets(cfg: CfgNode) -> None:
+def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
     """Make a config's datasets ready: register the user's own, check classes, fill in names.
 
     Sets ``DATASETS.TRAIN`` and ``TEST`` where a JSON is named, and ``MODEL.TOOD.CLASS_NAMES`` and
@@ -139,12 +156,13 @@ def setup_datasets(cfg: CfgNode) -> None:
 
     Args:
         cfg: changed in place; not frozen.
+        splits: those that will be used; ``("TEST",)`` for evaluation alone.
 
     Raises:
         DataError: a dataset is missing or not what it should be.
         ConfigError: the number of classes is not that of the dataset.
     """
-    for split in ("TRAIN", "TEST"):
+    for split in splits:
         json_file, images = cfg.DATASETS[f"{split}_JSON"], cfg.DATASETS[f"{split}_IMAGES"]
         if json_file:
             cfg.DATASETS[split] = (register_coco(json_file, images, split == "TEST"),)
@@ -152,31 +170,42 @@ def setup_datasets(cfg: CfgNode) -> None:
             raise ConfigError(
                 f"DATASETS.{split}_IMAGES is given without DATASETS.{split}_JSON, the annotations"
             )
-    node = cfg.MODEL.TOOD
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        classes = (
-            MetadataCatalog.get(name).get("thing_classes")
-            if name in DatasetCatalog.list()
-            else None
+    if "TRAIN" in splits and cfg.DATASETS.TRAIN_JSON and not cfg.DATASETS.TEST_JSON:
+        untouched = [name for name in cfg.DATASETS.TEST if name.startswith("coco_")]
+        if untouched:
+            raise ConfigError(
+                f"DATASETS.TRAIN_JSON is given without TEST_JSON, and {untouched[0]} is no test "
+                "of it: add DATASETS.TEST_JSON and TEST_IMAGES, or DATASETS.TEST '()' to "
+                "train without evaluation"
+            )
+    if cfg.MODEL.META_ARCHITECTURE == "TOOD":
+        for name in (name for split in splits for name in cfg.DATASETS[split]):
+            _check_classes(cfg.MODEL.TOOD, name)
+
+
+def _check_classes(node: CfgNode, name: str) -> None:
+    """Raise a ConfigError where a dataset's classes are not the model's; note their names."""
+    metadata = MetadataCatalog.get(name) if name in DatasetCatalog.list() else None
+    classes = list(metadata.get("thing_classes") or []) if metadata else []
+    if not classes:  # a dataset that does not tell
+        return
+    if len(classes) != node.NUM_CLASSES:
+        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        raise ConfigError(
+            f"MODEL.TOOD.NUM_CLASSES is {node.NUM_CLASSES}, and {name} has {len(classes)} classes "
+            f"({shown}): add MODEL.TOOD.NUM_CLASSES {len(classes)}"
         )
-        if classes is None or cfg.MODEL.META_ARCHITECTURE != "TOOD":
-            continue
-        if len(classes) != node.NUM_CLASSES:
-            shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-            raise ConfigError(
-                f"MODEL.TOOD.NUM_CLASSES is {node.NUM_CLASSES}, and {name} has {len(classes)} "
-                f"classes ({shown}): add MODEL.TOOD.NUM_CLASSES {len(classes)}"
-            )
-        if node.CLASS_NAMES and list(node.CLASS_NAMES) != list(classes):
-            raise ConfigError(
-                f"{name} has the classes {list(classes)}, and MODEL.TOOD.CLASS_NAMES, from the "
-                f"config or another dataset, is {list(node.CLASS_NAMES)}: they must be the same, "
-                "in the same order"
-            )
-        node.CLASS_NAMES = list(classes)
-        to_index = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
-        if to_index:
-            node.CATEGORY_IDS = sorted(to_index, key=to_index.get)
+    if node.CLASS_NAMES and list(node.CLASS_NAMES) != classes:
+        raise ConfigError(
+            f"{name} has the classes {classes}, and MODEL.TOOD.CLASS_NAMES, from another dataset "
+            f"or a saved config, is {list(node.CLASS_NAMES)}. Training and test set must have the "
+            "same classes in the same order; to leave a saved config's behind, add "
+            'MODEL.TOOD.CLASS_NAMES "[]"'
+        )
+    node.CLASS_NAMES = classes
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id")
+    if to_index:
+        node.CATEGORY_IDS = sorted(to_index, key=to_index.get)
 
 
 def check_available(name: str) -> None:

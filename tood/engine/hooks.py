@@ -13,7 +13,7 @@ def warmup_iterations(epochs: float, num_images: int, images_per_batch: int) -> 
     """Length of the warm-up phase in iterations.
 
     Args:
-        epochs: its length in epochs; 0 for none, fractions are fine.
+        epochs: its length in epochs; 0 for none.
         num_images: images of the training set that is really used, after filtering.
         images_per_batch: of all processes together.
 

@@ -156,6 +156,4 @@ class Trainer(DefaultTrainer):
         checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
         checkpointer.load(cfg.MODEL.WEIGHTS)
         results = cls.test(cfg, model)
-        if comm.is_main_process():
-            logger.info("AP = %.2f", results.get("bbox", {}).get("AP", float("nan")))
         return results

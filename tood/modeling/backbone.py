@@ -6,10 +6,12 @@ block that makes P6 and P7 from P5, and the builder that puts them together.
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, Backbone, build_resnet_backbone
 from torch import Tensor, nn
+
+from ..compat import drop_batch_counter
 
 FROZEN_STATS_BN = "FrozenStatsBN"
 
@@ -47,9 +49,7 @@ class FrozenStatsBatchNorm2d(nn.Module):
             norm.weight, norm.bias = module.weight, module.bias
             norm.running_mean, norm.running_var = module.running_mean, module.running_var
             return norm
-        if isinstance(module, FrozenBatchNorm2d) and hasattr(module, "num_batches_tracked"):
-            # Only detectron2's main keeps the counter; without it, checkpoints are alike.
-            module.num_batches_tracked = None
+        drop_batch_counter(module)
         for name, child in module.named_children():
             setattr(module, name, cls.convert(child))
         return module

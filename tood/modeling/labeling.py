@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .assigners import Assigner, Assignment, ImageSamples
+from .assigners import IGNORED, Assigner, Assignment, ImageSamples
 from .box_ops import box_centers
-from .losses import IGNORED, PointLabels
+from .losses import FlatPredictions, PointLabels
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ def flatten_levels(levels: list[Tensor]) -> Tensor:
 @torch.no_grad()
 def label_points(
     assigner: Assigner,
-    pred_scores: Tensor,
-    pred_boxes: Tensor,
+    predictions: FlatPredictions,
     points: Points,
     image_sizes: list[tuple[int, int]],
     size_divisor: int,
@@ -91,8 +90,7 @@ def label_points(
 
     Args:
         assigner: decides.
-        pred_scores: (N, R, K).
-        pred_boxes: (N, R, 4) in strides.
+        predictions: of the batch.
         points: the batch's points.
         image_sizes: (height, width) of each image without any padding.
         size_divisor: what the backbone needs sizes to be multiples of. Cells beyond an image's own
@@ -106,11 +104,21 @@ def label_points(
     """
     assignments, labels = [], []
     for scores, boxes, size, image_gt_boxes, image_gt_classes in zip(
-        pred_scores, pred_boxes * points.strides, image_sizes, gt_boxes, gt_classes, strict=True
+        predictions.scores,
+        predictions.boxes * points.strides,
+        image_sizes,
+        gt_boxes,
+        gt_classes,
+        strict=True,
     ):
         inside, counts = points.inside(*(_round_up(int(side), size_divisor) for side in size))
         samples = ImageSamples(
-            scores[inside], boxes[inside], points.anchors[inside], points.centers[inside], counts
+            scores[inside],
+            boxes[inside],
+            points.anchors[inside],
+            points.centers[inside],
+            points.strides[inside, 0],
+            counts,
         )
         assignment = assigner.assign(samples, image_gt_boxes.float(), image_gt_classes)
         assignments.append(assignment)

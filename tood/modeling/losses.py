@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from detectron2.utils.registry import Registry
 from torch import Tensor
 
+from ..errors import ConfigError
+from .assigners.base import IGNORED
 from .box_ops import box_area, centerness
 
 CRITERION_REGISTRY = Registry("CRITERION")
@@ -22,11 +24,23 @@ CRITERION_REGISTRY.__doc__ = """
 Criteria: the losses of one phase, given the labels that its assigner made. Chosen by name through
 ``MODEL.TOOD.WARMUP.CRITERION`` and ``MODEL.TOOD.ALIGNED.CRITERION``; the config node that the
 class attribute ``config_node`` names holds the constructor's arguments, in lower case. Called with
-``(pred_scores (N, R, K), pred_boxes (N, R, 4), labels)``, they return :class:`LossSums`.
+:class:`FlatPredictions` and :class:`PointLabels`, they return a :class:`LossSum` for each loss, by
+its name, ``loss_...``.
 """
 
-# Label of points that take part in no loss: the cells of a batch's padding.
-IGNORED = -1
+
+class FlatPredictions(NamedTuple):
+    """A head's predictions for a batch, over all levels.
+
+    Attributes:
+        scores: (N, R, K) probabilities.
+        boxes: (N, R, 4) in strides of the point's level.
+        centerness: (N, R, 1) probabilities, from heads that predict it.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    centerness: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,8 @@ class PointLabels:
     """What the points of a batch are to predict.
 
     Attributes:
-        gt_classes: (N, R) int64: a class in [0, K), K for background, -1 for ignored points.
+        gt_classes: (N, R) int64: a class in [0, K), K for background, -1 for ignored points,
+            among them the cells of a batch's padding.
         gt_boxes: (N, R, 4) the boxes to predict, in strides of the point's level; 0 where
             there is none.
         points: (R, 2) the points, in strides of their level.
@@ -47,13 +62,11 @@ class PointLabels:
     norm_alignment_metrics: Tensor | None = None
 
 
-class LossSums(NamedTuple):
-    """Sums over a batch, and what they are to be divided by (all scalars)."""
+class LossSum(NamedTuple):
+    """A loss summed over a batch, and what it is to be divided by (both scalars)."""
 
-    cls: Tensor
-    cls_normalizer: Tensor
-    box_reg: Tensor
-    box_reg_normalizer: Tensor
+    total: Tensor
+    normalizer: Tensor
 
 
 def focal_loss(pred_scores: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -164,18 +177,19 @@ class CenternessFocalCriterion:
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         self.alpha, self.gamma = alpha, gamma
 
-    def __call__(self, pred_scores: Tensor, pred_boxes: Tensor, labels: PointLabels) -> LossSums:
+    def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`."""
-        positive = _is_positive(pred_scores, labels).to(pred_scores.dtype)
-        targets = _class_targets(pred_scores, labels, positive)
-        losses = focal_loss(pred_scores, targets, self.alpha, self.gamma)
+        scores = predictions.scores
+        positive = _is_positive(scores, labels).to(scores.dtype)
+        targets = _class_targets(scores, labels, positive)
+        losses = focal_loss(scores, targets, self.alpha, self.gamma)
         weights = centerness(labels.points, labels.gt_boxes) * positive
-        return LossSums(
-            cls=_valid_sum(losses, labels.gt_classes),
-            cls_normalizer=positive.sum(),
-            box_reg=_weighted_giou(pred_boxes, labels, weights),
-            box_reg_normalizer=weights.sum(),
-        )
+        return {
+            "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), positive.sum()),
+            "loss_box_reg": LossSum(
+                _weighted_giou(predictions.boxes, labels, weights), weights.sum()
+            ),
+        }
 
 
 @CRITERION_REGISTRY.register()
@@ -194,24 +208,22 @@ class TaskAlignedCriterion:
     def __init__(self, gamma: float = 2.0) -> None:
         self.gamma = gamma
 
-    def __call__(self, pred_scores: Tensor, pred_boxes: Tensor, labels: PointLabels) -> LossSums:
+    def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
-            ValueError: the assigner gave no alignment metrics.
+            ConfigError: the assigner gave no alignment metrics.
         """
         weights = labels.norm_alignment_metrics
         if weights is None:
-            raise ValueError(
+            raise ConfigError(
                 "TaskAlignedCriterion needs an assigner that returns norm_alignment_metrics, such "
                 "as TaskAlignedAssigner; for others choose CenternessFocalCriterion"
             )
-        targets = _class_targets(pred_scores, labels, weights)
-        losses = task_aligned_focal_loss(pred_scores, targets, self.gamma)
+        targets = _class_targets(predictions.scores, labels, weights)
+        losses = task_aligned_focal_loss(predictions.scores, targets, self.gamma)
         normalizer = weights.sum()
-        return LossSums(
-            cls=_valid_sum(losses, labels.gt_classes),
-            cls_normalizer=normalizer,
-            box_reg=_weighted_giou(pred_boxes, labels, weights),
-            box_reg_normalizer=normalizer,
-        )
+        return {
+            "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), normalizer),
+            "loss_box_reg": LossSum(_weighted_giou(predictions.boxes, labels, weights), normalizer),
+        }

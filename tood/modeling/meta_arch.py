@@ -19,10 +19,11 @@ from detectron2.utils.logger import log_first_n
 from torch import Tensor, nn
 
 from ..compat import has_event_storage
+from ..errors import ConfigError, DataError
 from .assigners import Assignment, AssignmentStatistics
 from .heads import DenseHeadOutput, build_dense_head
 from .labeling import Points, flatten_levels, label_points
-from .losses import LossSums
+from .losses import FlatPredictions, LossSum
 from .phases import Phase, build_phases
 from .postprocessing import detect_single_image
 
@@ -48,13 +49,13 @@ class TOOD(nn.Module):
         phases: what each of :data:`PHASES` works with.
         initial_phase: the phase that epoch 0 has.
         num_classes: K.
-        cls_loss_weight, box_loss_weight: of ``loss_cls`` and ``loss_box_reg``.
+        loss_weights: weight of each loss by its name, 1 for others.
         test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image: see
             :func:`~tood.modeling.postprocessing.detect_single_image`.
         pixel_mean, pixel_std: of each channel, in the order of ``INPUT.FORMAT``.
 
     Raises:
-        ValueError: more than one anchor a cell, or an unknown phase.
+        ConfigError: more than one anchor a cell.
     """
 
     @configurable
@@ -68,8 +69,7 @@ class TOOD(nn.Module):
         phases: dict[str, Phase],
         initial_phase: str,
         num_classes: int,
-        cls_loss_weight: float,
-        box_loss_weight: float,
+        loss_weights: dict[str, float],
         test_score_thresh: float,
         test_topk_candidates: int,
         test_nms_thresh: float,
@@ -79,7 +79,7 @@ class TOOD(nn.Module):
     ) -> None:
         super().__init__()
         if set(anchor_generator.num_anchors) != {1}:
-            raise ValueError(
+            raise ConfigError(
                 f"TOOD has one anchor a cell, and MODEL.ANCHOR_GENERATOR makes "
                 f"{anchor_generator.num_anchors} on its levels: give one size a level in SIZES, "
                 "and one ratio in ASPECT_RATIOS"
@@ -94,8 +94,7 @@ class TOOD(nn.Module):
         self.set_phase(initial_phase)
         self._phase_was_set = False
         self.num_classes = num_classes
-        self.cls_loss_weight = cls_loss_weight
-        self.box_loss_weight = box_loss_weight
+        self.loss_weights = loss_weights
         self.test_score_thresh = test_score_thresh
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh
@@ -112,7 +111,7 @@ class TOOD(nn.Module):
         shapes = backbone.output_shape()
         missing = [name for name in node.IN_FEATURES if name not in shapes]
         if missing:
-            raise ValueError(
+            raise ConfigError(
                 f"MODEL.TOOD.IN_FEATURES names {missing}, and the backbone "
                 f"{cfg.MODEL.BACKBONE.NAME} has {sorted(shapes)}"
             )
@@ -125,8 +124,7 @@ class TOOD(nn.Module):
             "phases": build_phases(node),
             "initial_phase": "warmup" if node.WARMUP_EPOCHS > 0 else "aligned",
             "num_classes": node.NUM_CLASSES,
-            "cls_loss_weight": node.CLS_LOSS_WEIGHT,
-            "box_loss_weight": node.BOX_LOSS_WEIGHT,
+            "loss_weights": {key.lower(): weight for key, weight in node.LOSS_WEIGHTS.items()},
             "test_score_thresh": node.SCORE_THRESH_TEST,
             "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
             "test_nms_thresh": node.NMS_THRESH_TEST,
@@ -167,7 +165,8 @@ class TOOD(nn.Module):
             else for each image ``{"instances": Instances(pred_boxes, scores, pred_classes)}``.
 
         Raises:
-            ValueError: ground truth is missing, or has classes outside of [0, K).
+            ValueError: ground truth is missing.
+            DataError: it has classes outside of [0, K).
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -205,19 +204,19 @@ class TOOD(nn.Module):
         # float16 can hold neither u^6 nor the losses of probabilities.
         with torch.autocast(self.device.type, enabled=False):
             shapes = [tuple(level.shape[-2:]) for level in predictions.pred_boxes]
-            pred_scores = flatten_levels(predictions.pred_scores).float()
-            pred_boxes = flatten_levels(predictions.pred_boxes).float()
+            flat = FlatPredictions(
+                *(None if maps is None else flatten_levels(maps).float() for maps in predictions)
+            )
             labels, assignments = label_points(
                 phase.assigner,
-                pred_scores.detach(),
-                pred_boxes.detach(),
+                flat,
                 Points.from_levels(anchors, shapes, self.level_strides),
                 images.image_sizes,
                 self.backbone.size_divisibility,
                 [gt.gt_boxes.tensor for gt in gt_instances],
                 [gt.gt_classes for gt in gt_instances],
             )
-            losses = self.losses(phase.criterion(pred_scores, pred_boxes, labels))
+            losses = self.losses(phase.criterion(flat, labels))
         self._log_statistics(batched_inputs, gt_instances, assignments)
         return losses
 
@@ -230,23 +229,23 @@ class TOOD(nn.Module):
             # Where the classes already are on a GPU, a look at them would make it wait.
             on_cpu = classes.device.type == "cpu"
             if on_cpu and ((classes < 0) | (classes >= self.num_classes)).any():
-                raise ValueError(
+                raise DataError(
                     f"{x.get('file_name', 'an image')} has ground truth of the classes "
                     f"{classes.unique().tolist()}, and the model the classes 0 to "
                     f"{self.num_classes - 1}: set MODEL.TOOD.NUM_CLASSES to that of the dataset"
                 )
         return [x["instances"].to(self.device) for x in batched_inputs]
 
-    def losses(self, sums: LossSums) -> dict[str, Tensor]:
-        """Divide the sums by their normalisers' mean over all processes, at least 1."""
-        normalizers = torch.stack([sums.cls_normalizer, sums.box_reg_normalizer]).detach()
+    def losses(self, sums: dict[str, LossSum]) -> dict[str, Tensor]:
+        """Divide each sum by its normaliser's mean over processes, at least 1, and weight it."""
+        normalizers = torch.stack([loss.normalizer for loss in sums.values()]).detach()
         world_size = comm.get_world_size()
         if world_size > 1:
             torch.distributed.all_reduce(normalizers)
-        cls_normalizer, box_normalizer = (normalizers / world_size).clamp(min=1)
+        normalizers = (normalizers / world_size).clamp(min=1)
         return {
-            "loss_cls": sums.cls / cls_normalizer * self.cls_loss_weight,
-            "loss_box_reg": sums.box_reg / box_normalizer * self.box_loss_weight,
+            name: loss.total / normalizer * self.loss_weights.get(name, 1.0)
+            for (name, loss), normalizer in zip(sums.items(), normalizers, strict=True)
         }
 
     def _log_statistics(
@@ -255,7 +254,7 @@ class TOOD(nn.Module):
         gt_instances: list[Instances],
         assignments: list[Assignment],
     ) -> None:
-        """Collect the assignment's health, and tell detectron2's event storage now and then."""
+        """Collect the health of this process's assignments, and store it now and then."""
         for x, gt, assignment in zip(batched_inputs, gt_instances, assignments, strict=True):
             height = gt.image_size[0]
             scale = x.get("height", height) / max(height, 1)
@@ -271,7 +270,7 @@ class TOOD(nn.Module):
         self, batched_inputs: list[dict], images: ImageList, predictions: DenseHeadOutput
     ) -> list[dict]:
         """Detections of each image of the batch, in the size that its input asks for."""
-        scores = [level.flatten(2).transpose(1, 2) for level in predictions.pred_scores]
+        scores = [level.flatten(2).transpose(1, 2) for level in predictions.detection_scores()]
         boxes = [
             level.flatten(2).transpose(1, 2) * stride
             for level, stride in zip(predictions.pred_boxes, self.level_strides, strict=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
-from torch import Tensor
 
+from ..registry import look_up
 from .assigners import ASSIGNER_REGISTRY, Assigner
-from .losses import CRITERION_REGISTRY, LossSums, PointLabels
+from .losses import CRITERION_REGISTRY, FlatPredictions, LossSum, PointLabels
 
 # ATSS and focal loss first, then task alignment learning.
 PHASES = ("warmup", "aligned")
@@ -20,7 +20,7 @@ class Phase:
     """One phase: who assigns, and what the loss is of the labels that follow."""
 
     assigner: Assigner
-    criterion: Callable[[Tensor, Tensor, PointLabels], LossSums]
+    criterion: Callable[[FlatPredictions, PointLabels], dict[str, LossSum]]
 
 
 def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
@@ -30,19 +30,20 @@ def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
         tood_node: ``cfg.MODEL.TOOD``.
 
     Raises:
-        KeyError: no assigner or criterion of that name is registered.
+        ConfigError: no assigner or criterion of that name is registered.
     """
     return {
         phase: Phase(
-            _build(ASSIGNER_REGISTRY, node.ASSIGNER, tood_node),
-            _build(CRITERION_REGISTRY, node.CRITERION, tood_node),
+            _build(ASSIGNER_REGISTRY, tood_node, f"{phase.upper()}.ASSIGNER"),
+            _build(CRITERION_REGISTRY, tood_node, f"{phase.upper()}.CRITERION"),
         )
-        for phase, node in zip(PHASES, (tood_node.WARMUP, tood_node.ALIGNED), strict=True)
+        for phase in PHASES
     }
 
 
-def _build(registry: Registry, name: str, tood_node: CfgNode) -> Any:
-    """Make the registered class ``name`` with the keys of its config node as arguments."""
-    cls = registry.get(name)
+def _build(registry: Registry, tood_node: CfgNode, key: str) -> Any:
+    """Make the class that ``key`` names, with the keys of its config node as arguments."""
+    phase, part = key.split(".")
+    cls = look_up(registry, tood_node[phase][part], f"MODEL.TOOD.{key}")
     node = getattr(cls, "config_node", None)
     return cls(**{key.lower(): value for key, value in tood_node[node].items()} if node else {})

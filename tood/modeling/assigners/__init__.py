@@ -1,12 +1,13 @@
 """Assigners: tensors in, one and the same record out. Usable without the rest of the package."""
 
 from .atss import ATSSAssigner
-from .base import ASSIGNER_REGISTRY, Assigner, Assignment, ImageSamples
+from .base import ASSIGNER_REGISTRY, IGNORED, Assigner, Assignment, ImageSamples
 from .statistics import AssignmentStatistics
 from .task_aligned import TaskAlignedAssigner
 
 __all__ = [
     "ASSIGNER_REGISTRY",
+    "IGNORED",
     "ATSSAssigner",
     "Assigner",
     "Assignment",

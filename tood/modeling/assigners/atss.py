@@ -11,7 +11,9 @@ from .base import (
     Assigner,
     Assignment,
     ImageSamples,
+    check_counts,
     check_ground_truth,
+    chunk_of,
     classes_of_matches,
     resolve_conflicts,
 )
@@ -45,8 +47,7 @@ class ATSSAssigner(Assigner):
     config_node = "ATSS"
 
     def __init__(self, topk: int = 9, num_classes: int = 80, chunk_size: int | None = None) -> None:
-        if topk < 1 or (chunk_size is not None and chunk_size < 1):
-            raise ValueError(f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}")
+        check_counts(topk, chunk_size)
         self.topk, self.num_classes, self.chunk_size = topk, num_classes, chunk_size
 
     def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
@@ -112,7 +113,7 @@ class ATSSAssigner(Assigner):
         self, centers: Tensor, num_anchors_per_level: list[int], gt_centers: Tensor
     ) -> Tensor:
         """(M, k) indices of the anchors nearest to each ground truth, level after level."""
-        chunk = self.chunk_size or (16 if centers.device.type == "cpu" else 64)
+        chunk = chunk_of(self.chunk_size, centers.device)
         x, y = centers.t().contiguous().unbind(0)
         found = []
         for gt_x, gt_y in (part.unbind(1) for part in gt_centers.split(chunk)):

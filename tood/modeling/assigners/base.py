@@ -18,8 +18,10 @@ Assigners: which points of an image are positive samples, and of which ground tr
 ``MODEL.TOOD.ALIGNED.ASSIGNER``.
 """
 
-# No ground truth claims the point.
+# In matched_idxs: no ground truth claims the point.
 UNMATCHED = -1
+# In gt_classes: the point takes part in no loss.
+IGNORED = -1
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Assignment:
 
     Attributes:
         matched_idxs: (R,) int64, the index of the ground truth, -1 for background.
-        gt_classes: (R,) int64, the class to predict, K for background.
+        gt_classes: (R,) int64, the class to predict: K for background, -1 for points that are to
+            take part in no loss, which some rules have between positives and background.
         alignment_metrics: (R,) float32, the paper's t (eq. 9) of the point for its ground truth,
             0 for background; None from assigners that do not look at predictions.
         norm_alignment_metrics: (R,) float32 in [0, 1], the normalised t-hat (section 3.2.2), 0 for
@@ -50,6 +53,7 @@ class ImageSamples:
         pred_boxes: (R, 4) pixels.
         anchors: (R, 4) pixels.
         points: (R, 2) pixels, the centres of the anchors.
+        strides: (R,) pixels, of each point's level.
         num_anchors_per_level: how many of the R points each level has, in order.
     """
 
@@ -57,6 +61,7 @@ class ImageSamples:
     pred_boxes: Tensor
     anchors: Tensor
     points: Tensor
+    strides: Tensor
     num_anchors_per_level: list[int]
 
 
@@ -83,6 +88,20 @@ class Assigner(ABC):
             gt_boxes: (M, 4) pixels; M may be 0.
             gt_classes: (M,) int64 in [0, K).
         """
+
+
+def check_counts(topk: int, chunk_size: int | None) -> None:
+    """Raise a ValueError where one is below 1."""
+    if topk < 1 or (chunk_size is not None and chunk_size < 1):
+        raise ValueError(f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}")
+
+
+def chunk_of(chunk_size: int | None, device: torch.device) -> int:
+    """How many ground truths to look at together: what was asked for, else what suits the device.
+
+    On a CPU the temporaries of 16 ground truths stay in the cache.
+    """
+    return chunk_size or (16 if device.type == "cpu" else 64)
 
 
 def check_ground_truth(gt_boxes: Tensor, gt_classes: Tensor, num_classes: int) -> None:

@@ -9,7 +9,9 @@ from .base import (
     Assigner,
     Assignment,
     ImageSamples,
+    check_counts,
     check_ground_truth,
+    chunk_of,
     classes_of_matches,
     resolve_conflicts,
 )
@@ -54,8 +56,7 @@ class TaskAlignedAssigner(Assigner):
         beta: exponent of the IoU.
         eps: added to the largest t when it divides: 1e-7 in the reference (which writes 10e-8).
             It matters where t itself is that small.
-        chunk_size: ground truths that are looked at together; by default 16 on a CPU, where
-            the temporaries then stay in the cache, and 64 elsewhere.
+        chunk_size: ground truths that are looked at together; by default 16 on a CPU, else 64.
 
     Raises:
         ValueError: topk or chunk_size below 1, or a negative exponent.
@@ -71,8 +72,7 @@ class TaskAlignedAssigner(Assigner):
         eps: float = 1e-7,
         chunk_size: int | None = None,
     ) -> None:
-        if topk < 1 or (chunk_size is not None and chunk_size < 1):
-            raise ValueError(f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}")
+        check_counts(topk, chunk_size)
         if alpha < 0 or beta < 0:
             raise ValueError(f"alpha and beta must not be negative, not {alpha} and {beta}")
         self.topk, self.alpha, self.beta, self.eps = topk, alpha, beta, eps
@@ -150,7 +150,7 @@ class TaskAlignedAssigner(Assigner):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The ``topk`` points of each ground truth: indices, t and IoU, each (M, k)."""
         k = min(self.topk, len(pred_boxes))
-        chunk = self.chunk_size or (16 if pred_boxes.device.type == "cpu" else 64)
+        chunk = chunk_of(self.chunk_size, pred_boxes.device)
         class_scores = pred_scores.t()
         # Coordinates apart from each other in memory, which the arithmetic below reads fastest.
         pred_boxes = pred_boxes.float().t().contiguous().t()

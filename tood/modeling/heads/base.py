@@ -10,6 +10,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
+from ...registry import look_up
+
 DENSE_HEAD_REGISTRY = Registry("DENSE_HEAD")
 DENSE_HEAD_REGISTRY.__doc__ = """
 Heads of one-stage ("proposal-free") detectors, chosen by ``MODEL.TOOD.HEAD.NAME``. An entry is
@@ -29,10 +31,20 @@ class DenseHeadOutput(NamedTuple):
     Attributes:
         pred_scores: per level (N, K, Hi, Wi), probabilities.
         pred_boxes: per level (N, 4, Hi, Wi), x1, y1, x2, y2 in strides of the level.
+        pred_centerness: per level (N, 1, Hi, Wi), probabilities, from heads that have such a
+            branch: detections are ranked by the score times this.
     """
 
     pred_scores: list[Tensor]
     pred_boxes: list[Tensor]
+    pred_centerness: list[Tensor] | None = None
+
+    def detection_scores(self) -> list[Tensor]:
+        """Per level (N, K, Hi, Wi), what detections are ranked by."""
+        if self.pred_centerness is None:
+            return self.pred_scores
+        pairs = zip(self.pred_scores, self.pred_centerness, strict=True)
+        return [scores * centerness for scores, centerness in pairs]
 
 
 def build_dense_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
@@ -43,6 +55,7 @@ def build_dense_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
         input_shape: channels and stride of each level.
 
     Raises:
-        KeyError: no head of that name is registered.
+        ConfigError: no head of that name is registered.
     """
-    return DENSE_HEAD_REGISTRY.get(cfg.MODEL.TOOD.HEAD.NAME)(cfg, input_shape)
+    name = cfg.MODEL.TOOD.HEAD.NAME
+    return look_up(DENSE_HEAD_REGISTRY, name, "MODEL.TOOD.HEAD.NAME")(cfg, input_shape)

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..box_ops import box_centers, deltas_to_boxes, distances_to_boxes
 from ..layers import ModulatedDeformConv, sample_per_channel
 from .base import DENSE_HEAD_REGISTRY, DenseHeadOutput
@@ -122,7 +123,7 @@ class TOODHead(nn.Module):
         prior_prob: score of every point at the start of training.
 
     Raises:
-        ValueError: an unknown anchor_type, or counts that make no sense.
+        ConfigError: an unknown anchor_type, or counts that make no sense.
     """
 
     @configurable
@@ -141,11 +142,11 @@ class TOODHead(nn.Module):
     ) -> None:
         super().__init__()
         if anchor_type not in ANCHOR_TYPES:
-            raise ValueError(
+            raise ConfigError(
                 f"MODEL.TOOD.ANCHOR_TYPE is {anchor_type!r}; it must be one of {ANCHOR_TYPES}"
             )
         if num_classes < 1 or num_convs < 1 or not 0 <= num_dcn <= num_convs:
-            raise ValueError(
+            raise ConfigError(
                 f"num_classes ({num_classes}) and num_convs ({num_convs}) must be at least 1, and "
                 f"num_dcn ({num_dcn}) between 0 and num_convs"
             )
