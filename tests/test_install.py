@@ -22,7 +22,8 @@ def wheel(installer, tmp_path):
         file.writestr("detectron2/__init__.py", "__version__ = '0.4'\r\n")
         file.writestr("detectron2/_C.cp37-win_amd64.pyd", b"\x00")
         file.writestr(
-            "detectron2/old.py", "a = np.bool\nb = np.bool_\nc = np.int\nd = Image.LINEAR\n"
+            "detectron2/old.py",
+            "a = np.bool\nb = np.bool_\nc = np.int\nd = Image.LINEAR\ne = torch.meshgrid(y, x)\n",
         )
         file.writestr("detectron2/model_zoo/configs/x.yaml", "a: 1")
         file.writestr("stray.txt", "at the root")
@@ -39,6 +40,7 @@ def test_content(wheel):
         assert {"detectron2/_C.py", "detectron2/model_zoo/configs/x.yaml"} <= names
         assert file.read("detectron2/old.py") == (
             b"a = bool\nb = np.bool_\nc = int\nd = Image.BILINEAR\n"
+            b'e = torch.meshgrid(y, x, indexing="ij")\n'
         )
         metadata = file.read("detectron2-0.4+pure.dist-info/METADATA").decode()
         assert "Name: detectron2\nVersion: 0.4+pure\n" in metadata

@@ -7,7 +7,7 @@ Three ways, tried in this order; the script says which one it took and how to ge
 2. source:  the official repository at the commit ``SOURCE_COMMIT``, compiled on this machine.
 3. index:   the package index holds detectron2's own Python code of June 2021 inside a wheel for
             Windows, ``geoai-detectron2`` 0.4. Its hash is checked, the compiled library is dropped,
-            the code gets the three mends that today's NumPy and Pillow ask for, and the result is
+            the code gets the few mends that today's NumPy, Pillow and torch ask for, and the result is
             written as the pure-Python wheel ``detectron2`` 0.4+pure, which pip installs like any.
 
 Usage: ``python tools/install_detectron2.py [--way auto|source|index]``, with the Python that is to
@@ -52,10 +52,12 @@ REQUIREMENTS = (
     "hydra-core>=1.1",
 )
 
-# The code as it was in 2021 uses names that Pillow and NumPy have since removed.
+# The code as it was in 2021 uses names that Pillow and NumPy have since removed, and a default
+# that torch is about to change.
 MENDS = (
     (re.compile(rb"\bImage\.LINEAR\b"), rb"Image.BILINEAR"),
     (re.compile(rb"\bnp\.(bool|int|float)\b"), rb"\1"),
+    (re.compile(rb"\btorch\.meshgrid\((\w+), (\w+)\)"), rb'torch.meshgrid(\1, \2, indexing="ij")'),
 )
 
 # Stands in for the compiled library: what detectron2 registers is declared, so that everything
