@@ -7,8 +7,9 @@ Three ways, tried in this order; the script says which one it took and how to ge
 2. source:  the official repository at the commit ``SOURCE_COMMIT``, compiled on this machine.
 3. index:   the package index holds detectron2's own Python code of June 2021 inside a wheel for
             Windows, ``geoai-detectron2`` 0.4. Its hash is checked, the compiled library is dropped,
-            the code gets the few mends that today's NumPy, Pillow and torch ask for, and the result is
-            written as the pure-Python wheel ``detectron2`` 0.4+pure, which pip installs like any.
+            the code gets the few mends that today's NumPy, Pillow and torch ask for, and the
+            result is written as the pure-Python wheel ``detectron2`` 0.4+pure, which pip installs
+            like any.
 
 Usage: ``python tools/install_detectron2.py [--way auto|source|index]``, with the Python that is to
 have detectron2. torch has to be there already.
@@ -223,7 +224,11 @@ def install_index() -> bool:
         if digest != INDEX_SHA256:
             say(f"{source.name} has the sha256 {digest}, not {INDEX_SHA256}: not installed.")
             return False
-        return pip("install", "-q", str(rebuild_as_pure_wheel(source, folder)))
+        wheel = str(rebuild_as_pure_wheel(source, folder))
+        # First its needs; then itself, also in the place of another one of this version.
+        return pip("install", "-q", wheel) and pip(
+            "install", "-q", "--force-reinstall", "--no-deps", wheel
+        )
 
 
 def main() -> int:
