@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> dict:
     with exit_on_user_error():
         cfg = setup(args)
         if args.eval_only:
-            results = Trainer.evaluate(cfg, Trainer.build_model(cfg))
+            results = Trainer.evaluate(cfg, resume=args.resume)
             if comm.is_main_process():
                 verify_results(cfg, results)
             return results

@@ -93,7 +93,9 @@ def find_pictures(inputs: list[str], output: Path) -> list[Path]:
         else:
             found.update(dict.fromkeys(f for f in files if drawn not in f.resolve().parents))
     if not found:
-        raise ConfigError("--input names no picture at all")
+        raise ConfigError(
+            "--input names no picture at all (what lies in the folder --output is not looked at)"
+        )
     return list(found)
 
 
@@ -143,6 +145,10 @@ def main() -> int:
     setup_logger(name="tood")
     setup_logger(name="fvcore")
     output = Path(args.output)
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file, and must be a folder")
+    if args.save_json and Path(args.save_json).is_dir():
+        raise ConfigError(f"--save-json {args.save_json} is a folder, and must be a file")
     pictures = find_pictures(args.input, output)
     targets = output_paths(pictures, output)
     cfg = load_config(args.config_file, args.opts)

@@ -74,10 +74,10 @@ def test_imports_point_downward(path):
         assert layer(target) <= layer(name), f"{name} imports {target}, which is above it"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if module_name(p).startswith(tuple(PURE))], ids=module_name
+)
 def test_pure_modules_know_no_config_and_no_instances(path):
-    if not module_name(path).startswith(tuple(PURE)):
-        return
     text = path.read_text()
     for word in ("CfgNode", "configurable", "detectron2.config", "Instances", "EventStorage"):
         assert not re.search(rf"^(from|import).*\b{re.escape(word)}", text, re.M), word

@@ -264,10 +264,35 @@ def test_ground_truth_between_the_points_gets_nothing():
     assert statistics.flush()["gt_without_pos_small"] == 1.0
 
 
+def test_one_level_alone():
+    """Nothing is relative to another level's stride."""
+    *_, gt_boxes, gt_classes, anchors = random_scene(0, 6)
+    count = SHAPES[0][0] * SHAPES[0][1]
+    assignment = ATSSAssigner(num_classes=4)(anchors[:count], [count], gt_boxes, gt_classes)
+    assert assignment.matched_idxs.tolist() == atss_oracle(anchors[:count], [count], gt_boxes)
+    scores, boxes, points, *_ = random_scene(0, 6)
+    one = (scores[:count], boxes[:count], points[:count], gt_boxes, gt_classes)
+    assert TaskAlignedAssigner()(*one).matched_idxs.tolist() == tal_oracle(*one)[0]
+
+
+def test_no_overlap_with_anyone_is_no_tie():
+    """A point whose box overlaps nothing goes to nobody, inside of two ground truths or not."""
+    gts = torch.tensor([[0.0, 0.0, 20.0, 20.0], [0.0, 0.0, 22.0, 22.0]])
+    box = torch.tensor([[100.0, 100.0, 110.0, 110.0]])
+    assignment = TaskAlignedAssigner()(
+        torch.tensor([[0.9]]), box, torch.tensor([[10.0, 10.0]]), gts, torch.tensor([0, 0])
+    )
+    assert assignment.matched_idxs.tolist() == [-1]
+
+
 @pytest.mark.parametrize("labels", [(1, 1), (1, 2)])
 def test_two_identical_ground_truths(labels):
     """Deterministic: the first takes every point that both claim with the same IoU."""
-    scores, boxes, points, gt_boxes, *_ = random_scene(1, 1)
+    scores, boxes, points, gt_boxes, _, anchors = random_scene(1, 1)
+    atss = ATSSAssigner()(
+        anchors, [h * w for h, w in SHAPES], gt_boxes.repeat(2, 1), torch.tensor(labels)
+    )
+    assert set(atss.matched_idxs.tolist()) == {-1, 0}
     scores[:] = 0.5
     assignment = TaskAlignedAssigner()(
         scores, boxes, points, gt_boxes.repeat(2, 1), torch.tensor(labels)
@@ -353,7 +378,8 @@ def test_point_on_the_edge_of_a_ground_truth():
     assert (assignment.matched_idxs == -1).all()
 
 
-def test_thousands_of_ground_truths_in_bounded_memory():
+@pytest.mark.parametrize("name", ["task-aligned", "ATSS"])
+def test_thousands_of_ground_truths_in_bounded_memory(name):
     """5000 ground truths, 22400 points: the temporaries stay those of one chunk."""
     g = torch.Generator().manual_seed(0)
     r, m = 22400, 5000
@@ -373,7 +399,10 @@ def test_thousands_of_ground_truths_in_bounded_memory():
             return out
 
     with Watch():
-        assignment = TaskAlignedAssigner()(scores, boxes, points, gt_boxes, classes)
+        if name == "ATSS":
+            assignment = ATSSAssigner()(boxes, [r // 2, r // 2], gt_boxes, classes)
+        else:
+            assignment = TaskAlignedAssigner()(scores, boxes, points, gt_boxes, classes)
     assert largest <= 16 * r * 8  # of a chunk of 16, in at most 8 bytes each
     assert (assignment.matched_idxs >= 0).sum() > m
 

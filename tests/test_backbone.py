@@ -49,6 +49,14 @@ def test_stride_is_in_the_3x3_convolution(r50):
     assert block.conv1.stride == (1, 1) and block.conv2.stride == (2, 2)
 
 
+def test_fpn_starts_like_the_references(r50):
+    """Xavier: bound sqrt(6 / (fan in + fan out)); detectron2's would be sqrt(3 / fan in)."""
+    lateral = r50.backbone.fpn_lateral5  # 2048 to 256 channels
+    bound = (6 / (2048 + 256)) ** 0.5
+    assert 0.99 * bound < lateral.weight.abs().max() <= bound
+    assert (lateral.bias == 0).all()
+
+
 def test_frozen_statistics_by_batch_norm_in_eval():
     bn = nn.BatchNorm2d(6)
     for tensor in (bn.weight.data, bn.bias.data, bn.running_mean):

@@ -125,6 +125,22 @@ def test_another_backbone(model, tmp_path):
         TOODCheckpointer(model).load(str(tmp_path / "r34.pth"))
 
 
+def test_values_that_are_no_numbers(model, tmp_path):
+    weights = model.state_dict()
+    weights["head.tood_reg.bias"][2] = float("nan")
+    torch.save(weights, tmp_path / "diverged.pth")
+    with pytest.raises(CheckpointError, match=r"no numbers in 1 .*head\.tood_reg\.bias"):
+        TOODCheckpointer(model).load(str(tmp_path / "diverged.pth"))
+
+
+def test_resume_from_a_file_that_is_gone(model, tmp_path):
+    checkpointer = TOODCheckpointer(model, str(tmp_path))
+    checkpointer.save("model_final")
+    (tmp_path / "model_final.pth").unlink()
+    with pytest.raises(CheckpointError, match="last_checkpoint names it"):
+        checkpointer.resume_or_load("", resume=True)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
 def test_truncated_file(model, tmp_path, share):
     torch.save(model.state_dict(), tmp_path / "whole.pth")
@@ -142,7 +158,7 @@ def test_file_with_other_objects(model, tmp_path):
 
 
 def test_no_such_file(model):
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="there is no file"):
         TOODCheckpointer(model).load("/nowhere/model.pth")
 
 
@@ -159,8 +175,11 @@ def test_no_weights(model, tiny_cfg):
 
 def test_a_file_that_is_no_dict(model, tmp_path):
     torch.save([1, 2, 3], tmp_path / "list.pth")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="holds a list"):
         TOODCheckpointer(model).load(str(tmp_path / "list.pth"))
+    torch.save({"a": "text"}, tmp_path / "texts.pth")
+    with pytest.raises(CheckpointError, match="a is no tensor"):
+        TOODCheckpointer(model).load(str(tmp_path / "texts.pth"))
 
 
 def test_names_of_the_authors():

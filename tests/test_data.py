@@ -9,7 +9,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from tood.data import build_test_loader, build_train_loader, setup_datasets
-from tood.data.coco import MIN_IMAGE_SIDE, check_available, clean_training_dicts
+from tood.data.cleaning import MIN_IMAGE_SIDE, clean_training_dicts
+from tood.data.coco import check_available
 from tood.data.shapes import CLASSES, make_dataset, make_picture
 from tood.errors import ConfigError, DataError
 
@@ -34,7 +35,8 @@ def shapes_cfg(tiny_cfg, shapes):
 def edit(shapes, tmp_path, change) -> str:
     """A copy of the training JSON, changed by ``change(content)``."""
     content = json.loads((shapes / "train.json").read_text())
-    content = change(content) or content
+    changed = change(content)
+    content = changed if isinstance(changed, (str, list, dict)) else content
     path = tmp_path / "edited.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return str(path)
@@ -62,14 +64,14 @@ def test_registration_by_config(shapes_cfg):
         (lambda c: "not { JSON", "not a JSON file"),
         (lambda c: [{"image_id": 1, "bbox": [0, 0, 1, 1]}], "no list 'images'"),
         (lambda c: {"images": []}, "no list 'annotations'"),
-        (lambda c: c["images"][0].pop("height"), "lacks height"),
+        (lambda c: c["images"][0].pop("height") and None, "lacks height"),
         (lambda c: c["annotations"][0].pop("bbox") and None, "lacks bbox"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"not \[x, y, width, height\]"),
         (lambda c: c["annotations"][0].update(bbox=[1, None, 3, 4]), "four numbers"),
         (lambda c: c["images"][1].update(height="96"), "must be numbers"),
         (lambda c: c["annotations"][0].update(image_id=999), "no image has the id 999"),
         (lambda c: c["annotations"][0].update(category_id=77), "no category has the id 77"),
-        (lambda c: c["annotations"][0].update(id=2), "ids of its annotations are not unique"),
+        (lambda c: c["annotations"][0].update(id=2), "ids of its annotations must be unique"),
         (lambda c: c.update(images=[], annotations=[]), "no images or no categories"),
         (
             lambda c: c["images"][0].update(file_name="gone.png"),
@@ -78,12 +80,44 @@ def test_registration_by_config(shapes_cfg):
     ],
 )
 def test_json_that_is_no_dataset(shapes_cfg, shapes, tmp_path, change, message):
-    def apply(content):
-        result = change(content)
-        return result if isinstance(result, (str, list)) or result == {"images": []} else content
-
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, apply)
+    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, change)
     with pytest.raises(DataError, match=message):
+        setup_datasets(shapes_cfg)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: c["annotations"][0].update(ignore=1), "it has 'ignore'"),
+        (lambda c: c["images"][0].update(file_name=7), "file_name a text"),
+        (lambda c: c["images"][0].update(id=[1]), "unique whole numbers"),
+        (lambda c: c["annotations"][0].update(image_id=[1]), r"no image has the id \[1\]"),
+    ],
+)
+def test_json_with_values_of_other_types(shapes_cfg, shapes, tmp_path, change, message):
+    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, change)
+    with pytest.raises(DataError, match=message):
+        setup_datasets(shapes_cfg)
+
+
+def test_nothing_to_evaluate_against(shapes_cfg, shapes, tmp_path):
+    shapes_cfg.DATASETS.TEST_JSON = edit(shapes, tmp_path, lambda c: c["annotations"].clear())
+    with pytest.raises(DataError, match="nothing can be evaluated"):
+        setup_datasets(shapes_cfg)
+
+
+def test_boxes_without_area_in_the_test_set(shapes_cfg, shapes, tmp_path, caplog):
+    shapes_cfg.DATASETS.TEST_JSON = edit(
+        shapes, tmp_path, lambda c: c["annotations"][0].update(bbox=[3, 3, 0, 5])
+    )
+    setup_datasets(shapes_cfg)
+    assert "1 boxes without area" in caplog.text
+
+
+def test_a_test_set_that_is_not_there_is_noticed_before_training(shapes_cfg):
+    shapes_cfg.DATASETS.TEST_JSON = shapes_cfg.DATASETS.TEST_IMAGES = ""
+    shapes_cfg.DATASETS.TEST = ("nope_val",)
+    with pytest.raises(DataError, match="nope_val"):
         setup_datasets(shapes_cfg)
 
 
@@ -128,7 +162,9 @@ def test_evaluation_needs_no_training_set(shapes_cfg):
     assert list(CLASSES) == shapes_cfg.MODEL.TOOD.CLASS_NAMES
 
 
-def test_builtin_dataset_that_is_not_there():
+def test_builtin_dataset_that_is_not_there(monkeypatch):
+    metadata = MetadataCatalog.get("coco_2017_train")
+    monkeypatch.setitem(metadata.__dict__, "json_file", "/nowhere/instances_train2017.json")
     with pytest.raises(DataError, match="DETECTRON2_DATASETS"):
         check_available("coco_2017_train")
     with pytest.raises(DataError, match="TRAIN_JSON"):

@@ -132,7 +132,9 @@ def test_training_evaluation_and_files(run_cfg, tmp_path, caplog):
     assert any(f.name.startswith("events.out.tfevents") for f in tmp_path.iterdir())
 
     run_cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
-    results = Trainer.evaluate(run_cfg, build_model(run_cfg))
+    results = Trainer.evaluate(run_cfg)
+    again = Trainer.evaluate(run_cfg, resume=True)
+    assert again["bbox"]["AP"] == results["bbox"]["AP"]
     assert results["bbox"]["AP"] == pytest.approx(merged["bbox/AP"], nan_ok=True)
 
 
@@ -146,6 +148,7 @@ def test_resume_in_either_phase(run_cfg, tmp_path, stop, phase):
     with mock.patch.object(Trainer, "test", return_value={}):
         trainer.train()
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    momenta = [s["momentum_buffer"] for s in trainer.optimizer.state.values()]
 
     phases = []
 
@@ -158,6 +161,10 @@ def test_resume_in_either_phase(run_cfg, tmp_path, stop, phase):
     again.resume_or_load(resume=True)
     assert again.start_iter == stop
     assert all(torch.equal(before[k], v) for k, v in again.model.state_dict().items())
+    loaded = [s["momentum_buffer"] for s in again.optimizer.state.values()]
+    assert any(m.abs().sum() > 0 for m in momenta)
+    assert len(loaded) == len(momenta)
+    assert all(torch.equal(a, b) for a, b in zip(momenta, loaded, strict=True))
     with mock.patch.object(Trainer, "test", return_value={}):
         again.train()
     assert phases[0] == (stop, phase)
@@ -193,6 +200,7 @@ def test_published_configs_set_the_reference_world_size(tiny_cfg):
     [
         (["TEST.AUG.ENABLED", True], "TEST.AUG.ENABLED"),
         (["SOLVER.AMP.ENABLED", True], "there is no GPU"),
+        (["MODEL.TOOD.WARMUP_EPOCHS", -1], "WARMUP_EPOCHS is -1"),
         (["SOLVER.REFERENCE_WORLD_SIZE", 8], "add SOLVER.REFERENCE_WORLD_SIZE 0"),
     ],
 )
@@ -202,13 +210,33 @@ def test_settings_that_cannot_work(run_cfg, changes, message):
         Trainer(run_cfg)
 
 
-def test_divergence_gives_advice(run_cfg):
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_divergence_gives_advice(run_cfg, warmup_epochs):
+    """A learning rate far too large, in either phase: no error from inside of torch."""
+    run_cfg.SOLVER.BASE_LR, run_cfg.SOLVER.WARMUP_ITERS = 1e8, 0
+    run_cfg.SOLVER.MAX_ITER = 40
+    run_cfg.MODEL.TOOD.WARMUP_EPOCHS = warmup_epochs * 20
+    with pytest.raises(DivergedError, match="(.|\n)*SOLVER.BASE_LR"):
+        Trainer(run_cfg).train()
+
+
+def test_checkpoint_without_optimizer(run_cfg, caplog):
+    """As detectron2 0.4 alone writes it."""
     trainer = Trainer(run_cfg)
-    with (
-        mock.patch.object(DefaultTrainer, "run_step", side_effect=FloatingPointError("NaN at 3")),
-        pytest.raises(DivergedError, match="NaN at 3(.|\n)*BASE_LR"),
-    ):
-        trainer.run_step()
+    trainer.iter = 3
+    state = trainer.state_dict()
+    del state["_trainer"]
+    Trainer(run_cfg).load_state_dict(state)
+    assert "no optimizer state" in caplog.text
+
+
+def test_evaluation_settings_that_cannot_work(run_cfg):
+    run_cfg.TEST.AUG.ENABLED = True
+    with pytest.raises(ConfigError, match="TEST.AUG.ENABLED"):
+        Trainer.evaluate(run_cfg)
+    run_cfg.TEST.AUG.ENABLED, run_cfg.DATASETS.TEST = False, ()
+    with pytest.raises(ConfigError, match="nothing to evaluate on"):
+        Trainer.evaluate(run_cfg)
 
 
 def test_optimizer_decays_norms_and_biases(run_cfg):

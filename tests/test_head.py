@@ -145,6 +145,22 @@ def test_large_regression_logits_give_finite_boxes(dtype):
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_are_computed_in_float32_from_half_logits(dtype):
+    """In float16 the gradient of the bare form is infinite from logits of -10 on."""
+    head = small_head(num_classes=1)
+    logits = torch.full((1, 1, 2, 2), -12.0, dtype=dtype, requires_grad=True)
+    head.tood_cls.forward = lambda x: logits
+    head.cls_prob_module.forward = lambda x: logits.detach()
+    (anchors,) = square_anchors([(2, 2)] + [(1, 1)] * 4)[:1]
+    scores, _ = head._forward_level(torch.randn(1, 64, 2, 2), anchors, head.scales[0], 8)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, torch.full_like(scores, math.exp(-12)), rtol=1e-4, atol=0)
+    (scores.sum() * 1e4).backward()
+    expected = torch.full_like(logits, 0.5 * math.exp(-12) * 1e4).to(dtype)
+    torch.testing.assert_close(logits.grad, expected, rtol=1e-2, atol=0)
+
+
 def test_no_box_is_inside_out():
     """Offsets that mix the corners of different cells: the unsampled box takes the place."""
     boxes = torch.randn(2, 2, 10, 12) * 2

@@ -118,6 +118,16 @@ def test_extreme_scores_give_finite_losses():
         assert torch.isfinite(loss).all()
 
 
+def test_a_score_that_is_no_number_reaches_the_loss():
+    """And does not stop the program: training notices the loss."""
+    scores = torch.tensor([0.3, float("nan")], requires_grad=True)
+    for loss in (
+        focal_loss(scores, torch.zeros(2), 0.25, 2.0),
+        task_aligned_focal_loss(scores, torch.zeros(2), 2.0),
+    ):
+        assert loss[0].isfinite() and loss[1].isnan()
+
+
 def make_labels(gt_classes, gt_boxes, metrics=None) -> PointLabels:
     points = torch.tensor([[1.0, 1.0], [2.0, 2.0], [5.0, 5.0]])
     return PointLabels(

@@ -16,7 +16,7 @@ from tood.errors import ConfigError
 from tood.modeling.assigners import Assigner, Assignment, TaskAlignedAssigner
 from tood.modeling.heads import DenseHeadOutput
 from tood.modeling.labeling import Points, label_points
-from tood.modeling.losses import FlatPredictions
+from tood.modeling.losses import FlatPredictions, LossSum
 
 PHASES = ["warmup", "aligned"]
 
@@ -46,6 +46,52 @@ def test_training_step(tiny_cfg, make_input, phase, anchor_type):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_one_class(tiny_cfg, make_input, phase):
+    """Class 0 is a class, and not the background."""
+    tiny_cfg.MODEL.TOOD.NUM_CLASSES = 1
+    model = build_model(tiny_cfg)
+    losses = train_step(model, [make_input(classes=(0,))], phase)
+    assert losses["loss_box_reg"] > 0
+    model.eval()
+    model.test_score_thresh = 0.0
+    with torch.no_grad():
+        (output,) = model([make_input()])
+    assert set(output["instances"].pred_classes.tolist()) == {0}
+
+
+def test_losses_are_divided_by_at_least_one(model):
+    """A tiny sum of labels must not blow the losses up, nor none at all."""
+    for total in (0.0, 1e-3, 0.3, 1.0, 4.0):
+        sums = {
+            "loss_cls": LossSum(torch.tensor(6.0), torch.tensor(total)),
+            "loss_box_reg": LossSum(torch.tensor(3.0), torch.tensor(2.0)),
+        }
+        losses = model.losses(sums)
+        assert losses["loss_cls"].item() == 6 / max(total, 1)
+        assert losses["loss_box_reg"].item() == 3 / 2 * 2  # of weight 2
+
+
+def test_detections_are_clipped_before_the_suppression(model, make_input):
+    """Two boxes that differ beyond the image only: one of them is left."""
+    model.test_score_thresh = 0.5
+    original = model.head.forward
+
+    def two_boxes(features, anchors):
+        output = original(features, anchors)
+        scores = [torch.zeros_like(x) for x in output.pred_scores]
+        scores[0][0, 2, 0, :2] = torch.tensor([0.9, 0.8])
+        output.pred_boxes[0][0, :, 0, 0] = torch.tensor([-90.0, 0.0, 5.0, 5.0])
+        output.pred_boxes[0][0, :, 0, 1] = torch.tensor([0.0, 0.0, 5.0, 5.0])
+        return output._replace(pred_scores=scores)
+
+    model.head.forward = two_boxes
+    model.eval()
+    with torch.no_grad():
+        (found,) = model([make_input()])
+    assert found["instances"].pred_boxes.tensor.tolist() == [[0, 0, 40, 40]]
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -255,13 +301,23 @@ def test_health_of_the_assignment_is_logged(model, make_input):
     model.set_phase("aligned")
     inputs = make_input()
     inputs.update(height=960, width=1280)  # original size: the box counts as large
+    assigner = model.phases["aligned"].assigner
+    original = assigner.assign
+
+    def watch(*args):
+        watch.last = original(*args)
+        return watch.last
+
+    assigner.assign = watch
     with EventStorage(18) as storage:
         model([inputs])
         assert not any(name.startswith("assign/") for name in storage.latest())
         storage.step()
         model([inputs])
         latest = storage.latest()
-    assert latest["assign/gt_without_pos"][0] in (0.0, 0.5, 1.0)
+    positives = int((watch.last.matched_idxs >= 0).sum())
+    assert latest["assign/pos_per_gt"][0] == positives > 0  # the same in both steps
+    assert latest["assign/gt_without_pos"][0] == 0
     assert "assign/pos_per_gt_large" in latest and "assign/pos_per_gt_small" not in latest
 
 

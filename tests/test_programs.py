@@ -88,7 +88,7 @@ def test_train_resume_evaluate(options, tmp_path):
     "more, message",
     [
         (["--eval-only"], "add MODEL.WEIGHTS"),
-        (["MODEL.WEIGHTS", "/nowhere.pth"], "no such file"),
+        (["MODEL.WEIGHTS", "/nowhere.pth"], "there is no file /nowhere.pth"),
         (["MODEL.TOOD.NUM_CLASSES", "80"], "add MODEL.TOOD.NUM_CLASSES 5"),
         (["DATASETS.TRAIN_JSON", "/nowhere.json"], "no annotation file /nowhere.json"),
         (["MODEL.TOOD.NUM_CLASES", "5"], "NUM_CLASES"),

@@ -1,6 +1,7 @@
 """Where detectron2 0.4 and its current main differ: this is the one place that says so."""
 
 import detectron2.utils.events as events
+from detectron2.engine import DefaultTrainer
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
@@ -29,3 +30,8 @@ def drop_batch_counter(module: nn.Module) -> None:
     """
     if isinstance(module, FrozenBatchNorm2d) and hasattr(module, "num_batches_tracked"):
         module.num_batches_tracked = None
+
+
+def trainer_saves_optimizer() -> bool:
+    """Whether DefaultTrainer keeps the optimizer in its checkpoints; 0.4's forgets it."""
+    return "state_dict" in vars(DefaultTrainer)

@@ -1,6 +1,7 @@
 """The config keys that TOOD adds to detectron2's, and reading a config."""
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from detectron2.config import CfgNode, get_cfg
 from yaml import YAMLError
 
 from .errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def add_tood_config(cfg: CfgNode) -> None:
@@ -140,10 +143,11 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     try:
         cfg.merge_from_list(opts)
     except (KeyError, ValueError, AssertionError) as error:
-        raise ConfigError(f"the options {' '.join(opts)}: {_reason(error)}") from error
+        raise ConfigError(f"in the options: {_reason(error)}") from error
     for name in cfg.MODEL.TOOD.IMPORTS:
         _import(name)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("There is no GPU: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     return cfg
 

@@ -3,6 +3,7 @@
 The command lines print them without a stack trace.
 """
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +31,15 @@ def message_of(error: TOODError) -> str:
     return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip() if "Traceback" in text else text
 
 
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    """A log filter: detectron2's training loop logs a stack trace of whatever ends it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], TOODError))
+
+
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """End the program with the message and exit code 2 where a :class:`TOODError` comes through."""
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
     try:
         yield
     except TOODError as error:

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from detectron2.checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
@@ -88,8 +89,17 @@ class TOODCheckpointer(DetectionCheckpointer):
                     f"{path} cannot be fetched ({error}): download it elsewhere and give the file"
                 ) from error
             if not os.path.isfile(local):
-                raise CheckpointError(f"MODEL.WEIGHTS names {path}, and there is no such file")
+                raise CheckpointError(f"there is no file {path}{self._origin(path)}")
         return super().load(path, *args, **kwargs)
+
+    def _origin(self, path: str) -> str:
+        """The end of a message: where a path came from, and what to do about it."""
+        if self.save_dir and self.has_checkpoint() and path == self.get_checkpoint_file():
+            return (
+                f"; {self.save_dir}/last_checkpoint names it. To go on from an earlier one, write "
+                "the name of another model_*.pth of that folder into last_checkpoint"
+            )
+        return "; MODEL.WEIGHTS names it: check the path, or download or copy the file again"
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
@@ -98,7 +108,6 @@ class TOODCheckpointer(DetectionCheckpointer):
             *(RuntimeError, EOFError, KeyError, ValueError, AttributeError),
             *(pickle.UnpicklingError, zipfile.BadZipFile),
         ) as error:
-            reason = str(error).split("\n")[0]
             if "Unsupported global" in str(error) or "Unsupported class" in str(error):
                 raise CheckpointError(
                     f"{filename} holds other Python objects beside weights, and reading those "
@@ -107,19 +116,32 @@ class TOODCheckpointer(DetectionCheckpointer):
                     '["state_dict"], NEW_FILE)'
                 ) from error
             raise CheckpointError(
-                f"{filename} cannot be read as a checkpoint ({type(error).__name__}: {reason}): it "
-                "is truncated, or no file that torch.save wrote; download or copy it again"
+                f"{filename} cannot be read as a checkpoint ({type(error).__name__}): it is "
+                f"truncated, or no file that torch.save wrote{self._origin(self._path)}"
             ) from error
 
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
         if not isinstance(self.model, TOOD):  # a detector to compare with: detectron2's own rules
-            return super()._load_model(checkpoint)
+            incompatible = super()._load_model(checkpoint)
+            if self.complete and incompatible.missing_keys:
+                raise CheckpointError(
+                    f"{self._path} leaves {len(incompatible.missing_keys)} parameters of the "
+                    f"{type(self.model).__name__} without a value: it is of another model"
+                )
+            return incompatible
         state_dict = checkpoint["model"]
         if isinstance(state_dict, Mapping) and "state_dict" in state_dict:  # MMDetection's wrapper
             state_dict = state_dict["state_dict"]
         if not isinstance(state_dict, Mapping):
             raise CheckpointError(
                 f"{self._path} holds a {type(state_dict).__name__}, and not weights by name"
+            )
+        strange = [
+            key for key, value in state_dict.items() if not isinstance(value, (Tensor, np.ndarray))
+        ]
+        if strange:
+            raise CheckpointError(
+                f"{self._path} holds no weights by name: {strange[0]} is no tensor"
             )
         self._convert_ndarray_to_tensor(state_dict)
         state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
@@ -147,6 +169,16 @@ class TOODCheckpointer(DetectionCheckpointer):
             for key, value in expected.items()
             if key in state_dict and value.shape != state_dict[key].shape
         }
+        unreadable = [
+            key
+            for key, value in state_dict.items()
+            if value.is_floating_point() and not value.isfinite().all()
+        ]
+        if unreadable:
+            raise CheckpointError(
+                f"{self._path} has values that are no numbers in {len(unreadable)} parameters, "
+                f"{unreadable[0]} among them: its training had diverged; take an earlier one"
+            )
         if is_backbone_only(layout):
             if self.complete:
                 raise CheckpointError(

@@ -2,23 +2,16 @@
 
 import json
 import logging
-import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-from detectron2.structures import BoxMode
 
 from ..errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
-
-# The reference's training leaves out boxes with a side below 1 pixel, and images with one below 32.
-MIN_BOX_SIDE = 1.0
-MIN_IMAGE_SIDE = 32
 
 _FIELDS = {
     "images": ("id", "file_name", "height", "width"),
@@ -84,24 +77,45 @@ def _check_references(json_file: str, content: dict[str, list[dict]]) -> None:
         raise DataError(f"{json_file} has no images or no categories")
     for part in _FIELDS:
         ids = [entry["id"] for entry in content[part]]
-        if len(set(ids)) != len(ids):
-            raise DataError(f"{json_file}: the ids of its {part} are not unique")
+        if not all(isinstance(i, (int, str)) for i in ids) or len(set(ids)) != len(ids):
+            raise DataError(f"{json_file}: the ids of its {part} must be unique whole numbers")
     for image in content["images"]:
-        if not _is_number(image["height"]) or not _is_number(image["width"]):
-            raise DataError(f"{json_file}: height and width must be numbers in {str(image)[:100]}")
-    images = {image["id"] for image in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
+        sized = _is_number(image["height"]) and _is_number(image["width"])
+        if not sized or not isinstance(image["file_name"], str):
+            raise DataError(
+                f"{json_file}: height and width must be numbers and file_name a text in "
+                f"{str(image)[:100]}"
+            )
+    images = {str(image["id"]) for image in content["images"]}
+    categories = {str(category["id"]) for category in content["categories"]}
     for annotation in content["annotations"]:
         box = annotation["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             what = f"its bbox {box} is not [x, y, width, height], four numbers"
-        elif annotation["image_id"] not in images:
+        elif str(annotation["image_id"]) not in images:
             what = f"no image has the id {annotation['image_id']}"
-        elif annotation["category_id"] not in categories:
+        elif str(annotation["category_id"]) not in categories:
             what = f"no category has the id {annotation['category_id']}"
+        elif annotation.get("ignore", 0):
+            what = "it has 'ignore', which detectron2 does not know: take it out"
         else:
             continue
         raise DataError(f"{json_file}: annotation {annotation['id']}: {what}")
+
+
+def _check_evaluation_boxes(json_file: str, annotations: list[dict]) -> None:
+    """Raise where there is nothing to evaluate against; count boxes that nothing can match."""
+    if not annotations:
+        raise DataError(f"{json_file} has no annotation at all, so nothing can be evaluated on it")
+    flat = [a for a in annotations if not (a["bbox"][2] > 0 and a["bbox"][3] > 0)]
+    if flat:
+        logger.warning(
+            "%s has %d boxes without area, for example annotation %s: no detection can match them, "
+            "and they count as missed.",
+            json_file,
+            len(flat),
+            flat[0]["id"],
+        )
 
 
 def register_coco(json_file: str, image_root: str, for_evaluation: bool = False) -> str:
@@ -132,6 +146,8 @@ def register_coco(json_file: str, image_root: str, for_evaluation: bool = False)
             f"{json_file} names {len(missing)} images that are not in the folder {image_root}, for "
             f"example {missing[0]}: name the right folder, or take them out of the JSON"
         )
+    if for_evaluation:
+        _check_evaluation_boxes(json_file, content["annotations"])
     name = str(Path(json_file).resolve())
     classes, ids = sorted_categories(content)
     if name in DatasetCatalog.list():
@@ -178,15 +194,16 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
                 "of it: add DATASETS.TEST_JSON and TEST_IMAGES, or DATASETS.TEST '()' to "
                 "train without evaluation"
             )
-    if cfg.MODEL.META_ARCHITECTURE == "TOOD":
-        for name in (name for split in splits for name in cfg.DATASETS[split]):
+    for name in (name for split in splits for name in cfg.DATASETS[split]):
+        check_available(name)
+        if cfg.MODEL.META_ARCHITECTURE == "TOOD":
             _check_classes(cfg.MODEL.TOOD, name)
 
 
 def _check_classes(node: CfgNode, name: str) -> None:
     """Raise a ConfigError where a dataset's classes are not the model's; note their names."""
-    metadata = MetadataCatalog.get(name) if name in DatasetCatalog.list() else None
-    classes = list(metadata.get("thing_classes") or []) if metadata else []
+    metadata = MetadataCatalog.get(name)
+    classes = list(metadata.get("thing_classes") or [])
     if not classes:  # a dataset that does not tell
         return
     if len(classes) != node.NUM_CLASSES:
@@ -227,61 +244,3 @@ def check_available(name: str) -> None:
                 f"the dataset {name} needs {path}, which does not exist: put it there, or set the "
                 "environment variable DETECTRON2_DATASETS to the folder that holds the datasets"
             )
-
-
-def clean_training_dicts(dicts: list[dict[str, Any]], filter_empty: bool) -> list[dict[str, Any]]:
-    """Leave out what cannot be learned from, and say how much that was.
-
-    As the reference does: boxes with a side below 1 pixel (also negative or not a number) or wholly
-    outside of the image, images with a side below 32 pixels, and images without ground truth.
-
-    Args:
-        dicts: detectron2's dataset dicts; not changed.
-        filter_empty: leave out images without usable annotations.
-
-    Raises:
-        DataError: nothing is left to learn from.
-    """
-    dropped: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    kept = []
-    for record in dicts:
-        height, width = record.get("height", math.inf), record.get("width", math.inf)
-        if min(height, width) < MIN_IMAGE_SIDE:
-            dropped[f"images with a side below {MIN_IMAGE_SIDE} pixels"] += 1
-            continue
-        annotations = []
-        for annotation in record.get("annotations", ()):
-            reason = _unusable(annotation, height, width)
-            if reason:
-                dropped[reason] += 1
-                examples.setdefault(reason, f"{annotation['bbox']} in {record['file_name']}")
-            else:
-                annotations.append(annotation)
-        if filter_empty and all(annotation.get("iscrowd", 0) for annotation in annotations):
-            dropped["images without ground truth"] += 1
-            continue
-        kept.append({**record, "annotations": annotations})
-    for reason, count in dropped.items():
-        level = logging.WARNING if reason in examples else logging.INFO
-        example = f", for example {examples[reason]}" if reason in examples else ""
-        logger.log(level, "Training leaves out %d %s%s.", count, reason, example)
-    if not any(record["annotations"] for record in kept):
-        raise DataError(
-            f"the training set has {len(dicts)} images and not one usable annotation"
-            + "".join(f"; left out: {count} {reason}" for reason, count in dropped.items())
-        )
-    return kept
-
-
-def _unusable(annotation: dict[str, Any], height: float, width: float) -> str:
-    """Why a box cannot be learned from; empty if it can."""
-    box = [float(value) for value in annotation["bbox"]]
-    x1, y1, x2, y2 = BoxMode.convert(box, annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        return "boxes that are not numbers"
-    if x2 - x1 < MIN_BOX_SIDE or y2 - y1 < MIN_BOX_SIDE:
-        return f"boxes with a side below {MIN_BOX_SIDE:g} pixel"
-    if min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
-        return "boxes wholly outside of their image"
-    return ""

@@ -13,7 +13,8 @@ from detectron2.data import (
 from detectron2.data.detection_utils import SizeMismatchError
 
 from ..errors import DataError
-from .coco import check_available, clean_training_dicts
+from .cleaning import clean_training_dicts
+from .coco import check_available
 
 
 class ReadableMapper:

@@ -10,10 +10,9 @@ from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, get_event_storage
-from torch import nn
 
 from ..checkpoint import TOODCheckpointer
-from ..compat import has_compiled_coco_eval
+from ..compat import has_compiled_coco_eval, trainer_saves_optimizer
 from ..data import build_test_loader, build_train_loader
 from ..errors import ConfigError, TOODError
 from ..modeling import TOOD
@@ -26,13 +25,18 @@ class DivergedError(TOODError, FloatingPointError):
     """The loss is no number any more."""
 
 
-def check_solver(cfg: CfgNode) -> None:
-    """Raise a ConfigError for settings that detectron2 would stop at later, in its own words."""
+def check_evaluation(cfg: CfgNode) -> None:
+    """Raise a ConfigError for test settings that cannot work here."""
     if cfg.TEST.AUG.ENABLED:
         raise ConfigError(
             "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation knows two-stage "
             "detectors only: set it to False"
         )
+
+
+def check_solver(cfg: CfgNode) -> None:
+    """Raise a ConfigError for settings that detectron2 would stop at later, in its own words."""
+    check_evaluation(cfg)
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise ConfigError("SOLVER.AMP.ENABLED is True, and there is no GPU: set it to False")
     batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
@@ -127,6 +131,32 @@ class Trainer(DefaultTrainer):
                 f"{self.cfg.OUTPUT_DIR}."
             ) from error
 
+    def state_dict(self) -> dict:
+        """What a checkpoint holds beside the weights: iteration, hooks, optimizer, loss scale."""
+        state = super().state_dict()
+        if not trainer_saves_optimizer():
+            # As main writes it, so that either version reads what the other wrote.
+            inner = {"iteration": self.iter, "optimizer": self.optimizer.state_dict()}
+            scaler = getattr(self._trainer, "grad_scaler", None)
+            if scaler is not None:
+                inner["grad_scaler"] = scaler.state_dict()
+            state["_trainer"] = inner
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take up training where :meth:`state_dict` left it."""
+        inner = state_dict.get("_trainer")
+        if inner is None:
+            logger.warning("The checkpoint has no optimizer state: momentum starts from zero.")
+            state_dict = {**state_dict, "_trainer": {"iteration": state_dict["iteration"]}}
+            state_dict["_trainer"]["optimizer"] = self.optimizer.state_dict()
+        super().load_state_dict(state_dict)
+        if inner is not None and not trainer_saves_optimizer():
+            self.optimizer.load_state_dict(inner["optimizer"])
+            scaler = getattr(self._trainer, "grad_scaler", None)
+            if scaler is not None and "grad_scaler" in inner:
+                scaler.load_state_dict(inner["grad_scaler"])
+
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict]]:
         """The training loader; its attribute ``num_images`` is the length of an epoch."""
@@ -151,9 +181,18 @@ class Trainer(DefaultTrainer):
         )
 
     @classmethod
-    def evaluate(cls, cfg: CfgNode, model: nn.Module) -> dict:
-        """Load ``MODEL.WEIGHTS``, which must fill the whole model, and evaluate."""
+    def evaluate(cls, cfg: CfgNode, resume: bool = False) -> dict:
+        """Build the model, load weights that fill the whole of it, and evaluate.
+
+        Args:
+            cfg: the config; ``MODEL.WEIGHTS`` names the weights.
+            resume: take the last checkpoint of ``OUTPUT_DIR`` instead, if there is one.
+        """
+        check_evaluation(cfg)
+        if not cfg.DATASETS.TEST:
+            raise ConfigError("DATASETS.TEST is empty, so there is nothing to evaluate on")
+        model = cls.build_model(cfg)
         checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
-        checkpointer.load(cfg.MODEL.WEIGHTS)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         results = cls.test(cfg, model)
         return results

@@ -69,6 +69,15 @@ class LossSum(NamedTuple):
     normalizer: Tensor
 
 
+def _bce(pred_scores: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross entropy that takes a score that is no number.
+
+    PyTorch's stops the program there, on a GPU for good. The factor that both losses have beside it
+    keeps the NaN in the sum, where training notices it.
+    """
+    return F.binary_cross_entropy(pred_scores.nan_to_num(nan=0.5), targets, reduction="none")
+
+
 def focal_loss(pred_scores: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
     """Focal loss on probabilities (Lin et al., ICCV 2017).
 
@@ -83,8 +92,7 @@ def focal_loss(pred_scores: Tensor, targets: Tensor, alpha: float, gamma: float)
     """
     miss = pred_scores * (1 - targets) + (1 - pred_scores) * targets
     weight = alpha * targets + (1 - alpha) * (1 - targets)
-    bce = F.binary_cross_entropy(pred_scores, targets, reduction="none")
-    return bce * weight * miss.pow(gamma)
+    return _bce(pred_scores, targets) * weight * miss.pow(gamma)
 
 
 def task_aligned_focal_loss(pred_scores: Tensor, targets: Tensor, gamma: float) -> Tensor:
@@ -100,8 +108,7 @@ def task_aligned_focal_loss(pred_scores: Tensor, targets: Tensor, gamma: float) 
     Returns:
         (...) losses.
     """
-    bce = F.binary_cross_entropy(pred_scores, targets, reduction="none")
-    return bce * (targets - pred_scores).abs().pow(gamma)
+    return _bce(pred_scores, targets) * (targets - pred_scores).abs().pow(gamma)
 
 
 def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float = 1e-6) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
+from ..errors import ConfigError
 from ..registry import look_up
 from .assigners import ASSIGNER_REGISTRY, Assigner
 from .losses import CRITERION_REGISTRY, FlatPredictions, LossSum, PointLabels
@@ -30,8 +31,12 @@ def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
         tood_node: ``cfg.MODEL.TOOD``.
 
     Raises:
-        ConfigError: no assigner or criterion of that name is registered.
+        ConfigError: no assigner or criterion of that name is registered, or a length below 0.
     """
+    if tood_node.WARMUP_EPOCHS < 0:
+        raise ConfigError(
+            f"MODEL.TOOD.WARMUP_EPOCHS is {tood_node.WARMUP_EPOCHS}; 0 is for no warm-up"
+        )
     return {
         phase: Phase(
             _build(ASSIGNER_REGISTRY, tood_node, f"{phase.upper()}.ASSIGNER"),
