@@ -78,20 +78,17 @@ def find_pictures(inputs: list[str], output: Path) -> list[Path]:
     drawn = output.resolve()
     for name in inputs:
         path = Path(name)
-        if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
-            if not files:
-                logger.warning("%s holds no pictures (%s).", name, " ".join(sorted(SUFFIXES)))
-        elif path.exists():
-            files = [path]
-        else:
-            files = sorted(Path(f) for f in glob.glob(name, recursive=True) if Path(f).is_file())
-            if not files:
-                logger.warning("%s: no such file, folder or pattern.", name)
         if path.is_file():
             found[path] = None
+            continue
+        if path.is_dir():
+            files = [f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES]
         else:
-            found.update(dict.fromkeys(f for f in files if drawn not in f.resolve().parents))
+            files = [f for f in map(Path, glob.glob(name, recursive=True)) if f.is_file()]
+        files = sorted(f for f in files if drawn not in f.resolve().parents)
+        if not files:
+            logger.warning("%s: no such file, or no pictures there.", name)
+        found.update(dict.fromkeys(files))
     if not found:
         raise ConfigError(
             "--input names no picture at all (what lies in the folder --output is not looked at)"

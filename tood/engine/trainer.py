@@ -194,5 +194,4 @@ class Trainer(DefaultTrainer):
         model = cls.build_model(cfg)
         checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-        results = cls.test(cfg, model)
-        return results
+        return cls.test(cfg, model)
