@@ -36,6 +36,20 @@ def case_names(file: str) -> list[str]:
     return [str(name) for name in golden(file)["case_names"]]
 
 
+def case_of(cases: dict[str, np.ndarray], name: str) -> dict[str, torch.Tensor]:
+    """The arrays of one case, without its name before theirs."""
+    prefix = f"{name}/"
+    found = {k: v for k, v in cases.items() if k.startswith(prefix)}
+    return {key.removeprefix(prefix): tensor(value) for key, value in found.items()}
+
+
+def assert_as_many_positives(assignment, case) -> None:
+    """Each ground truth has as many positives, wherever ties went."""
+    expected = case["out/assigned_gt_inds"].bincount(minlength=len(case["gt_labels"]) + 1)
+    ours = (assignment.matched_idxs + 1).bincount(minlength=len(expected))
+    assert torch.equal(ours, expected)
+
+
 @pytest.fixture(scope="module")
 def tal_cases():
     return golden("assigner_tal.npz")
@@ -49,11 +63,7 @@ def atss_cases():
 @pytest.mark.parametrize("name", case_names("assigner_tal.npz"))
 @pytest.mark.parametrize("chunk_size", [None, 1, 3])
 def test_task_aligned_assigner(tal_cases, name, chunk_size):
-    case = {
-        key.removeprefix(f"{name}/"): tensor(value)
-        for key, value in tal_cases.items()
-        if key.startswith(f"{name}/")
-    }
+    case = case_of(tal_cases, name)
     valid = case["valid_flags"].bool()
     assignment = TaskAlignedAssigner(chunk_size=chunk_size)(
         case["pred_scores"][valid],
@@ -64,9 +74,7 @@ def test_task_aligned_assigner(tal_cases, name, chunk_size):
     )
     num_classes = case["pred_scores"].shape[1]
     if name in TIE_CASES:  # as many positives of each ground truth, wherever the ties went
-        expected = case["out/assigned_gt_inds"].bincount(minlength=len(case["gt_labels"]) + 1)
-        ours = (assignment.matched_idxs + 1).bincount(minlength=len(expected))
-        assert torch.equal(ours, expected)
+        assert_as_many_positives(assignment, case)
         return
     assert torch.equal(assignment.matched_idxs, case["out/assigned_gt_inds"] - 1)
     labels = case["out/assigned_labels"]
@@ -89,11 +97,7 @@ def test_task_aligned_assigner(tal_cases, name, chunk_size):
 @pytest.mark.parametrize("name", case_names("assigner_atss.npz"))
 @pytest.mark.parametrize("chunk_size", [None, 1, 3])
 def test_atss_assigner(atss_cases, name, chunk_size):
-    case = {
-        key.removeprefix(f"{name}/"): tensor(value)
-        for key, value in atss_cases.items()
-        if key.startswith(f"{name}/")
-    }
+    case = case_of(atss_cases, name)
     valid = case["valid_flags"].bool()
     levels = valid.split(atss_cases["num_level_priors"].tolist())
     assignment = ATSSAssigner(num_classes=80, chunk_size=chunk_size)(
@@ -103,9 +107,7 @@ def test_atss_assigner(atss_cases, name, chunk_size):
         case["gt_labels"],
     )
     if name in TIE_CASES:
-        expected = case["out/assigned_gt_inds"].bincount(minlength=len(case["gt_labels"]) + 1)
-        ours = (assignment.matched_idxs + 1).bincount(minlength=len(expected))
-        assert torch.equal(ours, expected)
+        assert_as_many_positives(assignment, case)
         return
     assert torch.equal(assignment.matched_idxs, case["out/assigned_gt_inds"] - 1)
     labels = case["out/assigned_labels"]

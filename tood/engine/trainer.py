@@ -70,6 +70,7 @@ class AssignmentPrinter(EventWriter):
             return
 
         def line(name: str, form: str) -> str:
+            """One statistic, for all ground truths and by size."""
             sizes = [
                 f"{size} {latest[f'assign/{name}_{size}']:{form}}"
                 for size in ("small", "medium", "large")

@@ -41,6 +41,7 @@ def sample_per_channel(values: Tensor, offsets: Tensor) -> Tensor:
     flat = values.flatten(2)
 
     def corner(row: Tensor, column: Tensor) -> Tensor:
+        """Values at whole positions, 0 outside."""
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         # Clamped after the conversion too: NaN has no integer value, and its index must be valid.
         row_index = row.long().clamp(0, height - 1)
