@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,14 @@ from tood import add_tood_config
 def seeded():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_handlers_left():
+    """The programs' loggers write to the terminal of their test, which is gone after it."""
+    yield
+    for name in ("tood", "fvcore", "detectron2"):
+        logging.getLogger(name).handlers.clear()
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ import pytest
 import torch
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
+from detectron2.utils.visualizer import Visualizer
 from helpers import CONFIGS, ROOT
 
 from tood.config import load_config
 from tood.data.shapes import CLASSES, make_dataset
 from tood.errors import ConfigError, DataError, exit_on_user_error, message_of
-from tood.predictor import Predictor, categories, draw
+from tood.predictor import Predictor, _color, categories, draw
 
 
 def load_program(path: str):
@@ -283,6 +284,13 @@ def test_predictor_reads_bgr(options, weights):
     assert instances.image_size == (128, 256)
     drawn = draw(picture, instances, categories(cfg)[0])
     assert drawn.shape == picture.shape and drawn.dtype == np.uint8
+
+
+def test_colours_can_be_lightened():
+    visualizer = Visualizer(np.zeros((8, 8, 3), np.uint8))
+    for index in range(180):
+        lighter = visualizer._change_color_brightness(_color(index), brightness_factor=0.7)
+        assert min(lighter) >= 0 and max(lighter) <= 1 - 1e-3
 
 
 def test_names_and_ids_without_a_dataset(tiny_cfg):

@@ -104,7 +104,9 @@ def draw(
 def _color(index: int) -> tuple[float, float, float]:
     """An RGB colour of a class, 0 to 1; neighbours differ."""
     hue = int(index * 67 % 180)
-    blue, green, red = cv2.cvtColor(np.uint8([[[hue, 200, 255]]]), cv2.COLOR_HSV2BGR)[0, 0] / 255
+    # Not as bright as can be: detectron2 lightens it for the labels, and matplotlib before 3.11
+    # refuses what rounding then leaves above 1.
+    blue, green, red = cv2.cvtColor(np.uint8([[[hue, 200, 230]]]), cv2.COLOR_HSV2BGR)[0, 0] / 255
     return float(red), float(green), float(blue)
 
 
