@@ -89,8 +89,9 @@ def test_json_that_is_no_dataset(shapes_cfg, shapes, tmp_path, change, message):
     "change, message",
     [
         (lambda c: c["annotations"][0].update(ignore=1), "it has 'ignore'"),
+        (lambda c: c["annotations"][0].update(image_id="1"), "no image has the id '1'"),
         (lambda c: c["images"][0].update(file_name=7), "file_name a text"),
-        (lambda c: c["images"][0].update(id=[1]), "unique whole numbers"),
+        (lambda c: c["images"][0].update(id=[1]), "must be unique"),
         (lambda c: c["annotations"][0].update(image_id=[1]), r"no image has the id \[1\]"),
     ],
 )

@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.visualizer import Visualizer
 from helpers import CONFIGS, ROOT
 
+from tood import ASSIGNER_REGISTRY
 from tood.config import load_config
 from tood.data.shapes import CLASSES, make_dataset
 from tood.errors import ConfigError, DataError, exit_on_user_error, message_of
@@ -137,6 +138,11 @@ def test_parts_from_the_users_own_file(options, tmp_path):
     for _ in range(2):  # a second config of the same process imports nothing again
         model = build_model(load_config(CONFIG, [*options, *own]))
     assert type(model.phases["aligned"].assigner).__name__ == "AssignerFromAFile"
+    (tmp_path / "other").mkdir()
+    second = tmp_path / "other" / "my_parts.py"
+    second.write_text(OWN_PART.replace("AssignerFromAFile", "AssignerOfTheSameFileName"))
+    load_config(CONFIG, ["MODEL.TOOD.IMPORTS", f"['{second}']"])
+    assert "AssignerOfTheSameFileName" in ASSIGNER_REGISTRY
     with pytest.raises(ConfigError, match="MODEL.TOOD.IMPORTS names /nowhere/parts.py"):
         load_config(CONFIG, ["MODEL.TOOD.IMPORTS", "['/nowhere/parts.py']"])
     with pytest.raises(ConfigError, match="MODEL.TOOD.IMPORTS names no_such_module"):

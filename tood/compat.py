@@ -1,7 +1,6 @@
 """Where detectron2 0.4 and its current main differ: this is the one place that says so."""
 
 import detectron2.utils.events as events
-from detectron2.engine import DefaultTrainer
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
@@ -32,6 +31,9 @@ def drop_batch_counter(module: nn.Module) -> None:
         module.num_batches_tracked = None
 
 
-def trainer_saves_optimizer() -> bool:
-    """Whether DefaultTrainer keeps the optimizer in its checkpoints; 0.4's forgets it."""
-    return "state_dict" in vars(DefaultTrainer)
+def saves_optimizer(default_trainer: type) -> bool:
+    """Whether detectron2's DefaultTrainer keeps the optimizer in its checkpoints; 0.4's forgets it.
+
+    The class is passed in, so that the model's modules do not import detectron2's engine.
+    """
+    return "state_dict" in vars(default_trainer)

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import sys
+import zlib
 from pathlib import Path
 
 import torch
@@ -155,7 +156,9 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
 def _import(name: str) -> None:
     """Import a module by its name, or a file by its path; each once."""
     path = Path(name)
-    key = f"tood_imports.{path.stem}" if path.suffix == ".py" else name
+    key = name
+    if path.suffix == ".py":  # files of one name from two folders are two modules
+        key = f"tood_imports.{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
     if key in sys.modules:
         return
     try:

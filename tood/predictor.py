@@ -8,13 +8,12 @@ import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 
 from .checkpoint import TOODCheckpointer
-from .data.coco import read_coco_json, sorted_categories
+from .data.coco import read_coco_json, registered_categories, sorted_categories
 
 
 def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
@@ -28,14 +27,12 @@ def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
     if not names and Path(cfg.DATASETS.TEST_JSON).is_file():
         names, ids = sorted_categories(read_coco_json(cfg.DATASETS.TEST_JSON))
     elif not names and cfg.DATASETS.TEST:
-        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-        to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
-        names, ids = metadata.get("thing_classes") or [], sorted(to_index, key=to_index.get)
+        names, ids = registered_categories(cfg.DATASETS.TEST[0])
     if len(names) != node.NUM_CLASSES:
         names = [f"class {i}" for i in range(node.NUM_CLASSES)]
     if len(ids) != node.NUM_CLASSES:
         ids = list(range(1, node.NUM_CLASSES + 1))
-    return list(names), list(ids)
+    return names, ids
 
 
 class Predictor:

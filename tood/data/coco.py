@@ -65,6 +65,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_known(reference: Any, ids: set[int | str]) -> bool:
+    """Whether an id is one of ``ids``, of the same type: "1" is not 1, and a list is none."""
+    return isinstance(reference, (int, str)) and reference in ids
+
+
+def registered_categories(name: str) -> tuple[list[str], list[int]]:
+    """Names and ids of a registered dataset's categories by class index, as far as it tells."""
+    metadata = MetadataCatalog.get(name)
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    return list(metadata.get("thing_classes") or []), sorted(to_index, key=to_index.get)
+
+
 def sorted_categories(content: dict[str, list[dict]]) -> tuple[list[str], list[int]]:
     """Names and ids of a COCO-format file's categories, in the order of the class indices."""
     categories = sorted(content["categories"], key=lambda category: category["id"])
@@ -78,7 +90,7 @@ def _check_references(json_file: str, content: dict[str, list[dict]]) -> None:
     for part in _FIELDS:
         ids = [entry["id"] for entry in content[part]]
         if not all(isinstance(i, (int, str)) for i in ids) or len(set(ids)) != len(ids):
-            raise DataError(f"{json_file}: the ids of its {part} must be unique whole numbers")
+            raise DataError(f"{json_file}: the ids of its {part} must be unique numbers or texts")
     for image in content["images"]:
         sized = _is_number(image["height"]) and _is_number(image["width"])
         if not sized or not isinstance(image["file_name"], str):
@@ -86,16 +98,16 @@ def _check_references(json_file: str, content: dict[str, list[dict]]) -> None:
                 f"{json_file}: height and width must be numbers and file_name a text in "
                 f"{str(image)[:100]}"
             )
-    images = {str(image["id"]) for image in content["images"]}
-    categories = {str(category["id"]) for category in content["categories"]}
+    images = {image["id"] for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
         box = annotation["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             what = f"its bbox {box} is not [x, y, width, height], four numbers"
-        elif str(annotation["image_id"]) not in images:
-            what = f"no image has the id {annotation['image_id']}"
-        elif str(annotation["category_id"]) not in categories:
-            what = f"no category has the id {annotation['category_id']}"
+        elif not _is_known(annotation["image_id"], images):
+            what = f"no image has the id {annotation['image_id']!r}"
+        elif not _is_known(annotation["category_id"], categories):
+            what = f"no category has the id {annotation['category_id']!r}"
         elif annotation.get("ignore", 0):
             what = "it has 'ignore', which detectron2 does not know: take it out"
         else:
@@ -202,8 +214,7 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
 
 def _check_classes(node: CfgNode, name: str) -> None:
     """Raise a ConfigError where a dataset's classes are not the model's; note their names."""
-    metadata = MetadataCatalog.get(name)
-    classes = list(metadata.get("thing_classes") or [])
+    classes, ids = registered_categories(name)
     if not classes:  # a dataset that does not tell
         return
     if len(classes) != node.NUM_CLASSES:
@@ -220,9 +231,8 @@ def _check_classes(node: CfgNode, name: str) -> None:
             'MODEL.TOOD.CLASS_NAMES "[]"'
         )
     node.CLASS_NAMES = classes
-    to_index = metadata.get("thing_dataset_id_to_contiguous_id")
-    if to_index:
-        node.CATEGORY_IDS = sorted(to_index, key=to_index.get)
+    if ids:
+        node.CATEGORY_IDS = ids
 
 
 def check_available(name: str) -> None:

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, get_event_storage
 
 from ..checkpoint import TOODCheckpointer
-from ..compat import has_compiled_coco_eval, trainer_saves_optimizer
+from ..compat import has_compiled_coco_eval, saves_optimizer
 from ..data import build_test_loader, build_train_loader
 from ..errors import ConfigError, TOODError
 from ..modeling import TOOD
@@ -135,7 +135,7 @@ class Trainer(DefaultTrainer):
     def state_dict(self) -> dict:
         """What a checkpoint holds beside the weights: iteration, hooks, optimizer, loss scale."""
         state = super().state_dict()
-        if not trainer_saves_optimizer():
+        if not saves_optimizer(DefaultTrainer):
             # As main writes it, so that either version reads what the other wrote.
             inner = {"iteration": self.iter, "optimizer": self.optimizer.state_dict()}
             scaler = getattr(self._trainer, "grad_scaler", None)
@@ -152,7 +152,7 @@ class Trainer(DefaultTrainer):
             state_dict = {**state_dict, "_trainer": {"iteration": state_dict["iteration"]}}
             state_dict["_trainer"]["optimizer"] = self.optimizer.state_dict()
         super().load_state_dict(state_dict)
-        if inner is not None and not trainer_saves_optimizer():
+        if inner is not None and not saves_optimizer(DefaultTrainer):
             self.optimizer.load_state_dict(inner["optimizer"])
             scaler = getattr(self._trainer, "grad_scaler", None)
             if scaler is not None and "grad_scaler" in inner:
