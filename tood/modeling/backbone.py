@@ -1,17 +1,21 @@
 """Backbone of the published models: detectron2's ResNet and FPN with the parts that they lack.
 
-Three small parts: a normalisation with frozen statistics and trainable scale and shift, a top
-block that makes P6 and P7 from P5, and the builder that puts them together.
+Four small parts: a normalisation with frozen statistics and trainable scale and shift, a residual
+block with deformable convolution that needs no compiled code, a top block that makes P6 and P7
+from P5, and the builder that puts them together.
 """
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import CNNBlockBase, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, Backbone, build_resnet_backbone
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
 from ..compat import drop_batch_counter
+from ..errors import ConfigError
+from .layers import DeformConv, split_offsets
 
 FROZEN_STATS_BN = "FrozenStatsBN"
 
@@ -55,6 +59,61 @@ class FrozenStatsBatchNorm2d(nn.Module):
         return module
 
 
+class DeformBottleneck(CNNBlockBase):
+    """A bottleneck block whose 3x3 convolution is deformable.
+
+    detectron2's ``DeformBottleneckBlock`` needs its compiled code, and a GPU; this one has the
+    same parameters under the same names. Offsets (and masks) start at 0.
+
+    Args:
+        block: the plain block, whose parameters are taken over.
+        modulated: DCNv2, with masks; else DCNv1.
+        deform_groups: how many groups of channels have a field of offsets of their own.
+    """
+
+    def __init__(self, block: BottleneckBlock, modulated: bool, deform_groups: int) -> None:
+        super().__init__(block.in_channels, block.out_channels, block.stride)
+        plain = block.conv2
+        (stride, _), (padding, _), (dilation, _) = plain.stride, plain.padding, plain.dilation
+        self.modulated = modulated
+        self.shortcut = block.shortcut
+        self.conv1 = block.conv1
+        self.conv2_offset = nn.Conv2d(
+            plain.in_channels,
+            (3 if modulated else 2) * 9 * deform_groups,
+            3,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+        )
+        self.conv2 = DeformConv(
+            plain.in_channels,
+            plain.out_channels,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=plain.groups,
+            norm=plain.norm,
+        )
+        self.conv2.weight = plain.weight
+        self.conv3 = block.conv3
+        nn.init.zeros_(self.conv2_offset.weight)
+        nn.init.zeros_(self.conv2_offset.bias)
+        if not plain.weight.requires_grad:  # a frozen stage
+            self.freeze()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H / stride, W / stride)."""
+        out = F.relu(self.conv1(x))
+        prediction = self.conv2_offset(out)
+        if self.modulated:
+            out = self.conv2(out, *split_offsets(prediction))
+        else:
+            out = self.conv2(out, prediction)
+        out = self.conv3(F.relu(out))
+        return F.relu(out + (x if self.shortcut is None else self.shortcut(x)))
+
+
 class P6P7FromP5(nn.Module):
     """FPN top block: P6 and P7 by 3x3 convolutions of stride 2 from P5, without ReLU between them.
 
@@ -80,14 +139,29 @@ class P6P7FromP5(nn.Module):
 
 def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """detectron2's ResNet; ``MODEL.RESNETS.NORM: "FrozenStatsBN"`` is known in addition."""
-    if cfg.MODEL.RESNETS.NORM != FROZEN_STATS_BN:
-        return build_resnet_backbone(cfg, input_shape)
-    # Built with plain batch norm; detectron2 then freezes the first stages completely, and what
-    # is still trainable afterwards becomes ours.
+    resnets = cfg.MODEL.RESNETS
+    deformable = [
+        f"res{stage}" for stage, chosen in enumerate(resnets.DEFORM_ON_PER_STAGE, 2) if chosen
+    ]
+    if deformable and resnets.DEPTH < 50:
+        raise ConfigError(
+            f"MODEL.RESNETS.DEFORM_ON_PER_STAGE makes stages of a ResNet-{resnets.DEPTH} "
+            "deformable, whose blocks have no bottleneck: set it to [False, False, False, False]"
+        )
+    # Built plainly, by detectron2; then the parts that it lacks take the places of plain ones.
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.RESNETS.NORM = "BN"
-    return FrozenStatsBatchNorm2d.convert(build_resnet_backbone(cfg, input_shape))
+    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
+    if resnets.NORM == FROZEN_STATS_BN:
+        cfg.MODEL.RESNETS.NORM = "BN"
+    resnet = build_resnet_backbone(cfg, input_shape)
+    for stage in filter(None, (getattr(resnet, name, None) for name in deformable)):
+        for i, block in enumerate(stage):
+            stage[i] = DeformBottleneck(block, resnets.DEFORM_MODULATED, resnets.DEFORM_NUM_GROUPS)
+    if resnets.NORM == FROZEN_STATS_BN:
+        # detectron2 has frozen the first stages completely; what still trains becomes ours.
+        resnet = FrozenStatsBatchNorm2d.convert(resnet)
+    return resnet
 
 
 @BACKBONE_REGISTRY.register()

@@ -1,6 +1,12 @@
 """Operators that the heads are made of. Pure functions of tensors and small modules."""
 
-from .deform_conv import ModulatedDeformConv
+from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv2d, split_offsets
 from .sampling import sample_per_channel
 
-__all__ = ["ModulatedDeformConv", "sample_per_channel"]
+__all__ = [
+    "DeformConv",
+    "ModulatedDeformConv",
+    "deform_conv2d",
+    "sample_per_channel",
+    "split_offsets",
+]

@@ -32,10 +32,10 @@ def sample_per_channel(values: Tensor, offsets: Tensor) -> Tensor:
     dy, dx = offsets.view(n, c, 2, height, width).unbind(2)
     rows = torch.arange(height, device=values.device, dtype=offsets.dtype)
     columns = torch.arange(width, device=values.device, dtype=offsets.dtype)
-    # From one cell outside on, everything is 0 and flat: clamping there changes no value and no
-    # gradient, and keeps the integer positions below in range.
-    y = (rows[:, None] + dy).clamp(-1, height)
-    x = (columns + dx).clamp(-1, width)
+    # Two cells outside, everything is 0 and flat: clamping there changes no value and no gradient,
+    # and keeps the integer positions below in range.
+    y = (rows[:, None] + dy).clamp(-2, height + 1)
+    x = (columns + dx).clamp(-2, width + 1)
     top, left = y.detach().floor(), x.detach().floor()
 
     flat = values.flatten(2)
