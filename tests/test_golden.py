@@ -6,15 +6,17 @@ import zlib
 import numpy as np
 import pytest
 import torch
+import torchvision
 from golden_recipe import recipe_input, recipe_tensor
 from helpers import DATA, STRIDES, assert_close_to_range, golden, square_anchors, tensor
 
 from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.layouts import convert
+from tood.checkpoint.layouts import to_tood
 from tood.modeling import build_tood_resnet_fpn_backbone  # noqa: F401
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.heads import TOODHead
 from tood.modeling.labeling import Points, flatten_levels, label_points
+from tood.modeling.layers import deform_conv
 from tood.modeling.losses import (
     CenternessFocalCriterion,
     FlatPredictions,
@@ -126,7 +128,7 @@ class GoldenHead:
             for key, value in self.data.items()
             if key.startswith("state_dict/")
         }
-        converted = convert(weights, "mmdet")
+        converted, _ = to_tood(weights, "mmdet")
         self.head.load_state_dict({k.removeprefix("head."): v for k, v in converted.items()})
         self.features = [tensor(self.data[f"feat/{level}"]) for level in LEVELS]
         self.anchors = square_anchors([tuple(x.shape[-2:]) for x in self.features])
@@ -149,10 +151,26 @@ def test_head_forward(golden_head):
         assert_close_to_range(boxes, tensor(golden_head.data[f"bbox_pred/{level}"]), 1e-5)
 
 
+def torchvision_operator(x, offset, weight, bias=None, mask=None, **geometry):
+    return torchvision.ops.deform_conv2d(x, offset, weight, bias, mask=mask, **geometry)
+
+
 @pytest.mark.parametrize("variant", ["std", "pad", "empty1", "empty", "low"])
 @pytest.mark.parametrize("phase", ["atss", "tal"])
-def test_losses_and_gradients(golden_head, phase, variant):
+@pytest.mark.parametrize("operator", ["ours", "torchvision"])
+def test_losses_and_gradients(golden_head, phase, variant, operator, monkeypatch):
     data, head = golden_head.data, golden_head.head
+    gradient_tolerance = 1e-4
+    if head.inter_convs[0]._get_name() == "ModulatedDeformConv":
+        if operator == "torchvision":  # which the reference used: bit for bit the same features
+            monkeypatch.setattr(deform_conv, "deform_conv2d", torchvision_operator)
+        else:
+            # The gradient is not continuous: one ReLU that goes the other way moves it by several
+            # 1e-3, and noise of 1e-7 in the input is enough for that, with either operator
+            # (docs/fidelity.md). test_deform_conv.py has the operator's own gradients.
+            gradient_tolerance = 2e-2
+    elif operator == "torchvision":
+        pytest.skip("no deformable convolution in this head")
     key = f"loss/{phase}/{variant}"
     gts = [(tensor(data[f"gt/img{i}/bboxes"]), tensor(data[f"gt/img{i}/labels"])) for i in (0, 1)]
     nothing = (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -202,15 +220,15 @@ def test_losses_and_gradients(golden_head, phase, variant):
         if name.startswith("feat"):
             gradient = features[int(name[4:])].grad
         else:
-            (ours,) = convert({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
+            (ours,), _ = to_tood({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
             gradient = weights[ours.removeprefix("head.")].grad
         random = np.random.RandomState(zlib.crc32(f"grad:{name}".encode()) & 0xFFFFFFFF)
         direction = torch.from_numpy(random.standard_normal(tuple(gradient.shape)))
         gradient = gradient.double()
-        assert gradient.norm().item() == pytest.approx(norm, rel=1e-4, abs=1e-7), name
+        assert gradient.norm().item() == pytest.approx(norm, rel=gradient_tolerance, abs=1e-7), name
         # A sum of terms that cancel: relative to its largest possible size, not to itself.
         assert (gradient * direction).sum().item() == pytest.approx(
-            dot, rel=1e-4, abs=1e-4 * norm + 1e-7
+            dot, rel=gradient_tolerance, abs=gradient_tolerance * norm + 1e-7
         ), name
 
 
@@ -302,7 +320,7 @@ def test_initialisation_statistics():
         ours = dict(head.named_parameters())
         seen = set()
         for name, stats in expected[variant].items():
-            (key,) = convert({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
+            (key,), _ = to_tood({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
             value = ours[key.removeprefix("head.")].detach()
             seen.add(key.removeprefix("head."))
             assert list(value.shape) == stats["shape"], name

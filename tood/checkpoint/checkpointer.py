@@ -1,35 +1,31 @@
-"""Reading weights: this project's, MMDetection's and the authors' TOOD, and backbone files."""
+"""Loading weights: this project's, MMDetection's and the authors' TOOD, and backbone files."""
 
 import os
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from detectron2.checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..modeling import TOOD
-from .layouts import BACKBONE_PREFIX, convert, is_backbone_only, recognise
+from .files import find_weights, read_file
+from .layouts import (
+    BACKBONE_PREFIX,
+    DESCRIPTIONS,
+    is_backbone_only,
+    is_counter,
+    recognise,
+    to_tood,
+)
 
 # Parameters whose size is the number of classes.
 _PER_CLASS = re.compile(r"^head\.tood_cls\.(weight|bias)$")
 
-_WHAT = {
-    "detectron2": "a detector with detectron2's names",
-    "mmdet": "a TOOD checkpoint with MMDetection's or the authors' names",
-    "detectron2-backbone": "a backbone with detectron2's names",
-    "torchvision-backbone": "a backbone with torchvision's names",
-}
-
-
-def _is_counter(key: str) -> bool:
-    """Batch norm's count of batches: no weight, and kept by some normalisations only."""
-    return key.endswith(".num_batches_tracked")
+# The parts of a model, for the report of what was found.
+_PARTS = {"backbone": BACKBONE_PREFIX, "FPN": "backbone.", "head": "head."}
 
 
 class TOODCheckpointer(DetectionCheckpointer):
@@ -103,22 +99,19 @@ class TOODCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
-            return super()._load_file(filename)
-        except (
-            *(RuntimeError, EOFError, KeyError, ValueError, AttributeError),
-            *(pickle.UnpicklingError, zipfile.BadZipFile),
-        ) as error:
-            if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-                raise CheckpointError(
-                    f"{filename} holds other Python objects beside weights, and reading those "
-                    "could run any code, so it is not read. If you trust the file, write its "
-                    "weights alone to a new one: torch.save(torch.load(FILE, weights_only=False)"
-                    '["state_dict"], NEW_FILE)'
-                ) from error
-            raise CheckpointError(
-                f"{filename} cannot be read as a checkpoint ({type(error).__name__}): it is "
-                f"truncated, or no file that torch.save wrote{self._origin(self._path)}"
-            ) from error
+            data = read_file(filename)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{self._origin(self._path)}") from error
+        if isinstance(data, Mapping) and "model" in data:
+            checkpoint = dict(data)
+        elif filename.endswith(".pkl"):  # Caffe2's; detectors among them keep more beside "blobs"
+            weights = data.get("blobs", data) if isinstance(data, Mapping) else data
+            checkpoint = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        else:
+            checkpoint = {"model": data}
+        if "matching_heuristics=True" in self._path.partition("?")[2]:
+            checkpoint["matching_heuristics"] = True
+        return checkpoint
 
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
         if not isinstance(self.model, TOOD):  # a detector to compare with: detectron2's own rules
@@ -129,56 +122,42 @@ class TOODCheckpointer(DetectionCheckpointer):
                     f"{type(self.model).__name__} without a value: it is of another model"
                 )
             return incompatible
-        state_dict = checkpoint["model"]
-        if isinstance(state_dict, Mapping) and "state_dict" in state_dict:  # MMDetection's wrapper
-            state_dict = state_dict["state_dict"]
-        if not isinstance(state_dict, Mapping):
-            raise CheckpointError(
-                f"{self._path} holds a {type(state_dict).__name__}, and not weights by name"
-            )
-        strange = [
-            key for key, value in state_dict.items() if not isinstance(value, (Tensor, np.ndarray))
-        ]
-        if strange:
-            raise CheckpointError(
-                f"{self._path} holds no weights by name: {strange[0]} is no tensor"
-            )
-        self._convert_ndarray_to_tensor(state_dict)
-        state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
-        layout = recognise(list(state_dict))
+        weights = find_weights(checkpoint["model"], self._path)
+        layout = recognise(weights.tensors)
         if not layout:
             raise CheckpointError(
                 f"{self._path} holds weights of another model (its keys begin with "
-                f"{sorted(state_dict)[:3]}). MODEL.WEIGHTS takes TOOD checkpoints, of this "
-                "project, MMDetection or the authors, and ResNet backbones with torchvision's or "
-                "detectron2's names"
+                f"{sorted(weights.tensors)[:3]}). MODEL.WEIGHTS takes TOOD checkpoints, of this "
+                "project, MMDetection or the authors, and ResNet backbones with torchvision's, "
+                "MMDetection's or detectron2's names"
             )
-        self.logger.info("%s is %s.", self._path, _WHAT[layout])
-        state_dict = convert(state_dict, layout)
-        self._check(state_dict, layout)
+        state_dict, origins = to_tood(weights.tensors, layout)
+        parts = dict.fromkeys(_PARTS, 0)
+        for name in state_dict:
+            part = next((part for part, prefix in _PARTS.items() if name.startswith(prefix)), None)
+            if part:
+                parts[part] += 1
+        found = ", ".join(f"{part} {count}" for part, count in parts.items() if count)
+        self.logger.info("%s is %s: tensors of %s.", self._path, DESCRIPTIONS[layout], found)
+        if weights.left_out:
+            self.logger.info("Not used of it: %s.", ", ".join(weights.left_out))
+        self._check(state_dict, layout, origins)
         # Every key has its place by now: nothing is left for detectron2's heuristics to guess.
         return super()._load_model({"model": state_dict})
 
-    def _check(self, state_dict: dict[str, Tensor], layout: str) -> None:
+    def _check(self, state_dict: dict[str, Tensor], layout: str, origins: dict[str, str]) -> None:
         """Raise where keys have no place or parameters no value, but for the two allowed cases."""
         expected = self.model.state_dict()
-        missing = {key for key in expected.keys() - state_dict.keys() if not _is_counter(key)}
-        unexpected = {key for key in state_dict.keys() - expected.keys() if not _is_counter(key)}
+        missing = {key for key in expected.keys() - state_dict.keys() if not is_counter(key)}
+        unexpected = {
+            origins[key] for key in state_dict.keys() - expected.keys() if not is_counter(key)
+        }
         misshaped = {
-            key: f"{key} {tuple(state_dict[key].shape)}, in the model {tuple(value.shape)}"
+            key: f"{origins[key]} {tuple(state_dict[key].shape)}, in the model {tuple(value.shape)}"
             for key, value in expected.items()
             if key in state_dict and value.shape != state_dict[key].shape
         }
-        unreadable = [
-            key
-            for key, value in state_dict.items()
-            if value.is_floating_point() and not value.isfinite().all()
-        ]
-        if unreadable:
-            raise CheckpointError(
-                f"{self._path} has values that are no numbers in {len(unreadable)} parameters, "
-                f"{unreadable[0]} among them: its training had diverged; take an earlier one"
-            )
+        self._check_values(state_dict)
         if is_backbone_only(layout):
             if self.complete:
                 raise CheckpointError(
@@ -211,3 +190,16 @@ class TOODCheckpointer(DetectionCheckpointer):
             lines.insert(0, f"{self._path} does not fit the model of the config:")
             lines.append("  Take the config that the weights were trained with.")
             raise CheckpointError("\n".join(lines))
+
+    def _check_values(self, state_dict: dict[str, Tensor]) -> None:
+        """Raise for weights that are no numbers."""
+        diverged = [
+            key
+            for key, value in state_dict.items()
+            if value.is_floating_point() and not value.isfinite().all()
+        ]
+        if diverged:
+            raise CheckpointError(
+                f"{self._path} has values that are no numbers in {len(diverged)} parameters, "
+                f"{diverged[0]} among them: its training had diverged; take an earlier one"
+            )

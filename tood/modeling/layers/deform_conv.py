@@ -71,35 +71,32 @@ def _sample_columns(
     num_points = kernel_size**2
     num_groups = offset.shape[1] // (2 * num_points)
 
+    # grid_sample takes positions relative to the map's size, -1 and 1 being its outer cells. With
+    # sizes of 2^n + 1 this is exact, so that samples at whole cells, where the offsets start, have
+    # the gradient that torchvision's have: that towards the next cell.
+    full_height, full_width = (1 + (1 << (side - 1).bit_length()) for side in (in_height, in_width))
+    x = F.pad(x, (0, full_width - in_width, 0, full_height - in_height))
+    unit_y, unit_x = 2 / (full_height - 1), 2 / (full_width - 1)  # one cell
     point = torch.arange(num_points, device=x.device)
     rows = torch.arange(height, device=x.device) * stride - padding
     cols = torch.arange(width, device=x.device) * stride - padding
     rows = (point // kernel_size * dilation)[:, None] + rows
     cols = (point % kernel_size * dilation)[:, None] + cols
     dy, dx = offset.reshape(n * num_groups, num_points, 2, height, width).unbind(2)
+    grid_y = (rows * unit_y - 1)[:, :, None] + dy * unit_y
+    grid_x = (cols * unit_x - 1)[:, None, :] + dx * unit_x
     # Two cells outside, everything is 0 and flat: clamping there changes no value and no gradient,
     # and keeps far positions in the range of integers.
-    y = (rows[:, :, None] + dy).clamp(-2, in_height + 1)
-    x_position = (cols[:, None, :] + dx).clamp(-2, in_width + 1)
+    grid_y = grid_y.clamp(-1 - 2 * unit_y, (in_height + 1) * unit_y - 1)
+    grid_x = grid_x.clamp(-1 - 2 * unit_x, (in_width + 1) * unit_x - 1)
 
-    # grid_sample takes positions relative to the map's size. With sizes that are powers of two
-    # this is exact, so that samples at whole cells, where the offsets start, have the gradient
-    # that torchvision's have: that towards the next cell.
-    full_height, full_width = (1 << (side - 1).bit_length() for side in (in_height, in_width))
-    x = F.pad(x, (0, full_width - in_width, 0, full_height - in_height))
-    grid = torch.stack(
-        (
-            x_position * (2 / full_width) + (1 / full_width - 1),
-            y * (2 / full_height) + (1 / full_height - 1),
-        ),
-        dim=-1,
-    )
     per_group = channels // num_groups
     num_blocks = per_group // math.gcd(per_group, _CHANNEL_BLOCK)
+    grid = torch.stack((grid_x, grid_y), dim=-1)
     grid = grid.view(n * num_groups, 1, num_points, height * width, 2)
     grid = grid.expand(-1, num_blocks, -1, -1, -1).flatten(0, 1)
     x = x.reshape(n * num_groups * num_blocks, per_group // num_blocks, full_height, full_width)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 class DeformConv(nn.Module):
