@@ -26,6 +26,11 @@ def no_handlers_left():
 
 @pytest.fixture
 def tiny_cfg() -> CfgNode:
+    """See :func:`make_tiny_cfg`."""
+    return make_tiny_cfg()
+
+
+def make_tiny_cfg() -> CfgNode:
     """An R18 model of few channels and 5 classes on the CPU, built in a moment."""
     cfg = get_cfg()
     add_tood_config(cfg)

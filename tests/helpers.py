@@ -1,14 +1,56 @@
 """What several tests use."""
 
+import functools
+import importlib.util
+import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
+from detectron2.modeling import build_model
+
+from tood.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 DATA = Path(__file__).resolve().parent / "data"
 STRIDES = [8, 16, 32, 64, 128]
+
+# The published models: our config, and its entry in state_dict_keys.json.
+PUBLISHED = {
+    "TOOD-R50-1x": "R50",
+    "TOOD-R50-AnchorBased-1x": "R50-anchor-based",
+    "TOOD-R50-2x": "R50",
+    "TOOD-R101-2x": "R101",
+    "TOOD-R101-DCN-2x": "R101-DCN",
+    "TOOD-X101-64x4d-2x": "X101-64x4d",
+    "TOOD-X101-64x4d-DCN-2x": "X101-64x4d-DCN",
+}
+
+
+def published_cfg(name: str):
+    """The config of a published model, on the CPU and without weights."""
+    return load_config(str(CONFIGS / f"{name}.yaml"), ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""])
+
+
+@functools.lru_cache(maxsize=1)
+def published_model(name: str) -> torch.nn.Module:
+    """A published model as its config builds it. Shared: loading weights is all it is for."""
+    return build_model(published_cfg(name))
+
+
+def published_keys(name: str) -> dict:
+    """MMDetection's keys and shapes of a published model's weights, and its numbers."""
+    return json.loads((DATA / "state_dict_keys.json").read_text())[PUBLISHED[name]]
+
+
+def load_program(path: str) -> ModuleType:
+    """A program of this repository as a module."""
+    spec = importlib.util.spec_from_file_location(path.split("/")[-1][:-3], ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def golden(name: str) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from detectron2.modeling import build_model
 
 from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.layouts import BACKBONE_PREFIX, recognise, to_tood
+from tood.checkpoint.layouts import recognise
 from tood.errors import CheckpointError
 
 
@@ -180,18 +180,3 @@ def test_a_file_that_is_no_dict(model, tmp_path):
     torch.save({"a": "text"}, tmp_path / "texts.pth")
     with pytest.raises(CheckpointError, match="a is no tensor"):
         TOODCheckpointer(model).load(str(tmp_path / "texts.pth"))
-
-
-def test_names_of_the_authors():
-    names = {
-        "bbox_head.cls_decomp.la_conv1.weight": "head.cls_decomp.layer_attention.0.weight",
-        "bbox_head.reg_decomp.la_conv2.bias": "head.reg_decomp.layer_attention.2.bias",
-        "bbox_head.cls_prob_conv1.weight": "head.cls_prob_module.0.weight",
-        "bbox_head.reg_offset_conv2.bias": "head.reg_offset_module.2.bias",
-        "bbox_head.inter_convs.0.conv.conv_offset.weight": "head.inter_convs.0.conv_offset.weight",
-        "bbox_head.inter_convs.3.gn.bias": "head.inter_convs.3.norm.bias",
-        "neck.fpn_convs.4.conv.weight": "backbone.top_block.p7.weight",
-        "backbone.layer3.0.downsample.1.bias": f"{BACKBONE_PREFIX}res4.0.shortcut.norm.bias",
-    }
-    converted, _ = to_tood({key: torch.zeros(()) for key in names}, "authors")
-    assert list(converted) == list(names.values())

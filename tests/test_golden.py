@@ -8,7 +8,15 @@ import pytest
 import torch
 import torchvision
 from golden_recipe import recipe_input, recipe_tensor
-from helpers import DATA, STRIDES, assert_close_to_range, golden, square_anchors, tensor
+from helpers import (
+    DATA,
+    STRIDES,
+    assert_close_to_range,
+    golden,
+    published_keys,
+    square_anchors,
+    tensor,
+)
 
 from tood.checkpoint import TOODCheckpointer
 from tood.checkpoint.layouts import to_tood
@@ -265,8 +273,8 @@ def test_post_processing_of_the_head(golden_head, kind, image):
 
 def recipe_checkpoint() -> dict[str, torch.Tensor]:
     """Weights of the R50 model with MMDetection's names."""
-    keys = json.loads((DATA / "R50_state_dict_keys.json").read_text())
-    return {k: torch.from_numpy(recipe_tensor(k, s)) for k, s in keys["state_dict"].items()}
+    keys = published_keys("TOOD-R50-1x")["state_dict"]
+    return {k: torch.from_numpy(recipe_tensor(k, shape)) for k, shape in keys.items()}
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

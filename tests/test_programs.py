@@ -1,6 +1,5 @@
 """The command lines: train_net.py, demo.py, the quickstart's parts, the environment check."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,20 +12,13 @@ import torch
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
 from detectron2.utils.visualizer import Visualizer
-from helpers import CONFIGS, ROOT
+from helpers import CONFIGS, ROOT, load_program
 
 from tood import ASSIGNER_REGISTRY
 from tood.config import load_config
 from tood.data.shapes import CLASSES, make_dataset
 from tood.errors import ConfigError, DataError, exit_on_user_error, message_of
 from tood.predictor import Predictor, _color, categories, draw
-
-
-def load_program(path: str):
-    spec = importlib.util.spec_from_file_location(path.split("/")[-1][:-3], ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

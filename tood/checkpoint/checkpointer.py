@@ -1,6 +1,6 @@
 """Loading weights: this project's, MMDetection's and the authors' TOOD, and backbone files."""
 
-import os
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..modeling import TOOD
-from .files import find_weights, read_file
+from .files import find_weights, locate, read_file
 from .layouts import (
     BACKBONE_PREFIX,
     DESCRIPTIONS,
@@ -79,13 +79,9 @@ class TOODCheckpointer(DetectionCheckpointer):
             )
         if path:
             try:
-                local = self.path_manager.get_local_path(path.split("?")[0])
-            except OSError as error:
-                raise CheckpointError(
-                    f"{path} cannot be fetched ({error}): download it elsewhere and give the file"
-                ) from error
-            if not os.path.isfile(local):
-                raise CheckpointError(f"there is no file {path}{self._origin(path)}")
+                locate(path)
+            except CheckpointError as error:
+                raise CheckpointError(f"{error}{self._origin(path)}") from error
         return super().load(path, *args, **kwargs)
 
     def _origin(self, path: str) -> str:
@@ -138,12 +134,16 @@ class TOODCheckpointer(DetectionCheckpointer):
             if part:
                 parts[part] += 1
         found = ", ".join(f"{part} {count}" for part, count in parts.items() if count)
-        self.logger.info("%s is %s: tensors of %s.", self._path, DESCRIPTIONS[layout], found)
+        level = logging.WARNING if layout == "caffe2-backbone" else logging.INFO
+        self.logger.log(level, "%s is %s: tensors of %s.", self._path, DESCRIPTIONS[layout], found)
         if weights.left_out:
             self.logger.info("Not used of it: %s.", ", ".join(weights.left_out))
         self._check(state_dict, layout, origins)
         # Every key has its place by now: nothing is left for detectron2's heuristics to guess.
-        return super()._load_model({"model": state_dict})
+        incompatible = super()._load_model({"model": state_dict})
+        if is_backbone_only(layout):  # what is missing was said in one line
+            incompatible.missing_keys.clear()
+        return incompatible
 
     def _check(self, state_dict: dict[str, Tensor], layout: str, origins: dict[str, str]) -> None:
         """Raise where keys have no place or parameters no value, but for the two allowed cases."""

@@ -1,5 +1,6 @@
 """Reading checkpoint files without running what is in them, and finding the weights inside."""
 
+import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -47,6 +49,23 @@ class _WeightsUnpickler(pickle.Unpickler):
         if (module, name) == _CODECS_ENCODE:  # bytes, as Python 2 wrote them
             return lambda text, encoding: text.encode(encoding)
         raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
+
+
+def locate(path: str) -> str:
+    """The local path of a file or URL, which is downloaded once.
+
+    Raises:
+        CheckpointError: there is no such file, or it cannot be fetched.
+    """
+    try:
+        local = PathManager.get_local_path(path.split("?")[0])
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be fetched ({error}): download it elsewhere and give the file"
+        ) from error
+    if not os.path.isfile(local):
+        raise CheckpointError(f"there is no file {path}")
+    return local
 
 
 def read_file(path: str) -> Any:
