@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..compat import drop_batch_counter
 from ..errors import ConfigError
-from .layers import DeformConv, split_offsets
+from .layers import DeformConv, predict_offsets
 
 FROZEN_STATS_BN = "FrozenStatsBN"
 
@@ -105,11 +105,7 @@ class DeformBottleneck(CNNBlockBase):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H / stride, W / stride)."""
         out = F.relu(self.conv1(x))
-        prediction = self.conv2_offset(out)
-        if self.modulated:
-            out = self.conv2(out, *split_offsets(prediction))
-        else:
-            out = self.conv2(out, prediction)
+        out = self.conv2(out, *predict_offsets(self.conv2_offset, out, self.modulated))
         out = self.conv3(F.relu(out))
         return F.relu(out + (x if self.shortcut is None else self.shortcut(x)))
 

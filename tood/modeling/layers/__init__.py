@@ -1,12 +1,12 @@
 """Operators that the heads are made of. Pure functions of tensors and small modules."""
 
-from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv2d, split_offsets
+from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv2d, predict_offsets
 from .sampling import sample_per_channel
 
 __all__ = [
     "DeformConv",
     "ModulatedDeformConv",
     "deform_conv2d",
+    "predict_offsets",
     "sample_per_channel",
-    "split_offsets",
 ]
