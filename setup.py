@@ -36,7 +36,11 @@ setup(
         "termcolor>=1.1",
         "tabulate>=0.8",
     ],
-    extras_require={"dev": ["pytest>=7", "ruff==0.17.5"]},
+    extras_require={
+        "dev": ["pytest>=7", "ruff==0.17.5"],
+        # For tools/compare_with_mmdet.py alone.
+        "mmdet": ["mmdet==3.3.0", "mmcv-lite==2.1.0", "mmengine==0.10.7", "six"],
+    },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",

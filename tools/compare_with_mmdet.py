@@ -12,10 +12,8 @@ the functions. The float32 gradient is not continuous; docs/fidelity.md has the 
 """
 
 import argparse
-import contextlib
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import tood  # noqa: F401  (before the others: it explains what is missing)
@@ -27,7 +25,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.structures import Boxes, Instances
-from mmdet_peer import MMDET_CONFIGS, MMDetTOOD
+from mmdet_peer import MMDET_CONFIGS, MMDetTOOD, precision
 from tabulate import tabulate
 from torch import Tensor, nn
 
@@ -36,6 +34,7 @@ from tood.checkpoint.files import find_weights, locate, read_file
 from tood.checkpoint.layouts import from_tood, recognise, to_tood
 from tood.config import load_config
 from tood.errors import DataError, exit_on_user_error
+from tood.modeling.heads import DenseHeadOutput
 from tood.modeling.meta_arch import TOOD
 from tood.modeling.postprocessing import detect_single_image
 
@@ -96,21 +95,6 @@ def mmdet_weights(path: str | None, model: nn.Module) -> dict[str, Tensor]:
     return from_tood(to_tood(weights, recognise(weights))[0], "mmdet")
 
 
-@contextlib.contextmanager
-def precision(dtype: torch.dtype) -> Iterator[None]:
-    """Run everything in this type, also what asks for ``torch.float`` or ``Tensor.float()``."""
-    original = torch.Tensor.float
-    torch.set_default_dtype(dtype)
-    torch.float = dtype
-    torch.Tensor.float = lambda self, *_, **__: self.to(dtype)
-    try:
-        yield
-    finally:
-        torch.Tensor.float = original
-        torch.float = torch.float32
-        torch.set_default_dtype(torch.float32)
-
-
 class Comparison:
     """Both models of one config with the same weights, in one precision.
 
@@ -139,7 +123,6 @@ class Comparison:
         truth = [make_ground_truth(image, seed) for seed, image in enumerate(images)]
         boxes, classes = [b.to(dtype) for b, _ in truth], [c for _, c in truth]
         self.batch, self.samples = self.peer.preprocess(images, boxes, classes)
-        self.batch = self.batch.to(dtype)
         self.inputs = []
         for image, box, label in zip(images, boxes, classes, strict=True):
             instances = Instances(image.shape[:2])
@@ -176,38 +159,32 @@ class Comparison:
             **self.detections(predictions, scores, boxes),
         }
 
-    def detections(self, predictions, scores: list[Tensor], boxes: list[Tensor]) -> dict:
+    def detections(
+        self, predictions: DenseHeadOutput, scores: list[Tensor], boxes: list[Tensor]
+    ) -> dict[str, str | float]:
         """Differences of the final detections, unclipped as MMDetection's are."""
         metas = [sample.metainfo for sample in self.samples]
         theirs = self.peer.head.predict_by_feat(scores, boxes, batch_img_metas=metas, rescale=False)
         self.their_detections = theirs
-        found, score, box = [], 0.0, 0.0
+        model, found, score, box = self.model, [], 0.0, 0.0
+        levels = list(zip(predictions.pred_boxes, model.level_strides, strict=True))
         for i, expected in enumerate(theirs):
             ours = detect_single_image(
                 [level[i].flatten(1).t() for level in predictions.pred_scores],
-                [
-                    level[i].flatten(1).t() * stride
-                    for level, stride in zip(
-                        predictions.pred_boxes, self.model.level_strides, strict=True
-                    )
-                ],
-                score_thresh=self.model.test_score_thresh,
-                topk_candidates=self.model.test_topk_candidates,
-                nms_thresh=self.model.test_nms_thresh,
-                max_detections=self.model.max_detections_per_image,
+                [level[i].flatten(1).t() * stride for level, stride in levels],
+                score_thresh=model.test_score_thresh,
+                topk_candidates=model.test_topk_candidates,
+                nms_thresh=model.test_nms_thresh,
+                max_detections=model.max_detections_per_image,
                 image_size=None,
             )
-            same = ours.classes.shape == expected.labels.shape
-            same = same and torch.equal(ours.classes, expected.labels)
+            same = torch.equal(ours.classes, expected.labels)
             found.append(f"{len(ours.classes)}{'' if same else ' of other classes or order'}")
             if same:
                 score = max(score, difference(ours.scores, expected.scores))
                 box = max(box, difference(ours.boxes, expected.bboxes))
-        return {
-            "detections": " + ".join(found),
-            "detected scores": score,
-            "detected boxes, px": box,
-        }
+        found = " + ".join(found)
+        return {"detections": found, "detected scores": score, "detected boxes, px": box}
 
     def step(self, phase: str) -> dict[str, float]:
         """Relative differences of the losses, and of what a step of SGD changes."""

@@ -4,9 +4,11 @@
 calls are torchvision's here, which are the same functions.
 """
 
+import contextlib
 import functools
 import importlib.util
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -102,6 +104,21 @@ def import_mmdet() -> ModuleType:
     return mmdet
 
 
+@contextlib.contextmanager
+def precision(dtype: torch.dtype) -> Iterator[None]:
+    """Run everything in this type, also what asks for ``torch.float`` or ``Tensor.float()``."""
+    original = torch.Tensor.float
+    torch.set_default_dtype(dtype)
+    torch.float = dtype
+    torch.Tensor.float = lambda self, *_, **__: self.to(dtype)
+    try:
+        yield
+    finally:
+        torch.Tensor.float = original
+        torch.float = torch.float32
+        torch.set_default_dtype(torch.float32)
+
+
 class MMDetTOOD:
     """MMDetection's model of one of our configs.
 
@@ -168,7 +185,7 @@ class MMDetTOOD:
             samples.append(sample)
         inputs = [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in images]
         data = self.model.data_preprocessor({"inputs": inputs, "data_samples": samples})
-        return data["inputs"], data["data_samples"]
+        return data["inputs"].to(next(self.model.parameters()).dtype), data["data_samples"]
 
     def losses(self, batch: Tensor, samples: list) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_box_reg`` as our model returns them."""
