@@ -1,6 +1,9 @@
 """Weights: what is read, what is announced, what is refused."""
 
+import functools
 import logging
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -160,6 +163,22 @@ def test_file_with_other_objects(model, tmp_path):
 def test_no_such_file(model):
     with pytest.raises(CheckpointError, match="there is no file"):
         TOODCheckpointer(model).load("/nowhere/model.pth")
+
+
+def test_address(model, tiny_cfg, tmp_path, monkeypatch):
+    """A URL is downloaded once, into the cache."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "site").mkdir()
+    TOODCheckpointer(model, str(tmp_path / "site")).save("model")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        loaded = other_model(tiny_cfg)
+        address = f"http://127.0.0.1:{server.server_port}/model.pth"
+        TOODCheckpointer(loaded, complete=True).load(address)
+        server.shutdown()
+    assert equal(model, loaded)
+    assert list((tmp_path / "cache").rglob("model.pth"))
 
 
 def test_unreachable_address(model):

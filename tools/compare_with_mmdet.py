@@ -8,12 +8,15 @@ A tool for developers: pip install -e ".[mmdet]". Both models get the same weigh
 let every part work, if none are named), pictures and ground truth (made up), and the largest
 differences of features, scores, boxes, detections, losses and of one SGD step are printed, in
 float32 and in float64. In float64 rounding is out of the way: what differs there is a difference of
-the functions. The float32 gradient is not continuous; docs/fidelity.md has the numbers and why.
+the functions. The rows "noise" say how much MMDetection's own float32 numbers move when the input
+changes by 1e-7 of its values; docs/fidelity.md explains.
 """
 
 import argparse
 import sys
 import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import tood  # noqa: F401  (before the others: it explains what is missing)
@@ -22,27 +25,21 @@ import tood  # noqa: F401  (before the others: it explains what is missing)
 import cv2
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.structures import Boxes, Instances
-from mmdet_peer import MMDET_CONFIGS, MMDetTOOD, precision
+from mmdet_peer import MMDET_CONFIGS, MMDetTOOD, mmdet_weights, precision
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.files import find_weights, locate, read_file
-from tood.checkpoint.layouts import from_tood, recognise, to_tood
+from tood.checkpoint.layouts import from_tood, to_tood
 from tood.config import load_config
 from tood.errors import DataError, exit_on_user_error
-from tood.modeling.heads import DenseHeadOutput
 from tood.modeling.meta_arch import TOOD
 from tood.modeling.postprocessing import detect_single_image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-from golden_recipe import recipe_tensor  # noqa: E402
-
-LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 PHASES = ("warmup", "aligned")
 
 
@@ -86,180 +83,186 @@ def make_ground_truth(image: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(boxes), torch.from_numpy(random.randint(0, 80, len(sizes)))
 
 
-def mmdet_weights(path: str | None, model: nn.Module) -> dict[str, Tensor]:
-    """Weights with MMDetection's names: a file's, or the recipe's for this model."""
-    if path is None:
-        shapes = {key: value.shape for key, value in model.state_dict().items()}
-        return {key: torch.from_numpy(recipe_tensor(key, s)) for key, s in shapes.items()}
-    weights = find_weights(read_file(locate(path)), path).tensors
-    return from_tood(to_tood(weights, recognise(weights))[0], "mmdet")
+@dataclass
+class Run:
+    """What a model computes: maps by level, detections by image, losses and updates by name.
 
-
-class Comparison:
-    """Both models of one config with the same weights, in one precision.
-
-    Args:
-        name: of the config.
-        weights: a file, or None.
-        images: BGR pictures.
-        dtype: float32 or float64.
+    Attributes:
+        features: C3 to C5, P3 to P7.
+        scores: (N, K, Hi, Wi).
+        boxes: (N, 4, Hi, Wi), pixels.
+        detections: boxes, scores and classes, unclipped as MMDetection's are.
+        losses: of both phases.
+        updates: what a step of SGD changes, in each phase, with MMDetection's names.
     """
 
-    def __init__(
-        self, name: str, weights: str | None, images: list[np.ndarray], dtype: torch.dtype
-    ) -> None:
-        self.peer = MMDetTOOD(name)
-        theirs = mmdet_weights(weights, self.peer.model)
-        self.peer.load(theirs)
-        self.cfg = load_config(str(ROOT / "configs" / f"{name}.yaml"), ["MODEL.DEVICE", "cpu"])
-        self.model: TOOD = build_model(self.cfg)
-        path = ROOT / "output" / "compare" / f"{name}.pth"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"state_dict": theirs}, path)
-        TOODCheckpointer(self.model, complete=True).load(str(path))
-        path.unlink()
-        self.model.to(dtype)
-        self.peer.to(dtype)
-        truth = [make_ground_truth(image, seed) for seed, image in enumerate(images)]
-        boxes, classes = [b.to(dtype) for b, _ in truth], [c for _, c in truth]
-        self.batch, self.samples = self.peer.preprocess(images, boxes, classes)
-        self.inputs = []
-        for image, box, label in zip(images, boxes, classes, strict=True):
-            instances = Instances(image.shape[:2])
-            instances.gt_boxes = Boxes(box)
-            instances.gt_boxes.tensor = box  # Boxes makes float32 of it
-            instances.gt_classes = label
-            rgb = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
-            self.inputs.append({"image": rgb.to(dtype), "instances": instances})
+    features: list[Tensor]
+    scores: list[Tensor]
+    boxes: list[Tensor]
+    detections: list[tuple[Tensor, Tensor, Tensor]]
+    losses: dict[str, float]
+    updates: dict[str, dict[str, Tensor]]
 
-    @torch.no_grad()
-    def forward(self) -> dict[str, float]:
-        """Largest differences of what the models compute, without losses."""
-        images = self.model.eval().preprocess_image(self.inputs)
-        ours = self.model.backbone.bottom_up(images.tensor)
-        pyramid = self.model.backbone(images.tensor)
-        maps = [pyramid[level] for level in LEVELS]
-        anchors = [boxes.tensor.to(images.tensor) for boxes in self.model.anchor_generator(maps)]
-        predictions = self.model.head(maps, anchors)
 
-        stages = self.peer.model.eval().backbone(self.batch)
-        their_maps = self.peer.model.neck(stages)
-        scores, boxes = self.peer.head(their_maps)
-        features = [*zip((ours[f"res{i}"] for i in (3, 4, 5)), stages[1:], strict=True)]
-        features += zip(maps, their_maps, strict=True)
-        strides = self.model.level_strides
-        return {
-            "input": difference(images.tensor, self.batch),
-            "features, of their range": max(difference(a, b) / span(b) for a, b in features),
-            "scores": max(map(difference, predictions.pred_scores, scores)),
-            "boxes, px": max(
-                difference(a, b) * s
-                for a, b, s in zip(predictions.pred_boxes, boxes, strides, strict=True)
-            ),
-            **self.detections(predictions, scores, boxes),
-        }
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor]) -> dict:
+    """What a step of SGD changes of each parameter; the model is as before afterwards."""
+    before = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    sum(losses).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    updates = {key: value.detach() - before[key] for key, value in model.named_parameters()}
+    model.load_state_dict(before)
+    return updates
 
-    def detections(
-        self, predictions: DenseHeadOutput, scores: list[Tensor], boxes: list[Tensor]
-    ) -> dict[str, str | float]:
-        """Differences of the final detections, unclipped as MMDetection's are."""
-        metas = [sample.metainfo for sample in self.samples]
-        theirs = self.peer.head.predict_by_feat(scores, boxes, batch_img_metas=metas, rescale=False)
-        self.their_detections = theirs
-        model, found, score, box = self.model, [], 0.0, 0.0
-        levels = list(zip(predictions.pred_boxes, model.level_strides, strict=True))
-        for i, expected in enumerate(theirs):
-            ours = detect_single_image(
-                [level[i].flatten(1).t() for level in predictions.pred_scores],
-                [level[i].flatten(1).t() * stride for level, stride in levels],
+
+def run_ours(model: TOOD, cfg: CfgNode, inputs: list[dict]) -> Run:
+    """Run our model."""
+    losses, updates = {}, {}
+    for phase in PHASES:
+        model.train().set_phase(phase)
+        found = model(inputs)
+        losses.update({f"{phase}/{name}": loss.item() for name, loss in found.items()})
+        updates[phase] = from_tood(
+            step(model, build_optimizer(cfg, model), found.values()), "mmdet"
+        )
+    with torch.no_grad():
+        images = model.eval().preprocess_image(inputs)
+        stages = model.backbone.bottom_up(images.tensor)
+        maps = [model.backbone(images.tensor)[level] for level in model.head_in_features]
+        anchors = [boxes.tensor.to(images.tensor) for boxes in model.anchor_generator(maps)]
+        predictions = model.head(maps, anchors)
+        scores = predictions.pred_scores
+        levels = zip(predictions.pred_boxes, model.level_strides, strict=True)
+        boxes = [level * stride for level, stride in levels]
+        detections = [
+            detect_single_image(
+                [level[i].flatten(1).t() for level in scores],
+                [level[i].flatten(1).t() for level in boxes],
                 score_thresh=model.test_score_thresh,
                 topk_candidates=model.test_topk_candidates,
                 nms_thresh=model.test_nms_thresh,
                 max_detections=model.max_detections_per_image,
                 image_size=None,
             )
-            same = torch.equal(ours.classes, expected.labels)
-            found.append(f"{len(ours.classes)}{'' if same else ' of other classes or order'}")
-            if same:
-                score = max(score, difference(ours.scores, expected.scores))
-                box = max(box, difference(ours.boxes, expected.bboxes))
-        found = " + ".join(found)
-        return {"detections": found, "detected scores": score, "detected boxes, px": box}
-
-    def step(self, phase: str) -> dict[str, float]:
-        """Relative differences of the losses, and of what a step of SGD changes."""
-        self.model.train().set_phase(phase)
-        self.peer.set_phase(phase)
-        self.peer.model.train()
-        start = {k: v.clone() for k, v in self.model.state_dict().items()}
-        ours = self.model(self.inputs)
-        theirs = self.peer.losses(self.batch, self.samples)
-        loss = max(abs(ours[name].item() / theirs[name].item() - 1) for name in ours)
-        self.their_losses = {name: loss.item() for name, loss in theirs.items()}
-        updates = []
-        for model, losses, optimizer in (
-            (self.model, ours, build_optimizer(self.cfg, self.model)),
-            (self.peer.model, theirs, self.peer.optimizer()),
-        ):
-            sum(losses.values()).backward()
-            before = {k: v.detach().clone() for k, v in model.named_parameters()}
-            optimizer.step()
-            optimizer.zero_grad()
-            update = {k: v.detach() - before[k] for k, v in model.named_parameters()}
-            model.load_state_dict(
-                start if model is self.model else from_tood(start, "mmdet"), strict=True
-            )
-            updates.append(update)
-        self.their_update = updates[1]
-        expected, _ = to_tood(self.their_update, "mmdet")
-        # Where nothing is updated here (frozen parts are buffers), nothing may be there.
-        assert all(not expected[key].any() for key in expected.keys() - updates[0].keys())
-        relative = sorted(
-            difference_of_norm(update, expected[key])
-            for key, update in updates[0].items()
-            if expected[key].any()
-        )
-        return {
-            "losses, relative": loss,
-            "SGD step, median parameter": relative[len(relative) // 2],
-            "worst parameter": relative[-1],
-        }
+            for i in range(len(inputs))
+        ]
+    features = [*(stages[f"res{i}"] for i in (3, 4, 5)), *maps]
+    found = [(d.boxes, d.scores, d.classes) for d in detections]
+    return Run(features, list(scores), boxes, found, losses, updates)
 
 
-def difference(a: Tensor, b: Tensor) -> float:
-    """Largest absolute difference."""
-    return (a - b).abs().max().item() if a.numel() else 0.0
-
-
-def difference_of_norm(a: Tensor, b: Tensor) -> float:
-    """Norm of the difference, relative to the norm."""
-    return ((a - b).norm() / b.norm()).item()
-
-
-def span(x: Tensor) -> float:
-    """Its range."""
-    return (x.max() - x.min()).item()
-
-
-def golden_of(comparison: Comparison, name: str) -> dict[str, np.ndarray]:
-    """MMDetection's losses, and of each parameter's update the norm and a random projection."""
-    golden = {}
-    for i, detections in enumerate(comparison.their_detections):
-        for key in ("bboxes", "scores", "labels"):
-            golden[f"{name}/dets{i}/{key}"] = detections[key].numpy()
+def run_peer(peer: MMDetTOOD, batch: Tensor, samples: list) -> Run:
+    """Run MMDetection's model."""
+    losses, updates = {}, {}
     for phase in PHASES:
-        comparison.step(phase)
-        updates = comparison.their_update
-        golden[f"{name}/names"] = np.array(list(updates))
-        for loss, value in comparison.their_losses.items():
-            golden[f"{name}/{phase}/{loss}"] = np.array(value)
+        peer.set_phase(phase)
+        peer.model.train()  # which also puts its batch norms into evaluation mode
+        found = peer.losses(batch, samples)
+        losses.update({f"{phase}/{name}": loss.item() for name, loss in found.items()})
+        updates[phase] = step(peer.model, peer.optimizer(), found.values())
+    with torch.no_grad():
+        stages = peer.model.eval().backbone(batch)
+        maps = peer.model.neck(stages)
+        scores, boxes = peer.head(maps)
+        metas = [sample.metainfo for sample in samples]
+        detections = peer.head.predict_by_feat(scores, boxes, batch_img_metas=metas, rescale=False)
+        strides = peer.head.prior_generator.strides
+        boxes = [level * stride for level, (stride, _) in zip(boxes, strides, strict=True)]
+    found = [(d.bboxes, d.scores, d.labels) for d in detections]
+    return Run([*stages[1:], *maps], list(scores), boxes, found, losses, updates)
+
+
+def largest(pairs: Iterable[tuple[Tensor, Tensor]], relative: bool = False) -> float:
+    """The largest difference in any pair of tensors; relative to the range of the second."""
+    return max(
+        (a - b).abs().max().item() / ((b.max() - b.min()).item() if relative else 1)
+        for a, b in pairs
+        if b.numel()
+    )
+
+
+def compare(ours: Run, theirs: Run) -> list[str]:
+    """A row of the table; see :data:`COLUMNS`."""
+    pairs = list(zip(ours.detections, theirs.detections, strict=True))
+    same = all(torch.equal(a[2], b[2]) for a, b in pairs)
+    detections = " + ".join(str(len(b[2])) for _, b in pairs)
+    step_errors = sorted(
+        ((ours.updates[phase].get(name, 0 * update) - update).norm() / update.norm()).item()
+        for phase, updates in theirs.updates.items()
+        for name, update in updates.items()
+        if update.any()
+    )
+    numbers = [
+        largest(zip(ours.features, theirs.features, strict=True), relative=True),
+        largest(zip(ours.scores, theirs.scores, strict=True)),
+        largest(zip(ours.boxes, theirs.boxes, strict=True)),
+        largest((a[0], b[0]) for a, b in pairs) if same else None,
+        max(abs(loss / theirs.losses[name] - 1) for name, loss in ours.losses.items()),
+        step_errors[len(step_errors) // 2],
+        step_errors[-1],
+    ]
+    row = ["-" if number is None else f"{number:.0e}" for number in numbers]
+    return [*row[:3], detections if same else "others", *row[3:]]
+
+
+COLUMNS = [
+    "features / range",
+    "scores",
+    "boxes, px",
+    "detections",
+    "their boxes, px",
+    "losses, rel.",
+    "SGD step, rel., median",
+    "worst parameter",
+]
+
+
+def golden_of(run: Run, name: str) -> dict[str, np.ndarray]:
+    """A run in small: detections, losses, and of each update the norm and a random projection."""
+    golden = {f"{name}/{key}": np.array(loss) for key, loss in run.losses.items()}
+    for i, detections in enumerate(run.detections):
+        for key, value in zip(("boxes", "scores", "classes"), detections, strict=True):
+            golden[f"{name}/detections{i}/{key}"] = value.numpy()
+    for phase, updates in run.updates.items():
         numbers = np.zeros((len(updates), 2))
         for row, (key, update) in zip(numbers, updates.items(), strict=True):
             random = np.random.RandomState(zlib.crc32(f"step:{key}".encode()))
             update = update.numpy()
             row[:] = np.linalg.norm(update), (update * random.standard_normal(update.shape)).sum()
+        golden[f"{name}/{phase}/names"] = np.array(list(updates))
         golden[f"{name}/{phase}/updates"] = numbers
     return golden
+
+
+def compare_config(
+    name: str, weights: str | None, images: list[np.ndarray], dtype: torch.dtype
+) -> tuple[dict[str, list[str]], Run]:
+    """Rows of the table for one config and precision, and MMDetection's run."""
+    peer = MMDetTOOD(name)
+    theirs = mmdet_weights(weights, peer.model)
+    peer.load(theirs)
+    cfg = load_config(str(ROOT / "configs" / f"{name}.yaml"), ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    model.load_state_dict(to_tood(theirs, "mmdet")[0], strict=True)
+    model.to(dtype)
+    peer.to(dtype)
+    truth = [make_ground_truth(image, seed) for seed, image in enumerate(images)]
+    boxes, classes = [b.to(dtype) for b, _ in truth], [c for _, c in truth]
+    batch, samples = peer.preprocess(images, boxes, classes)
+    inputs = []
+    for image, box, label in zip(images, boxes, classes, strict=True):
+        instances = Instances(image.shape[:2])
+        instances.gt_boxes = Boxes(box)
+        instances.gt_boxes.tensor = box  # Boxes makes float32 of it
+        instances.gt_classes = label
+        rgb = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
+        inputs.append({"image": rgb.to(dtype), "instances": instances})
+    expected = run_peer(peer, batch, samples)
+    rows = {f"{name}, {str(dtype)[6:]}": compare(run_ours(model, cfg, inputs), expected)}
+    if dtype == torch.float32:
+        noisy = batch * (1 + 1e-7 * torch.randn(batch.shape).clamp(-2, 2))
+        rows[f"{name}, noise"] = compare(run_peer(peer, noisy, samples), expected)
+    return rows, expected
 
 
 def main() -> None:
@@ -267,29 +270,22 @@ def main() -> None:
     args = parse_args()
     if args.weights and len(args.config) > 1:
         raise DataError("--weights are of one model: name it with --config")
+    torch.manual_seed(0)
     images = read_pictures(args.input, args.size)
-    columns, golden = {}, {}
+    table, golden = {}, {}
     for name in args.config:
         for dtype in (torch.float32, torch.float64):
             with precision(dtype):
-                comparison = Comparison(name, args.weights, images, dtype)
-                rows = comparison.forward()
-                steps = [comparison.step(phase) for phase in PHASES]
-                rows.update({key: max(step[key] for step in steps) for key in steps[0]})
-                columns[f"{name}, {str(dtype)[6:]}"] = rows
-                if args.golden and dtype == torch.float64:
-                    golden.update(golden_of(comparison, name))
+                rows, run = compare_config(name, args.weights, images, dtype)
+            table.update(rows)
+        golden.update(golden_of(run, name))
         print(f"{name}: done", file=sys.stderr, flush=True)
-    body = [
-        [column, *(v if isinstance(v, str) else f"{v:.0e}" for v in rows.values())]
-        for column, rows in columns.items()
-    ]
-    print(
-        tabulate(
-            body, ["", *next(iter(columns.values()))], tablefmt="github", disable_numparse=True
-        )
-    )
+    body = [[row, *cells] for row, cells in table.items()]
+    print(tabulate(body, ["", *COLUMNS], tablefmt="github", disable_numparse=True))
     if args.golden:
+        for i, image in enumerate(images):
+            boxes, classes = make_ground_truth(image, i)
+            golden.update({f"image{i}": image, f"boxes{i}": boxes, f"classes{i}": classes})
         np.savez_compressed(args.golden, **golden)
 
 

@@ -19,7 +19,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from tood.checkpoint.files import find_weights, locate, read_file
+from tood.checkpoint.layouts import from_tood, recognise, to_tood
 from tood.errors import ConfigError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from golden_recipe import recipe_tensor
 
 # Our config -> the file that MMDetection 3.x has for the same model.
 MMDET_CONFIGS = {
@@ -102,6 +107,15 @@ def import_mmdet() -> ModuleType:
     modulated_deform_conv.modulated_deform_conv2d = _modulated_deform_conv2d
     tood_head.deform_conv2d = _deform_conv2d
     return mmdet
+
+
+def mmdet_weights(path: str | None, model: nn.Module) -> dict[str, Tensor]:
+    """Weights with MMDetection's names: a file's, or the recipe's for this model."""
+    if path is None:
+        shapes = {key: value.shape for key, value in model.state_dict().items()}
+        return {key: torch.from_numpy(recipe_tensor(key, s)) for key, s in shapes.items()}
+    weights = find_weights(read_file(locate(path)), path).tensors
+    return from_tood(to_tood(weights, recognise(weights))[0], "mmdet")
 
 
 @contextlib.contextmanager
