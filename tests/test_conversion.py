@@ -285,6 +285,22 @@ def test_backbone_files(tiny_theirs, tiny_cfg, tmp_path, kind, caplog):
     assert "FPN and head start from their initialisation" in caplog.text
 
 
+def test_plain_backbone_for_a_deformable_one(tiny_cfg, tmp_path, caplog):
+    """The weights that the DCN configs start from know no offsets: those start at 0."""
+    caplog.set_level(logging.INFO)
+    resnets = tiny_cfg.MODEL.RESNETS
+    resnets.DEPTH, resnets.RES2_OUT_CHANNELS = 50, 256
+    theirs = torchvision.models.resnet50(weights=None)
+    torch.save(theirs.state_dict(), tmp_path / "resnet50.pth")
+    resnets.DEFORM_ON_PER_STAGE, resnets.DEFORM_MODULATED = [False, True, True, True], True
+    model = build_model(tiny_cfg)
+    TOODCheckpointer(model).load(str(tmp_path / "resnet50.pth"))
+    block = model.backbone.bottom_up.res4[2]
+    assert torch.equal(block.conv2.weight, theirs.layer3[2].conv2.weight)
+    assert not block.conv2_offset.weight.any()
+    assert "offsets of the backbone's deformable convolutions from 0" in caplog.text
+
+
 def test_caffe2_backbone(tiny_theirs, tiny_cfg, tmp_path, caplog):
     """detectron2's MSRA weights: names of Caffe2, no running statistics, another input."""
     contents, _ = backbone_file(tiny_theirs, "detectron2.pkl")

@@ -4,8 +4,10 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from test_assigners import random_scene, same
+from test_deform_conv import scene
 
 from tood.modeling.assigners import TaskAlignedAssigner
+from tood.modeling.layers import deform_conv2d
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -26,6 +28,35 @@ def test_training_step(tiny_cfg, make_input, phase, dtype):
         assert loss.dtype == torch.float32
         assert loss.item() == pytest.approx(full[name].item(), rel=0.05)
     sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
+def test_deformable_backbone(tiny_cfg, make_input, dtype):
+    """DCNv2 in backbone and head: the losses of the CPU, and under AMP near them."""
+    resnets = tiny_cfg.MODEL.RESNETS
+    resnets.DEPTH, resnets.RES2_OUT_CHANNELS = 50, 32
+    resnets.NUM_GROUPS, resnets.WIDTH_PER_GROUP = 4, 2
+    resnets.DEFORM_ON_PER_STAGE, resnets.DEFORM_MODULATED = [False, True, True, True], True
+    tiny_cfg.MODEL.TOOD.HEAD.NUM_DCN = 1
+    model = build_model(tiny_cfg)
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    expected = model(batch)
+    model.cuda()
+    with torch.autocast("cuda", dtype=dtype or torch.float16, enabled=dtype is not None):
+        losses = model(batch)
+    for name, loss in losses.items():
+        tolerance = 1e-3 if dtype is None else 0.05
+        assert loss.item() == pytest.approx(expected[name].item(), rel=tolerance)
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("groups, deform_groups", [(1, 4), (4, 1)])
+def test_deformable_convolution_gives_the_same_as_on_the_cpu(groups, deform_groups):
+    arguments = scene(groups=groups, deform_groups=deform_groups, spread=3.0)
+    cpu = deform_conv2d(**arguments, padding=1)
+    gpu = deform_conv2d(**{k: v.cuda() for k, v in arguments.items()}, padding=1)
+    torch.testing.assert_close(gpu.cpu(), cpu, rtol=1e-4, atol=1e-4)
 
 
 def test_assigner_gives_the_same_as_on_the_cpu():

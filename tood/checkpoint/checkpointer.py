@@ -165,7 +165,13 @@ class TOODCheckpointer(DetectionCheckpointer):
                     "head too: give the weights of a trained detector"
                 )
             missing = {key for key in missing if key.startswith(BACKBONE_PREFIX)}
-            self.logger.info("FPN and head start from their initialisation.")
+            # Backbones are trained on ImageNet without deformable convolutions.
+            offsets = {key for key in missing if ".conv2_offset." in key}
+            missing -= offsets
+            self.logger.info(
+                "FPN and head start from their initialisation%s.",
+                ", offsets of the backbone's deformable convolutions from 0" if offsets else "",
+            )
         if misshaped and all(map(_PER_CLASS.match, misshaped)):
             if self.complete:
                 raise CheckpointError(
