@@ -21,8 +21,9 @@ setup(
     packages=find_packages(include=("tood", "tood.*")),
     # detectron2 is missing here because no package index has it: tools/install_detectron2.py.
     install_requires=[
-        "torch>=2.1",
-        "torchvision>=0.16",
+        # Before 2.6, torch.load(weights_only=True) could be made to run code (CVE-2025-32434).
+        "torch>=2.6",
+        "torchvision>=0.21",
         "fvcore>=0.1.5",
         "pycocotools>=2.0.7",
         "opencv-python>=4.5",

@@ -56,15 +56,14 @@ def test_losses_of_the_golden_batch(file, phase, dtype):
 
 
 @pytest.mark.parametrize("file", HEADS)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_predictions_are_float32_and_near(file, dtype):
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_predictions_are_float32_and_near(file, dtype, tolerance):
     golden = GoldenHead(file)
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
         output = golden.head(golden.features, golden.anchors)
     for level, scores, boxes in zip(LEVELS, output.pred_scores, output.pred_boxes, strict=True):
         assert scores.dtype == boxes.dtype == torch.float32
-        # Ten roundings to 8 bits.
-        assert_close_to_range(scores, tensor(golden.data[f"cls_score/{level}"]), 0.1)
+        assert_close_to_range(scores, tensor(golden.data[f"cls_score/{level}"]), tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -90,7 +89,7 @@ def test_whole_model(tiny_cfg, make_input, phase, dtype):
         losses = model(batch)
     for name, loss in losses.items():
         assert loss.dtype == torch.float32
-        assert loss.item() == pytest.approx(expected[name].item(), rel=0.02), name
+        assert loss.item() == pytest.approx(expected[name].item(), rel=0.01), name
     sum(losses.values()).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     model.eval()

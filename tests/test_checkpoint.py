@@ -71,7 +71,7 @@ def test_backbone_files(model, tiny_cfg, tmp_path, names, caplog):
     weights = torchvision_names(model)
     if names == "detectron2":
         weights = model.backbone.bottom_up.state_dict()
-    assert recognise(list(weights)) == f"{names}-backbone"
+    assert recognise(weights, "file") == f"{names}-backbone"
     torch.save(weights, tmp_path / "backbone.pth")
     loaded = other_model(tiny_cfg)
     head = {k: v.clone() for k, v in loaded.head.state_dict().items()}
@@ -95,6 +95,17 @@ def test_another_number_of_classes(model, tiny_cfg, tmp_path, caplog):
     assert torch.equal(loaded.head.tood_reg.weight, model.head.tood_reg.weight)
     with pytest.raises(CheckpointError, match="set MODEL.TOOD.NUM_CLASSES"):
         TOODCheckpointer(loaded, complete=True).load(str(tmp_path / "model.pth"))
+
+
+@pytest.mark.parametrize(
+    "shapes", [{"weight": (5, 7, 3, 3)}, {"weight": (9, 64, 3, 3)}, {"bias": (9,)}]
+)
+def test_a_classifier_of_another_kind_is_no_other_number_of_classes(model, tmp_path, shapes):
+    weights = model.state_dict()
+    weights |= {f"head.tood_cls.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    torch.save(weights, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=r"1 keys have another shape: head\.tood_cls"):
+        TOODCheckpointer(model).load(str(tmp_path / "model.pth"))
 
 
 def test_refused_weights_leave_the_model_alone(model, tiny_cfg, tmp_path):
@@ -153,6 +164,13 @@ def test_truncated_file(model, tmp_path, share):
         TOODCheckpointer(model).load(str(tmp_path / "cut.pth"))
 
 
+@pytest.mark.parametrize("text", [b"<html><body>Sign in</body></html>", b"xx", b"404: Not Found"])
+def test_a_web_page_instead_of_a_file(model, tmp_path, text):
+    (tmp_path / "page.pth").write_bytes(text)
+    with pytest.raises(CheckpointError, match="such as the web page of a download"):
+        TOODCheckpointer(model).load(str(tmp_path / "page.pth"))
+
+
 def test_file_with_other_objects(model, tmp_path):
     """MMDetection 3.x keeps objects of its own beside the weights."""
     torch.save({"state_dict": model.state_dict(), "hub": Path}, tmp_path / "objects.pth")
@@ -179,6 +197,26 @@ def test_address(model, tiny_cfg, tmp_path, monkeypatch):
         server.shutdown()
     assert equal(model, loaded)
     assert list((tmp_path / "cache").rglob("model.pth"))
+
+
+def test_address_with_a_query(model, tiny_cfg, tmp_path):
+    """detectron2's option, which this checkpointer does not need, is no part of the file's name."""
+    TOODCheckpointer(model, str(tmp_path)).save("model")
+    loaded = other_model(tiny_cfg)
+    path = f"{tmp_path / 'model.pth'}?matching_heuristics=True"
+    TOODCheckpointer(loaded, complete=True).load(path)
+    assert equal(model, loaded)
+
+
+def test_load_again_after_a_load_that_failed(model, tiny_cfg, tmp_path):
+    TOODCheckpointer(model, str(tmp_path)).save("model", iteration=3)
+    (tmp_path / "broken.pth").write_bytes(b"")
+    loaded = other_model(tiny_cfg)
+    checkpointer = TOODCheckpointer(loaded)
+    with pytest.raises(CheckpointError):
+        checkpointer.load(str(tmp_path / "broken.pth"))
+    rest = checkpointer.load(str(tmp_path / "model.pth"))
+    assert equal(model, loaded) and rest == {"iteration": 3}
 
 
 def test_unreachable_address(model):

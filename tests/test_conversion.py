@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from helpers import PUBLISHED, load_program, published_keys, published_model
 
 from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.files import read_file
+from tood.checkpoint.files import find_weights, read_file
 from tood.checkpoint.layouts import from_tood, recognise, to_tood
 from tood.errors import CheckpointError
 
@@ -137,6 +137,9 @@ WRAPPED = {
         "ema_state_dict": {"steps": STEPS, **{f"module.{k}": v for k, v in w.items()}}
     },
     "model": lambda w: {"model": w, "optimizer": OPTIMIZER, "iteration": 9},
+    "a model that is no weights": lambda w: {"model": "tood_r50", "state_dict": w},
+    "timm's EMA": lambda w: {"epoch": 3, "state_dict_ema": w},
+    "an EMA object": lambda w: {"ema": {"module": w, "updates": 3}, "epoch": 3},
     "numpy": lambda w: {"model": {k: v.numpy() for k, v in w.items()}},
 }  # fmt: skip
 
@@ -260,14 +263,20 @@ def backbone_file(tiny_theirs, kind):
         weights = {f"backbone.{key}": value for key, value in theirs.items()}
         weights.update({f"head.{key}": value for key, value in classifier.items()})
         return {"state_dict": weights, "meta": META}, "MMDetection"
+    if kind == "detectron2 with its prefix":
+        return {"model": {f"backbone.bottom_up.{k}": v for k, v in ours.items()}}, "detectron2"
+    if kind == "detectron2 with a short prefix":
+        return {"model": {f"bottom_up.{k}": v for k, v in ours.items()}}, "detectron2"
     weights = {**ours, "stem.fc.weight": torch.zeros(9, 512)}
     arrays = {key: value.numpy() for key, value in weights.items()}
     return {"model": arrays, "__author__": "torchvision", "matching_heuristics": True}, "detectron2"
 
 
-@pytest.mark.parametrize(
-    "kind", ["torchvision", "mmdet without classifier", "mmpretrain", "detectron2.pkl"]
-)
+BACKBONE_KINDS = ["torchvision", "mmdet without classifier", "mmpretrain", "detectron2.pkl"]
+BACKBONE_KINDS += ["detectron2 with its prefix", "detectron2 with a short prefix"]
+
+
+@pytest.mark.parametrize("kind", BACKBONE_KINDS)
 def test_backbone_files(tiny_theirs, tiny_cfg, tmp_path, kind, caplog):
     caplog.set_level(logging.INFO)
     contents, project = backbone_file(tiny_theirs, kind)
@@ -353,6 +362,57 @@ def test_reading_runs_no_code(tmp_path, suffix):
     assert "bomb_went_off" not in sys.modules
 
 
+class Crafted:
+    """A pickle that calls numpy's constructors with an address for a shape."""
+
+    def __reduce__(self):
+        return np.ndarray, ((1,), np.dtype("O"), b"A" * 8)
+
+
+@pytest.mark.parametrize("contents", [Crafted(), np.array([{}], dtype=object), np.dtype("V8")])
+def test_pickles_cannot_reach_into_numpy(tmp_path, contents):
+    (tmp_path / "crafted.pkl").write_bytes(pickle.dumps({"model": contents}))
+    with pytest.raises(CheckpointError):
+        find_weights(read_file(str(tmp_path / "crafted.pkl")), "crafted.pkl")
+
+
+def test_damaged_pickles_are_refused_or_read(tmp_path):
+    """Damage anywhere, in the types of arrays too, neither stops the program nor raises bare."""
+    data = pickle.dumps({"model": {"a": np.arange(6.0).reshape(2, 3), "b": np.zeros(3, "i8")}})
+    random = np.random.RandomState(0)
+    path = tmp_path / "damaged.pkl"
+    refused = 0
+    for _ in range(2000):
+        damaged = bytearray(data)
+        for position in random.randint(0, len(data), 2):
+            damaged[position] = random.randint(256)
+        path.write_bytes(damaged)
+        try:
+            read_file(str(path))
+        except CheckpointError:
+            refused += 1
+    assert refused > 500
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_every_pickle_protocol(tmp_path, protocol):
+    arrays = {
+        "float": np.random.rand(2, 3).astype(np.float32),
+        "half": np.random.rand(4).astype(np.float16),
+        "fortran": np.asfortranarray(np.random.rand(3, 2)),
+        "int": np.arange(4),
+        "big": np.arange(3, dtype=">i4"),
+        "bool": np.array([True, False]),
+        "empty": np.zeros((0, 3)),
+        "number": np.float32(0.5),
+    }
+    path = tmp_path / "arrays.pkl"
+    path.write_bytes(pickle.dumps(arrays, protocol=protocol))
+    read = read_file(str(path))
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype and np.array_equal(read[name], array), name
+
+
 def test_truncated_pickle(tmp_path):
     data = pickle.dumps({"model": {"a": np.zeros(100)}})
     (tmp_path / "cut.pkl").write_bytes(data[: len(data) // 2])
@@ -406,8 +466,15 @@ def test_tool_refuses_what_has_no_name(tiny_theirs, tmp_path, monkeypatch):
         run_tool(monkeypatch, tmp_path / "a.pth", tmp_path / "b.pth", "--to", "mmdet")
     weights = {**tiny_theirs[1], "bbox_head.mine.weight": torch.zeros(1)}
     torch.save({"state_dict": weights}, tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match=r"none of a TOOD: bbox_head\.mine\.weight"):
+    with pytest.raises(CheckpointError, match=r"have no name.*bbox_head\.mine\.weight"):
         run_tool(monkeypatch, tmp_path / "c.pth", tmp_path / "d.pth")
+
+
+def test_tool_refuses_other_detectors(tmp_path, monkeypatch):
+    weights = {"backbone.fpn_lateral3.bias": torch.zeros(1), "head.cls_score.bias": torch.zeros(1)}
+    torch.save({"model": weights}, tmp_path / "retinanet.pth")
+    with pytest.raises(CheckpointError, match=r"have no name.*head\.cls_score"):
+        run_tool(monkeypatch, tmp_path / "retinanet.pth", tmp_path / "x.pth")
 
 
 def test_tool_converts_a_backbone(tiny_theirs, tiny_cfg, tmp_path, monkeypatch):
@@ -415,7 +482,7 @@ def test_tool_converts_a_backbone(tiny_theirs, tiny_cfg, tmp_path, monkeypatch):
     torch.save(contents, tmp_path / "backbone.pth")
     run_tool(monkeypatch, tmp_path / "backbone.pth", tmp_path / "ours.pth")
     converted = read_file(str(tmp_path / "ours.pth"))["model"]
-    assert recognise(converted) == "detectron2-backbone"
+    assert recognise(converted, "file") == "detectron2-backbone"
     TOODCheckpointer(build_model(tiny_cfg)).load(str(tmp_path / "ours.pth"))
     with pytest.raises(CheckpointError, match="backbone only"):
         run_tool(monkeypatch, tmp_path / "backbone.pth", tmp_path / "x.pth", "--to", "mmdet")

@@ -43,7 +43,7 @@ def assert_equal_to_torchvision(tensors, **geometry):
         strict=True,
     )
     for actual, expected in pairs:
-        tolerance = 1e-4 * max(1.0, expected.abs().max().item())
+        tolerance = 1e-4 * expected.abs().max().item() + 1e-6
         torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
@@ -69,6 +69,42 @@ def test_groups_strides_and_dilations(groups, deform_groups, stride, dilation):
         channels=192, out_channels=64, groups=groups, deform_groups=deform_groups, stride=stride
     )
     assert_equal_to_torchvision(tensors, stride=stride, padding=dilation, dilation=dilation)
+
+
+@pytest.mark.parametrize("form", ["sliced", "transposed", "channels_last"])
+def test_inputs_that_are_not_contiguous(form):
+    tensors = scene(size=(9, 9))
+    x = tensors["x"].detach()
+    tensors["x"] = {
+        "sliced": torch.nn.functional.pad(x, (2, 3, 1, 1))[:, :, 1:-1, 2:-3],
+        "transposed": x.transpose(2, 3),
+        "channels_last": x.contiguous(memory_format=torch.channels_last),
+    }[form].requires_grad_()
+    assert_equal_to_torchvision(tensors, padding=1)
+
+
+def test_kernels_that_are_not_square():
+    tensors = scene(deform_groups=2)
+    tensors["weight"] = torch.randn(12, 16, 1, 5, requires_grad=True)
+    tensors["offset"] = torch.randn(2, 2 * 2 * 5, 9, 9, requires_grad=True)
+    tensors["mask"] = torch.rand(2, 2 * 5, 9, 9, requires_grad=True)
+    assert_equal_to_torchvision(tensors)
+
+
+def test_empty_batch():
+    tensors = {k: v[:0] if v.ndim == 4 and k != "weight" else v for k, v in scene().items()}
+    assert deform_conv2d(**tensors, padding=1).shape == (0, 12, 9, 13)
+
+
+@pytest.mark.parametrize(
+    "name, shape",
+    [("offset", (2, 18, 3, 3)), ("offset", (2, 17, 9, 13)), ("mask", (2, 9, 9, 12))],
+)
+def test_shapes_that_do_not_fit(name, shape):
+    with pytest.raises(ValueError, match=rf"{name} has the shape \({shape[0]}, {shape[1]}"):
+        deform_conv2d(**{**scene(), name: torch.zeros(shape)}, padding=1)
+    with pytest.raises(ValueError, match="do not divide"):
+        deform_conv2d(**{**scene(), "weight": torch.zeros(12, 5, 3, 3)}, padding=1)
 
 
 @pytest.mark.parametrize("left_out", ["mask", "bias"])
@@ -110,6 +146,17 @@ def test_layer_of_the_head():
     torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="do not divide"):
         ModulatedDeformConv(6, 6, deform_groups=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_layer_of_another_precision(dtype):
+    conv = ModulatedDeformConv(8, 6, deform_groups=2, norm=nn.GroupNorm(2, 6))
+    randomise(conv.conv_offset)
+    x = torch.randn(1, 8, 5, 7)
+    expected = conv(x)
+    out = conv.to(dtype)(x.to(dtype))
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.fixture
@@ -180,6 +227,12 @@ def test_dcn_v1(deform_cfg):
     out = torchvision.ops.deform_conv2d(out, block.conv2_offset(out), block.conv2.weight, padding=1)
     expected = F.relu(block.conv3(F.relu(block.conv2.norm(out))) + x)
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_groups_that_do_not_divide_are_refused(deform_cfg):
+    deform_cfg.MODEL.RESNETS.DEFORM_NUM_GROUPS = 3
+    with pytest.raises(ConfigError, match="DEFORM_NUM_GROUPS is 3, and the 16 channels"):
+        build_backbone(deform_cfg)
 
 
 def test_blocks_without_a_bottleneck_are_refused(tiny_cfg):

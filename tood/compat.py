@@ -37,3 +37,9 @@ def saves_optimizer(default_trainer: type) -> bool:
     The class is passed in, so that the model's modules do not import detectron2's engine.
     """
     return "state_dict" in vars(default_trainer)
+
+
+def forget_address(checkpointer: object) -> None:
+    """Let a checkpointer load again after a load that failed: main's keeps the last address."""
+    if hasattr(checkpointer, "_parsed_url_during_load"):
+        checkpointer._parsed_url_during_load = None

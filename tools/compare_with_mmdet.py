@@ -128,7 +128,8 @@ def run_ours(model: TOOD, cfg: CfgNode, inputs: list[dict]) -> Run:
     with torch.no_grad():
         images = model.eval().preprocess_image(inputs)
         stages = model.backbone.bottom_up(images.tensor)
-        maps = [model.backbone(images.tensor)[level] for level in model.head_in_features]
+        pyramid = model.backbone(images.tensor)
+        maps = [pyramid[level] for level in model.head_in_features]
         anchors = [boxes.tensor.to(images.tensor) for boxes in model.anchor_generator(maps)]
         predictions = model.head(maps, anchors)
         scores = predictions.pred_scores

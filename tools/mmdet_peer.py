@@ -115,7 +115,7 @@ def mmdet_weights(path: str | None, model: nn.Module) -> dict[str, Tensor]:
         shapes = {key: value.shape for key, value in model.state_dict().items()}
         return {key: torch.from_numpy(recipe_tensor(key, s)) for key, s in shapes.items()}
     weights = find_weights(read_file(locate(path)), path).tensors
-    return from_tood(to_tood(weights, recognise(weights))[0], "mmdet")
+    return from_tood(to_tood(weights, recognise(weights, path))[0], "mmdet")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Loading weights: this project's, MMDetection's and the authors' TOOD, and backbone files."""
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
+from ..compat import forget_address
 from ..errors import CheckpointError
 from ..modeling import TOOD
 from .files import find_weights, locate, read_file
@@ -21,8 +21,11 @@ from .layouts import (
     to_tood,
 )
 
-# Parameters whose size is the number of classes.
-_PER_CLASS = re.compile(r"^head\.tood_cls\.(weight|bias)$")
+# Parameters with one row for each class.
+_PER_CLASS = ("head.tood_cls.weight", "head.tood_cls.bias")
+
+# Averages of the weights that programs save beside "model".
+_EMA_ENTRIES = ("model_ema", "ema_state", "ema_state_dict", "ema")
 
 # The parts of a model, for the report of what was found.
 _PARTS = {"backbone": BACKBONE_PREFIX, "FPN": "backbone.", "head": "head."}
@@ -77,12 +80,14 @@ class TOODCheckpointer(DetectionCheckpointer):
                 "no weights were given, and evaluating or running a model that was never trained "
                 "says nothing: add MODEL.WEIGHTS <file or URL>"
             )
-        if path:
-            try:
-                locate(path)
-            except CheckpointError as error:
-                raise CheckpointError(f"{error}{self._origin(path)}") from error
-        return super().load(path, *args, **kwargs)
+        if not path:
+            return super().load(path, *args, **kwargs)
+        try:
+            return super().load(locate(path), *args, **kwargs)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{self._origin(path)}") from error
+        finally:
+            forget_address(self)
 
     def _origin(self, path: str) -> str:
         """The end of a message: where a path came from, and what to do about it."""
@@ -91,14 +96,11 @@ class TOODCheckpointer(DetectionCheckpointer):
                 f"; {self.save_dir}/last_checkpoint names it. To go on from an earlier one, write "
                 "the name of another model_*.pth of that folder into last_checkpoint"
             )
-        return "; MODEL.WEIGHTS names it: check the path, or download or copy the file again"
+        return ""
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        try:
-            data = read_file(filename)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}{self._origin(self._path)}") from error
-        if isinstance(data, Mapping) and "model" in data:
+        data = read_file(filename)
+        if isinstance(data, Mapping) and isinstance(data.get("model"), Mapping):
             checkpoint = dict(data)
         elif filename.endswith(".pkl"):  # Caffe2's; detectors among them keep more beside "blobs"
             weights = data.get("blobs", data) if isinstance(data, Mapping) else data
@@ -118,15 +120,9 @@ class TOODCheckpointer(DetectionCheckpointer):
                     f"{type(self.model).__name__} without a value: it is of another model"
                 )
             return incompatible
-        weights = find_weights(checkpoint["model"], self._path)
-        layout = recognise(weights.tensors)
-        if not layout:
-            raise CheckpointError(
-                f"{self._path} holds weights of another model (its keys begin with "
-                f"{sorted(weights.tensors)[:3]}). MODEL.WEIGHTS takes TOOD checkpoints, of this "
-                "project, MMDetection or the authors, and ResNet backbones with torchvision's, "
-                "MMDetection's or detectron2's names"
-            )
+        weights = find_weights(checkpoint.pop("model"), self._path)
+        weights.left_out += [key for key in _EMA_ENTRIES if key in checkpoint]
+        layout = recognise(weights.tensors, self._path)
         state_dict, origins = to_tood(weights.tensors, layout)
         parts = dict.fromkeys(_PARTS, 0)
         for name in state_dict:
@@ -139,7 +135,10 @@ class TOODCheckpointer(DetectionCheckpointer):
         if weights.left_out:
             self.logger.info("Not used of it: %s.", ", ".join(weights.left_out))
         self._check(state_dict, layout, origins)
-        # Every key has its place by now: nothing is left for detectron2's heuristics to guess.
+        # Every key has its place by now, but for counters, which only plain batch norms have:
+        # nothing is left for detectron2's heuristics to guess.
+        own = self.model.state_dict().keys()
+        state_dict = {key: value for key, value in state_dict.items() if key in own}
         incompatible = super()._load_model({"model": state_dict})
         if is_backbone_only(layout):  # what is missing was said in one line
             incompatible.missing_keys.clear()
@@ -172,7 +171,14 @@ class TOODCheckpointer(DetectionCheckpointer):
                 "FPN and head start from their initialisation%s.",
                 ", offsets of the backbone's deformable convolutions from 0" if offsets else "",
             )
-        if misshaped and all(map(_PER_CLASS.match, misshaped)):
+        if (
+            misshaped
+            and all(
+                key in misshaped and expected[key].shape[1:] == state_dict[key].shape[1:]
+                for key in _PER_CLASS
+            )
+            and len(misshaped) == len(_PER_CLASS)
+        ):
             if self.complete:
                 raise CheckpointError(
                     f"{self._path} was trained for another number of classes "
@@ -194,7 +200,10 @@ class TOODCheckpointer(DetectionCheckpointer):
                 lines.append(f"  {len(keys)} {what}: {'; '.join(sorted(keys)[:10])}{more}")
         if lines:
             lines.insert(0, f"{self._path} does not fit the model of the config:")
-            lines.append("  Take the config that the weights were trained with.")
+            lines.append(
+                "  Take the config that the weights were trained with. Of another detector only "
+                "the backbone can be used, from a file with nothing else."
+            )
             raise CheckpointError("\n".join(lines))
 
     def _check_values(self, state_dict: dict[str, Tensor]) -> None:

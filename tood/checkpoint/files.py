@@ -2,11 +2,12 @@
 
 import os
 import pickle
-import zipfile
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..errors import CheckpointError
 # Where programs keep the weights in what they save; the first that a file has is taken. MMEngine
 # writes "ema_state_dict" beside "state_dict", and it is "state_dict" that holds the average then.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "blobs")
-_EMA_WRAPPERS = ("ema_state_dict", "model_ema", "ema")
+_EMA_WRAPPERS = ("ema_state_dict", "state_dict_ema", "model_ema", "ema", "module")
 
 # What wrappers of modules put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "ema_model.", "model_ema.", "ema.", "ema_")
@@ -26,45 +27,117 @@ _EMA_PREFIXES = ("ema_model.module.", "ema_model.", "model_ema.", "ema.", "ema_"
 # Counters of averaged models.
 _EMA_COUNTERS = {"steps", "n_averaged", "num_updates", "decay"}
 
-_CODECS_ENCODE = "_codecs", "encode"
+
+class _PickledDtype:
+    """Stands in for ``numpy.dtype`` while a pickle is read."""
+
+    def __init__(self, text: object = "", *_: object) -> None:
+        self.text, self.order = str(text), "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+    def dtype(self) -> np.dtype:
+        """The real one; of plain numbers only."""
+        if not re.fullmatch("[biuf][1248]", self.text) or self.order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError(f"Unsupported global: dtype {self.text}")
+        return np.dtype(self.order + self.text)
+
+
+class _PickledArray:
+    """Stands in for ``numpy.ndarray``: remembers what the file says an array is made of."""
+
+    def __init__(self, *_: object) -> None:
+        self.parts: tuple = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, data = state
+        self.parts = shape, dtype, is_fortran, data
+
+    @classmethod
+    def scalar(cls, dtype: _PickledDtype, data: bytes | str) -> "_PickledArray":
+        """Stands in for numpy's constructor of single numbers."""
+        array = cls()
+        array.parts = (), dtype, False, data
+        return array
+
+    @classmethod
+    def from_buffer(
+        cls, data: bytes, dtype: _PickledDtype, shape: tuple, order: str
+    ) -> "_PickledArray":
+        """Stands in for numpy's constructor in pickles of protocol 5."""
+        array = cls()
+        array.parts = shape, dtype, order == "F", data
+        return array
+
+    def array(self) -> np.ndarray:
+        """The real one; ``numpy`` checks that the bytes are as many as the shape needs."""
+        shape, dtype, is_fortran, data = self.parts
+        data = data.encode("latin1") if isinstance(data, str) else bytes(data)
+        array = np.frombuffer(data, dtype.dtype())
+        return array.reshape(shape, order="F" if is_fortran else "C").copy()
 
 
 class _WeightsUnpickler(pickle.Unpickler):
-    """Reads numpy arrays in plain containers, which is what detectron2's .pkl files hold."""
+    """Reads numpy arrays in plain containers, which is what detectron2's .pkl files hold.
 
-    # numpy's own constructors, whose modules have other names in other versions.
+    No constructor of numpy's gets anything from the file: those trust what they are given, down to
+    addresses in memory.
+    """
+
     _NUMPY = {  # noqa: RUF012
-        "_reconstruct": np.zeros(0).__reduce__()[0],
-        "scalar": np.float32(0).__reduce__()[0],
-        "ndarray": np.ndarray,
-        "dtype": np.dtype,
+        "_reconstruct": _PickledArray,
+        "_frombuffer": _PickledArray.from_buffer,
+        "scalar": _PickledArray.scalar,
+        "ndarray": _PickledArray,
+        "dtype": _PickledDtype,
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Only what arrays are made of."""
+        """Only what arrays are made of; numpy's modules have other names in other versions."""
         if module.split(".")[0] == "numpy" and name in self._NUMPY:
             return self._NUMPY[name]
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if (module, name) == _CODECS_ENCODE:  # bytes, as Python 2 wrote them
-            return lambda text, encoding: text.encode(encoding)
+        if (module, name) == ("_codecs", "encode"):  # bytes, as Python 2 wrote them
+            return lambda text, _: text.encode("latin1")
+        if (module, name) in (("builtins", "bytes"), ("__builtin__", "bytes")):  # empty ones
+            return lambda: b""
         raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
+
+
+def _with_arrays(data: Any) -> Any:
+    """What was unpickled, with real arrays in the place of what stands in for them."""
+    if isinstance(data, _PickledArray):
+        return data.array()
+    if isinstance(data, dict):
+        return {key: _with_arrays(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(_with_arrays, data))
+    return data
 
 
 def locate(path: str) -> str:
     """The local path of a file or URL, which is downloaded once.
 
+    Args:
+        path: detectron2's option ``matching_heuristics`` in its query is not part of an address.
+
     Raises:
         CheckpointError: there is no such file, or it cannot be fetched.
     """
+    address, _, query = path.partition("?")
+    if urlsplit(address).scheme in ("http", "https"):
+        query = [item for item in parse_qsl(query, True) if item[0] != "matching_heuristics"]
+        address += f"?{urlencode(query)}" if query else ""
     try:
-        local = PathManager.get_local_path(path.split("?")[0])
+        local = PathManager.get_local_path(address)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be fetched ({error}): download it elsewhere and give the file"
         ) from error
     if not os.path.isfile(local):
-        raise CheckpointError(f"there is no file {path}")
+        raise CheckpointError(f"there is no file {path}: check the path")
     return local
 
 
@@ -80,13 +153,10 @@ def read_file(path: str) -> Any:
     try:
         if path.endswith(".pkl"):
             with open(path, "rb") as file:
-                return _WeightsUnpickler(file, encoding="latin1").load()
+                return _with_arrays(_WeightsUnpickler(file, encoding="latin1").load())
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        *(RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError, IndexError),
-        *(pickle.UnpicklingError, zipfile.BadZipFile),
-    ) as error:
-        if "Unsupported " in str(error):
+    except Exception as error:  # readers of broken files raise whatever they stumble over
+        if re.search("Unsupported (global|class)", str(error)):
             raise CheckpointError(
                 f"{path} holds other Python objects beside weights, and reading those could run "
                 "any code, so it is not read. If you trust the file, write its weights alone to a "
@@ -94,7 +164,8 @@ def read_file(path: str) -> Any:
             ) from error
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}): it is truncated, or "
-            "no file that torch.save wrote"
+            "no file that torch.save wrote, such as the web page of a download; download or copy "
+            "it again"
         ) from error
 
 
@@ -167,8 +238,9 @@ def _without_prefixes(tensors: dict[str, Tensor], left_out: list[str]) -> Weight
     for name in [name for name in tensors if name.rpartition(".")[2] in counters]:
         left_out.append(name)
         del tensors[name]
-    while True:
+    while tensors:
         prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
-        if prefix is None or not tensors:
-            return Weights(tensors, left_out)
+        if prefix is None:
+            break
         tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
+    return Weights(tensors, left_out)

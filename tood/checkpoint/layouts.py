@@ -93,7 +93,9 @@ _TABLES: dict[str, _Pairs] = {
     "authors": (*_MMDET_BODY, *_under("bbox_head.", _AUTHORS_HEAD)),
     "torchvision-backbone": _RESNET,
     "mmdet-backbone": _under("backbone.", _RESNET),
-    "detectron2-backbone": (("", BACKBONE_PREFIX),),
+    "detectron2-backbone": tuple(
+        (prefix, BACKBONE_PREFIX) for prefix in (BACKBONE_PREFIX, "bottom_up.", "")
+    ),
 }
 
 # What a layout is, for people.
@@ -131,24 +133,45 @@ def _renamer(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str | None]:
     return rename
 
 
-def recognise(names: Iterable[str]) -> str:
+def recognise(names: Iterable[str], path: str) -> str:
     """The layout of a state_dict by its names.
 
+    Args:
+        names: of the tensors.
+        path: for messages.
+
     Returns:
-        A key of :data:`DESCRIPTIONS`; ``""`` for anything else. ``"detectron2"`` is this project's
-        own layout, and that of detectron2's other detectors.
+        A key of :data:`DESCRIPTIONS`. ``"detectron2"`` is this project's own layout, and that of
+        detectron2's other detectors.
+
+    Raises:
+        CheckpointError: it is none of them.
     """
     names = set(names)
+    layout = _layout_of(names)
+    if not layout:
+        raise CheckpointError(
+            f"{path} holds weights of another model (its keys begin with {sorted(names)[:3]}). "
+            "What is read are TOOD checkpoints, of this project, MMDetection or the authors, and "
+            "ResNet backbones with torchvision's, MMDetection's or detectron2's names"
+        )
+    return layout
+
+
+def _layout_of(names: set[str]) -> str:
+    """See :func:`recognise`; ``""`` for none of them."""
     if any(name.startswith("bbox_head.tood_cls.") for name in names):
         of_authors = any(name.startswith("bbox_head.cls_decomp.la_conv") for name in names)
         return "authors" if of_authors else "mmdet"
     if {"backbone.conv1.weight", "backbone.layer1.0.conv1.weight"} <= names:
         others = any(name.startswith(("neck.", "bbox_head.")) for name in names)
         return "" if others else "mmdet-backbone"
+    if {"stem.conv1.weight", "bottom_up.stem.conv1.weight"} & names or all(
+        name.startswith(BACKBONE_PREFIX) for name in names
+    ):
+        return "detectron2-backbone"
     if any(name.startswith((BACKBONE_PREFIX, "head.")) for name in names):
         return "detectron2"
-    if "stem.conv1.weight" in names:
-        return "detectron2-backbone"
     if {"conv1.weight", "layer1.0.conv1.weight"} <= names:
         return "torchvision-backbone"
     if {"conv1_w", "res2_0_branch2a_w"} <= names:
@@ -169,11 +192,12 @@ def is_counter(name: str) -> bool:
 def to_tood(state_dict: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tensor], dict]:
     """Rename a state_dict's entries to this project's names.
 
-    The classifier of a backbone file is left out, and so are counters of batches that are 0.
+    The classifier of a backbone file is left out, and so are other projects' counters of batches
+    that are 0.
 
     Args:
         state_dict: of the given layout.
-        layout: see :func:`recognise`; not the empty one.
+        layout: see :func:`recognise`.
 
     Returns:
         The renamed state_dict, in which entries that the layout does not know keep their names;
@@ -187,7 +211,7 @@ def to_tood(state_dict: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Te
     for name, value in state_dict.items():
         if is_backbone_only(layout) and name.startswith(_CLASSIFIERS):
             continue
-        if is_counter(name) and not value.any():
+        if layout != "detectron2" and is_counter(name) and not value.any():
             continue
         ours = rename(name) or name
         renamed[ours], origins[ours] = value, name

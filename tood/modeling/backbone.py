@@ -69,11 +69,19 @@ class DeformBottleneck(CNNBlockBase):
         block: the plain block, whose parameters are taken over.
         modulated: DCNv2, with masks; else DCNv1.
         deform_groups: how many groups of channels have a field of offsets of their own.
+
+    Raises:
+        ConfigError: the block's channels do not divide into the groups.
     """
 
     def __init__(self, block: BottleneckBlock, modulated: bool, deform_groups: int) -> None:
         super().__init__(block.in_channels, block.out_channels, block.stride)
         plain = block.conv2
+        if plain.in_channels % deform_groups:
+            raise ConfigError(
+                f"MODEL.RESNETS.DEFORM_NUM_GROUPS is {deform_groups}, and the {plain.in_channels} "
+                "channels of a deformable layer do not divide into as many groups"
+            )
         (stride, _), (padding, _), (dilation, _) = plain.stride, plain.padding, plain.dilation
         self.modulated = modulated
         self.shortcut = block.shortcut
