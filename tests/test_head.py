@@ -9,7 +9,7 @@ from helpers import STRIDES, square_anchors
 from torchvision.ops import deform_conv2d
 
 from tood.modeling.heads import DENSE_HEAD_REGISTRY, TaskDecomposition, TOODHead
-from tood.modeling.layers import sample_per_channel
+from tood.modeling.layers import pointwise_per_image, sample_per_channel
 
 
 def small_head(**changes) -> TOODHead:
@@ -91,7 +91,39 @@ def test_decomposition_equals_scaled_features():
     w = module.layer_attention(pooled)
     scaled = stack * w.repeat_interleave(32, dim=1)
     expected = F.relu(module.reduction_conv.norm(F.conv2d(scaled, module.reduction_conv.weight)))
-    torch.testing.assert_close(module(stack, pooled), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module(stack), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_read_off_the_stack():
+    """One product for all four equals the four small networks, image by image."""
+    head = small_head(num_classes=2)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    stack = torch.randn(3, 128, 5, 6)
+    cls, reg, prob_logits, offsets = head._read(stack)
+    for i in range(3):
+        image = stack[i : i + 1]
+        for ours, module in (
+            (cls, head.cls_decomp),
+            (reg, head.reg_decomp),
+            (prob_logits, head.cls_prob_module),
+            (offsets, head.reg_offset_module),
+        ):
+            torch.testing.assert_close(ours[i : i + 1], module(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_pointwise_per_image(n):
+    x = torch.randn(n, 5, 3, 4, requires_grad=True)
+    weight = torch.randn(n, 7, 5, requires_grad=True)
+    expected = torch.einsum("noc,nchw->nohw", weight, x)
+    ours = pointwise_per_image(x, weight)
+    torch.testing.assert_close(ours, expected)
+    direction = torch.randn_like(ours)
+    torch.testing.assert_close(
+        torch.autograd.grad((ours * direction).sum(), (x, weight)),
+        torch.autograd.grad((expected * direction).sum(), (x, weight)),
+    )
 
 
 def test_scores_have_finite_gradients_everywhere():
@@ -110,7 +142,7 @@ def test_scores_have_finite_gradients_everywhere():
         def forward(self, x):
             return self.value.view(1, 1, 6, 6)
 
-    head.tood_cls, head.cls_prob_module = Fixed(a), Fixed(b)
+    head.tood_cls, head.cls_prob_module[2] = Fixed(a), Fixed(b)
     (anchors,) = square_anchors([(6, 6)] + [(1, 1)] * 4)[:1]
     scores, _ = head._forward_level(torch.randn(1, 64, 6, 6), anchors, head.scales[0], 8)
     scores.sum().backward()
@@ -144,7 +176,7 @@ def test_scores_are_computed_in_float32_from_half_logits(dtype):
     head = small_head(num_classes=1)
     logits = torch.full((1, 1, 2, 2), -12.0, dtype=dtype, requires_grad=True)
     head.tood_cls.forward = lambda x: logits
-    head.cls_prob_module.forward = lambda x: logits.detach()
+    head.cls_prob_module[2].forward = lambda x: logits.detach()
     (anchors,) = square_anchors([(2, 2)] + [(1, 1)] * 4)[:1]
     scores, _ = head._forward_level(torch.randn(1, 64, 2, 2), anchors, head.scales[0], 8)
     assert scores.dtype == torch.float32

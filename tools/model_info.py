@@ -64,6 +64,13 @@ def _count_conv(inputs: list, outputs: list) -> Counter:
     return counts
 
 
+def _count_add(inputs: list, outputs: list) -> Counter:
+    """A bias that is added by itself: one number for each channel."""
+    shape, channels = get_shape(outputs[0]), get_shape(inputs[1])
+    is_bias = channels is not None and len(shape) == 4 and channels == [shape[1], 1, 1]
+    return Counter(bias=torch.Size(shape).numel()) if is_bias else Counter()
+
+
 def _count_norm(inputs: list, outputs: list) -> Counter:
     return Counter(norm=2 * torch.Size(get_shape(outputs[0])).numel())
 
@@ -78,6 +85,7 @@ def _named(handle: Callable[[list, list], int | Counter]) -> Callable[[list, lis
 
 _HANDLES = {
     "aten::_convolution": _count_conv,
+    "aten::add": _count_add,
     "aten::matmul": _named(matmul_flop_jit),
     "aten::bmm": _named(bmm_flop_jit),
     "aten::batch_norm": _count_norm,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ..box_ops import box_centers, deltas_to_boxes, distances_to_boxes
-from ..layers import ModulatedDeformConv, sample_per_channel
+from ..layers import ModulatedDeformConv, pointwise_per_image, sample_per_channel
 from .base import DENSE_HEAD_REGISTRY, DenseHeadOutput
 
 ANCHOR_TYPES = ("anchor_free", "anchor_based")
@@ -34,7 +34,7 @@ def _conv(
     common = {
         "bias": not norm,
         "norm": get_norm(norm, out_channels),
-        "activation": F.relu,
+        "activation": torch.relu_,
     }
     if num_deform_groups:
         return ModulatedDeformConv(
@@ -80,24 +80,28 @@ class TaskDecomposition(nn.Module):
         )
         self.reduction_conv = _conv(channels * num_layers, channels, 1, norm)
 
-    def forward(self, stack: Tensor, pooled: Tensor) -> Tensor:
-        """Features of one task.
+    def weight(self, pooled: Tensor) -> Tensor:
+        """The reduction's weight with the attention in it, of each image: (N, C, num_layers * C).
 
         Args:
-            stack: (N, num_layers * C, H, W), the interactive layers, in order.
-            pooled: (N, num_layers * C, 1, 1), their mean over the map.
-
-        Returns:
-            (N, C, H, W).
+            pooled: (N, num_layers * C, 1, 1), the mean of the stack over the map.
         """
-        n, _, height, width = stack.shape
-        attention = self.layer_attention(pooled).reshape(n, 1, self.num_layers, 1)
+        attention = self.layer_attention(pooled).reshape(len(pooled), 1, self.num_layers, 1)
         conv = self.reduction_conv
         weight = conv.weight.reshape(1, conv.out_channels, self.num_layers, -1) * attention
-        out = weight.flatten(2).bmm(stack.flatten(2)).view(n, -1, height, width)
+        return weight.flatten(2)
+
+    def finish(self, reduced: Tensor) -> Tensor:
+        """Features of the task (N, C, H, W), from the product of stack and weight."""
+        conv = self.reduction_conv
         if conv.bias is not None:
-            out = out + conv.bias[:, None, None]
-        return conv.activation(out if conv.norm is None else conv.norm(out))
+            reduced = reduced + conv.bias[:, None, None]
+        return conv.activation(reduced if conv.norm is None else conv.norm(reduced))
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Features of the task (N, C, H, W) from the stack of layers (N, num_layers * C, H, W)."""
+        pooled = F.adaptive_avg_pool2d(stack, 1)
+        return self.finish(pointwise_per_image(stack, self.weight(pooled)))
 
 
 @DENSE_HEAD_REGISTRY.register()
@@ -237,18 +241,38 @@ class TOODHead(nn.Module):
         for conv in self.inter_convs:
             x = conv(x)
             layers.append(x)
-        stack = torch.cat(layers, dim=1)
-        pooled = F.adaptive_avg_pool2d(stack, 1)
+        cls_features, reg_features, prob_logits, offsets = self._read(torch.cat(layers, dim=1))
 
-        logits = self.tood_cls(self.cls_decomp(stack, pooled)).float()
-        prob_logits = self.cls_prob_module(stack).float()
+        logits, prob_logits = self.tood_cls(cls_features).float(), prob_logits.float()
         # sqrt(sigmoid(a) * sigmoid(b)) in log space: of the bare form, the gradient is infinite
         # where both logits are below -52. Here it is 0.5 * score * (1 - sigmoid) everywhere.
         scores = (0.5 * (F.logsigmoid(logits) + F.logsigmoid(prob_logits))).exp()
 
-        regression = self.tood_reg(self.reg_decomp(stack, pooled)).float()
+        regression = self.tood_reg(reg_features).float()
         boxes = self._decode(regression, anchors, scale, stride)
-        return scores, self._align(boxes, self.reg_offset_module(stack).float())
+        return scores, self._align(boxes, offsets.float())
+
+    def _read(self, stack: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is read off the stack of interactive features (N, num_convs * C, H, W).
+
+        All four begin with a 1x1 convolution, and the stack is the largest tensor of the head: one
+        product reads it once for all.
+
+        Returns:
+            Features of classification and localisation, each (N, C, H, W); the logits of M
+            (N, 1, H, W); the offsets O (N, 8, H, W).
+        """
+        pooled = F.adaptive_avg_pool2d(stack, 1)
+        alignment = (self.cls_prob_module, self.reg_offset_module)
+        weights = [self.cls_decomp.weight(pooled), self.reg_decomp.weight(pooled)]
+        weights += [module[0].weight.flatten(1).expand(len(stack), -1, -1) for module in alignment]
+        product = pointwise_per_image(stack, torch.cat(weights, dim=1))
+        cls, reg, *hidden = product.split([weight.shape[1] for weight in weights], dim=1)
+        prob_logits, offsets = (
+            module[2](F.relu(x + module[0].bias[:, None, None]))
+            for module, x in zip(alignment, hidden, strict=True)
+        )
+        return self.cls_decomp.finish(cls), self.reg_decomp.finish(reg), prob_logits, offsets
 
     def _decode(self, regression: Tensor, anchors: Tensor, scale: Scale, stride: int) -> Tensor:
         """Boxes (N, 4, H, W) from the regression output (N, 4, H, W)."""

@@ -1,12 +1,14 @@
 """Operators that the heads are made of. Pure functions of tensors and small modules."""
 
 from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv2d, predict_offsets
+from .pointwise import pointwise_per_image
 from .sampling import sample_per_channel
 
 __all__ = [
     "DeformConv",
     "ModulatedDeformConv",
     "deform_conv2d",
+    "pointwise_per_image",
     "predict_offsets",
     "sample_per_channel",
 ]
