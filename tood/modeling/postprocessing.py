@@ -33,14 +33,15 @@ def select_candidates(
     Returns:
         At most ``topk`` candidates, best first.
     """
-    num_classes = pred_scores.shape[1]
-    scores = pred_scores.flatten()
+    num_points = len(pred_scores)
+    # Class by class, which is how a head's maps lie in memory: flattening them copies nothing.
+    scores = pred_scores.t().flatten()
     idxs = (scores > score_thresh).nonzero().squeeze(1)
     scores = scores[idxs]
     scores, order = scores.topk(min(topk, len(scores)))
     idxs = idxs[order]
-    point_idxs = idxs.div(num_classes, rounding_mode="floor")
-    return Detections(pred_boxes[point_idxs], scores, idxs % num_classes)
+    classes = idxs.div(num_points, rounding_mode="floor")
+    return Detections(pred_boxes[idxs % num_points], scores, classes)
 
 
 def detect_single_image(
