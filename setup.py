@@ -26,6 +26,7 @@ setup(
         "torchvision>=0.21",
         "fvcore>=0.1.5",
         "pycocotools>=2.0.7",
+        "faster-coco-eval>=1.8",
         "opencv-python>=4.5",
         "iopath>=0.1.7",
         "yacs>=0.1.8",

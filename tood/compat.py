@@ -10,18 +10,6 @@ def has_event_storage() -> bool:
     return len(events._CURRENT_STORAGE_STACK) > 0
 
 
-def has_compiled_coco_eval() -> bool:
-    """Whether detectron2's C++ COCO evaluation is there.
-
-    Without it, main falls back to pycocotools by itself, and 0.4 fails when evaluation ends.
-    """
-    try:
-        from detectron2 import _C
-    except ImportError:
-        return False
-    return str(getattr(_C, "__file__", "")).endswith((".so", ".pyd"))
-
-
 def drop_batch_counter(module: nn.Module) -> None:
     """Take the count of batches off a FrozenBatchNorm2d: only main has one, made of BatchNorm2d's.
 
