@@ -1,6 +1,7 @@
 """COCO evaluation by faster-coco-eval: pycocotools' numbers."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Boxes, Instances
 
-from tood.evaluation import FastCOCOEvaluator
+from tood.evaluation import FastCOCOEvaluator, coco
 
 NUM_CLASSES = 4
 
@@ -92,6 +93,16 @@ def test_the_numbers_of_pycocotools(dataset, tmp_path, seed):
         assert ours[key] == pytest.approx(value, abs=1e-10, nan_ok=True), key
     assert 1 < expected["AP"] < 99
     assert coco_evaluation.COCOeval.__module__ == "pycocotools.cocoeval"  # it is put back
+
+
+def test_without_the_package(dataset, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    results = detections(dataset, 0)
+    expected = evaluate(FastCOCOEvaluator("evaluation_test", output_dir=str(tmp_path)), results)
+    monkeypatch.setattr(coco, "COCOeval_faster", None)
+    slow = evaluate(FastCOCOEvaluator("evaluation_test", output_dir=str(tmp_path)), results)
+    assert slow == pytest.approx(expected, abs=1e-10, nan_ok=True)
+    assert "Evaluating by pycocotools" in caplog.text
 
 
 def test_no_detections(dataset, tmp_path):
