@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from detectron2.modeling import build_model
+from golden_recipe import recipe_tensor
 
 from tood.config import load_config
 
@@ -43,6 +44,12 @@ def published_model(name: str) -> torch.nn.Module:
 def published_keys(name: str) -> dict:
     """MMDetection's keys and shapes of a published model's weights, and its numbers."""
     return json.loads((DATA / "state_dict_keys.json").read_text())[PUBLISHED[name]]
+
+
+def recipe_weights(name: str) -> dict[str, torch.Tensor]:
+    """Weights of a published model with MMDetection's names, as the golden files have them."""
+    shapes = published_keys(name)["state_dict"]
+    return {key: torch.from_numpy(recipe_tensor(key, shape)) for key, shape in shapes.items()}
 
 
 def load_program(path: str) -> ModuleType:

@@ -1,18 +1,17 @@
 """Equality with the outputs of MMDetection 3.3.0 in tests/data (how they were made: there)."""
 
 import json
-import zlib
 
 import numpy as np
 import pytest
 import torch
-from golden_recipe import recipe_input, recipe_tensor
+from golden_recipe import random_projection, recipe_input
 from helpers import (
     DATA,
     STRIDES,
     assert_close_to_range,
     golden,
-    published_keys,
+    recipe_weights,
     square_anchors,
     tensor,
 )
@@ -212,12 +211,10 @@ def test_losses_and_gradients(golden_head, phase, variant):
         else:
             (ours,), _ = to_tood({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
             gradient = weights[ours.removeprefix("head.")].grad
-        random = np.random.RandomState(zlib.crc32(f"grad:{name}".encode()) & 0xFFFFFFFF)
-        direction = torch.from_numpy(random.standard_normal(tuple(gradient.shape)))
         gradient = gradient.double()
         assert gradient.norm().item() == pytest.approx(norm, rel=1e-4, abs=1e-7), name
         # A sum of terms that cancel: relative to its largest possible size, not to itself.
-        assert (gradient * direction).sum().item() == pytest.approx(
+        assert random_projection(f"grad:{name}", gradient.numpy()) == pytest.approx(
             dot, rel=1e-4, abs=1e-4 * norm + 1e-7
         ), name
 
@@ -253,12 +250,6 @@ def test_post_processing_of_the_head(golden_head, kind, image):
     assert_same_detections(detections, data, f"{kind}/img{image}", tolerance=1e-4)
 
 
-def recipe_checkpoint() -> dict[str, torch.Tensor]:
-    """Weights of the R50 model with MMDetection's names."""
-    keys = published_keys("TOOD-R50-1x")["state_dict"]
-    return {k: torch.from_numpy(recipe_tensor(k, shape)) for k, shape in keys.items()}
-
-
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_full_r50(tiny_cfg, tmp_path, wrapped):
     """The whole model through the public contract: config, checkpoint, backbone, head, boxes."""
@@ -269,7 +260,7 @@ def test_full_r50(tiny_cfg, tmp_path, wrapped):
     from tood import add_tood_config
 
     data = golden("full_R50.npz")
-    weights = recipe_checkpoint()
+    weights = recipe_weights("TOOD-R50-1x")
     torch.save({"state_dict": weights, "meta": {}} if wrapped else weights, tmp_path / "r50.pth")
     cfg = get_cfg()
     add_tood_config(cfg)

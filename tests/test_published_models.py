@@ -4,16 +4,14 @@ tests/data/published_models.npz has MMDetection's numbers for two pictures of no
 sizes (so with padding), computed in float64: tools/compare_with_mmdet.py --golden FILE.
 """
 
-import zlib
-
 import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.structures import Boxes, Instances
-from golden_recipe import recipe_tensor
-from helpers import DATA, PUBLISHED, golden, published_cfg, published_keys
+from golden_recipe import random_projection
+from helpers import DATA, PUBLISHED, golden, published_cfg, recipe_weights
 
 from tood.checkpoint import TOODCheckpointer
 from tood.checkpoint.layouts import from_tood
@@ -36,10 +34,8 @@ def expected():
 @pytest.fixture(scope="module")
 def model(name, tmp_path_factory):
     """The config's model with the recipe's weights, read from a file with MMDetection's names."""
-    shapes = published_keys(name)["state_dict"]
-    weights = {key: torch.from_numpy(recipe_tensor(key, shape)) for key, shape in shapes.items()}
     path = tmp_path_factory.mktemp("weights") / "model.pth"
-    torch.save({"state_dict": weights}, path)
+    torch.save({"state_dict": recipe_weights(name)}, path)
     model = build_model(published_cfg(name))
     TOODCheckpointer(model, complete=True).load(str(path))
     path.unlink()
@@ -142,8 +138,7 @@ def assert_moves_alike(model, name, inputs, expected, phase, tolerance):
             continue
         update, resolution = updates[key].double().numpy(), rounding[key].item()
         assert np.linalg.norm(update) == pytest.approx(norm, rel=tolerance, abs=resolution), key
-        direction = np.random.RandomState(zlib.crc32(f"step:{key}".encode()))
-        projection = (update * direction.standard_normal(update.shape)).sum()
+        projection = random_projection(f"step:{key}", update)
         assert projection == pytest.approx(dot, abs=tolerance * norm + 3 * resolution), key
         moved += norm > 0
     assert moved == sum(parameter.requires_grad for parameter in model.parameters())

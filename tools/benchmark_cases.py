@@ -9,10 +9,10 @@ import torchvision
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
-from mmdet_peer import MMDetTOOD, mmdet_weights
+from mmdet_peer import MMDetTOOD, peer_of
+from model_info import count_head
 from torch import Tensor
 
-from tood.checkpoint.layouts import to_tood
 from tood.config import load_config
 from tood.errors import ConfigError
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
@@ -56,13 +56,10 @@ def models(name: str, settings: Settings) -> tuple[TOOD, MMDetTOOD | None]:
     cfg = load_config(str(ROOT / "configs" / f"{name}.yaml"), ["MODEL.DEVICE", settings.device])
     model = build_model(cfg)
     try:
-        peer = MMDetTOOD(name)
+        peer = peer_of(name, model)
     except ConfigError:
         return model, None
-    weights = mmdet_weights(None, peer.model)
-    peer.load(weights)
     peer.model.to(settings.device)
-    model.load_state_dict(to_tood(weights, "mmdet")[0])
     return model, peer
 
 
@@ -139,17 +136,13 @@ def _peer_labels(
 
 def head(settings: Settings) -> Iterator[Case]:
     """T-head: forward at 800x1216, plain and with two DCN; a training step at 480x640."""
-    from model_info import _Maps, count_flops
-
     for title, name in (("", "TOOD-R50-1x"), (" with 2 DCN", "TOOD-R101-DCN-2x")):
         model, peer = models(name, settings)
         maps = [torch.randn(1, 256, *s, device=settings.device) for s in shapes_of(800, 1216)]
         anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
         forward = torch.no_grad()(lambda m=model.head, x=maps, a=anchors: m(x, a))
         theirs = None if peer is None else torch.no_grad()(lambda p=peer, x=maps: p.head(x))
-        flops = count_flops(
-            _Maps(model.head, lambda out: [*out.pred_scores, *out.pred_boxes]), maps, anchors
-        )
+        flops = count_head(model.head, maps, anchors)
         macs = flops["conv"] + flops["matmul"]
         yield Case(f"T-head{title}, forward, 800x1216", forward, theirs, macs)
     model, peer = models("TOOD-R50-1x", settings)

@@ -14,7 +14,6 @@ changes by 1e-7 of its values; docs/fidelity.md explains.
 
 import argparse
 import sys
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,11 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.structures import Boxes, Instances
-from mmdet_peer import MMDET_CONFIGS, MMDetTOOD, mmdet_weights, precision
+from mmdet_peer import MMDET_CONFIGS, MMDetTOOD, peer_of, precision, random_projection
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from tood.checkpoint.layouts import from_tood, to_tood
+from tood.checkpoint.layouts import from_tood
 from tood.config import load_config
 from tood.errors import DataError, exit_on_user_error
 from tood.modeling.meta_arch import TOOD
@@ -227,9 +226,7 @@ def golden_of(run: Run, name: str) -> dict[str, np.ndarray]:
     for phase, updates in run.updates.items():
         numbers = np.zeros((len(updates), 2))
         for row, (key, update) in zip(numbers, updates.items(), strict=True):
-            random = np.random.RandomState(zlib.crc32(f"step:{key}".encode()))
-            update = update.numpy()
-            row[:] = np.linalg.norm(update), (update * random.standard_normal(update.shape)).sum()
+            row[:] = update.norm().item(), random_projection(f"step:{key}", update.numpy())
         golden[f"{name}/{phase}/names"] = np.array(list(updates))
         golden[f"{name}/{phase}/updates"] = numbers
     return golden
@@ -239,12 +236,9 @@ def compare_config(
     name: str, weights: str | None, images: list[np.ndarray], dtype: torch.dtype
 ) -> tuple[dict[str, list[str]], Run]:
     """Rows of the table for one config and precision, and MMDetection's run."""
-    peer = MMDetTOOD(name)
-    theirs = mmdet_weights(weights, peer.model)
-    peer.load(theirs)
     cfg = load_config(str(ROOT / "configs" / f"{name}.yaml"), ["MODEL.DEVICE", "cpu"])
     model = build_model(cfg)
-    model.load_state_dict(to_tood(theirs, "mmdet")[0], strict=True)
+    peer = peer_of(name, model, weights)
     model.to(dtype)
     peer.to(dtype)
     truth = [make_ground_truth(image, seed) for seed, image in enumerate(images)]
@@ -279,7 +273,8 @@ def main() -> None:
             with precision(dtype):
                 rows, run = compare_config(name, args.weights, images, dtype)
             table.update(rows)
-        golden.update(golden_of(run, name))
+        if args.golden:
+            golden.update(golden_of(run, name))
         print(f"{name}: done", file=sys.stderr, flush=True)
     body = [[row, *cells] for row, cells in table.items()]
     print(tabulate(body, ["", *COLUMNS], tablefmt="github", disable_numparse=True))

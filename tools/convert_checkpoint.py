@@ -71,9 +71,8 @@ def convert(path: str, to: str) -> dict[str, torch.Tensor]:
         print(f"not carried over: {', '.join(weights.left_out)}")
     state_dict, _ = to_tood(weights.tensors, layout)
     if not is_backbone_only(layout):
-        theirs = from_tood(
-            state_dict, "mmdet" if to == "tood" else to
-        )  # every name has to be known
+        # Also where our own names stay: it raises for names that are none of a TOOD.
+        theirs = from_tood(state_dict, "mmdet" if to == "tood" else to)
         return state_dict if to == "tood" else theirs
     if to != "tood":
         raise CheckpointError(f"{path} is a backbone only: it can be converted with --to tood")

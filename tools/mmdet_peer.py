@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from convert_checkpoint import convert
 from torch import Tensor, nn
 
-from tood.checkpoint.files import find_weights, locate, read_file
-from tood.checkpoint.layouts import from_tood, recognise, to_tood
+from tood.checkpoint.layouts import to_tood
 from tood.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from golden_recipe import recipe_tensor
+from golden_recipe import random_projection, recipe_tensor  # noqa: F401  (the tools share it)
 
 # Our config -> the file that MMDetection 3.x has for the same model.
 MMDET_CONFIGS = {
@@ -57,32 +57,22 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Te
     return torchvision.ops.nms(boxes, scores, iou_threshold)
 
 
-def _deform_conv2d(
-    x: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    stride: int,
-    padding: int,
-    dilation: int,
-    groups: int,
-    deform_groups: int,
-) -> Tensor:
-    return torchvision.ops.deform_conv2d(x, offset, weight, None, stride, padding, dilation)
-
-
 def _modulated_deform_conv2d(
     x: Tensor,
     offset: Tensor,
-    mask: Tensor,
+    mask: Tensor | None,
     weight: Tensor,
     bias: Tensor | None,
     stride: int,
     padding: int,
     dilation: int,
-    groups: int,
-    deform_groups: int,
+    *_groups: int,
 ) -> Tensor:
     return torchvision.ops.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
+
+
+def _deform_conv2d(x: Tensor, offset: Tensor, weight: Tensor, *geometry: int) -> Tensor:
+    return _modulated_deform_conv2d(x, offset, None, weight, None, *geometry)
 
 
 def import_mmdet() -> ModuleType:
@@ -111,11 +101,25 @@ def import_mmdet() -> ModuleType:
 
 def mmdet_weights(path: str | None, model: nn.Module) -> dict[str, Tensor]:
     """Weights with MMDetection's names: a file's, or the recipe's for this model."""
-    if path is None:
-        shapes = {key: value.shape for key, value in model.state_dict().items()}
-        return {key: torch.from_numpy(recipe_tensor(key, s)) for key, s in shapes.items()}
-    weights = find_weights(read_file(locate(path)), path).tensors
-    return from_tood(to_tood(weights, recognise(weights, path))[0], "mmdet")
+    if path is not None:
+        return convert(path, "mmdet")
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    return {key: torch.from_numpy(recipe_tensor(key, s)) for key, s in shapes.items()}
+
+
+def peer_of(name: str, model: nn.Module, path: str | None = None) -> "MMDetTOOD":
+    """MMDetection's model of a config; it and ours get the same weights.
+
+    Args:
+        name: of the config.
+        model: ours.
+        path: of the weights; None for the recipe's.
+    """
+    peer = MMDetTOOD(name)
+    weights = mmdet_weights(path, peer.model)
+    peer.load(weights)
+    model.load_state_dict(to_tood(weights, "mmdet")[0])
+    return peer
 
 
 @contextlib.contextmanager

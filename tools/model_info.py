@@ -114,6 +114,12 @@ class _Maps(nn.Module):
         return self.pick(self.module(*inputs))
 
 
+def count_head(head: nn.Module, maps: list[Tensor], anchors: list[Tensor]) -> Counter:
+    """Operations of a head on its levels; see :func:`count_flops`."""
+    outputs = _Maps(head, lambda out: [*out.pred_scores, *out.pred_boxes])
+    return count_flops(outputs, maps, anchors)
+
+
 @torch.no_grad()
 def describe(model: nn.Module, size: tuple[int, int]) -> Iterable[list]:
     """Rows of the table: name of the part, its parameters, its FLOPs by kind."""
@@ -126,9 +132,7 @@ def describe(model: nn.Module, size: tuple[int, int]) -> Iterable[list]:
     anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
     backbone = count_flops(_Maps(bottom_up, lambda out: list(out.values())), image)
     body = count_flops(_Maps(model.backbone, lambda out: list(out.values())), image)
-    head = count_flops(
-        _Maps(model.head, lambda out: [*out.pred_scores, *out.pred_boxes]), maps, anchors
-    )
+    head = count_head(model.head, maps, anchors)
     whole = count_parameters(model)
     parts = {
         "backbone": (count_parameters(bottom_up), backbone),

@@ -234,10 +234,11 @@ def _without_prefixes(tensors: dict[str, Tensor], left_out: list[str]) -> Weight
     if copies:
         left_out.append(f"{len(copies)} entries like {min(copies)}, a copy of the weights")
         tensors = {name: value for name, value in tensors.items() if name not in copies}
-    counters = _EMA_COUNTERS & {name.rpartition(".")[2] for name in tensors if name.count(".") < 2}
-    for name in [name for name in tensors if name.rpartition(".")[2] in counters]:
-        left_out.append(name)
-        del tensors[name]
+    counters = {
+        name for name in tensors if name.count(".") < 2 and name.rpartition(".")[2] in _EMA_COUNTERS
+    }
+    left_out += sorted(counters)
+    tensors = {name: value for name, value in tensors.items() if name not in counters}
     while tensors:
         prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
         if prefix is None:
