@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 
+import pytest
 from helpers import ROOT, load_program
 
 from tood.data.shapes import make_dataset
+from tood.modeling import meta_arch
 
 
 def test_parts_beside_their_peers(tmp_path):
@@ -37,3 +39,39 @@ def test_loader(monkeypatch, capsys, tmp_path):
     load_program("tools/benchmark_loader.py").main()
     rows = re.findall(r"^\|\s+(\d+) \|\s+([\d.]+) \|$", capsys.readouterr().out, re.M)
     assert [row[0] for row in rows] == ["0", "1"] and all(float(row[1]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_training_reads_nothing_back_from_a_gpu(monkeypatch, capsys, phase):
+    """What is left on a CPU are the checks of classes that a GPU does without."""
+    rows, reads = run_profile(monkeypatch, capsys, "--train", "--phase", phase)
+    assert list(rows) == [
+        "preprocessing", "backbone", "FPN", "head", "assignment", "losses", "logging", "backward",
+        "optimizer", "step",
+    ]  # fmt: skip
+    checks = {"check_ground_truth", "preprocess_image", "_ground_truth"}
+    assert {function for _, function in reads} <= checks, reads
+
+
+def test_parts_of_inference(monkeypatch, capsys):
+    """The candidates of each level and image, two of each here, are all that is read back."""
+    rows, reads = run_profile(monkeypatch, capsys, "--batch", "2")
+    assert list(rows) == ["preprocessing", "backbone", "FPN", "head", "post-processing", "step"]
+    assert reads.pop(("nonzero", "select_candidates")) == 5 * 2
+    assert set(reads) <= {("_local_scalar_dense", "preprocess_image"),
+                          ("_local_scalar_dense", "forward_inference")}  # fmt: skip
+
+
+def run_profile(monkeypatch, capsys, *options):
+    """tools/profile_parts.py on a small model: its milliseconds, and its reads by function."""
+    config = str(ROOT / "configs" / "quickstart" / "TOOD-R18-shapes.yaml")
+    arguments = ["--config-file", config, "--size", "96x64", "--repeat", "1", "--device", "cpu"]
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.setattr(meta_arch, "label_points", meta_arch.label_points)  # undone at the end
+    monkeypatch.setattr("sys.argv", ["profile_parts.py", *arguments, *options])
+    load_program("tools/profile_parts.py").main()
+    parts, reads = capsys.readouterr().out.split("\n\n")
+    rows = dict(re.findall(r"^\| ([a-zA-Z-]+)\s+\|\s+([\d.]+) \|", parts, re.M))
+    assert all(float(value) >= 0 for value in rows.values())
+    found = re.findall(r"^\|\s+(\d+) \| (\w+)\s+\| \S+ (\w+)\s*\|$", reads, re.M)
+    return rows, {(operator, function): int(count) for count, operator, function in found}

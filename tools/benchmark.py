@@ -3,15 +3,18 @@
 
 tools/benchmark.py                              # everything, on the GPU if there is one
 tools/benchmark.py --cases head dcn --repeat 9 --json head.json
-tools/benchmark.py --cases model train --device cuda --amp float16 --batch 8
+tools/benchmark.py --cases model retinanet --device cuda --amp float16 --batch 8 --size 1344x800
+tools/benchmark.py --cases train --device cuda --batch 16 --size 1344x800
 
 Both sides of a case are called alternately in one run, after a call each to warm up; printed are
 medians in milliseconds, their spread (half the distance of the quartiles), and the ratio, which
 holds on a noisy machine where milliseconds do not. Peers: MMDetection 3.3.0
-(pip install -e ".[mmdet]"), torchvision's operator for "dcn", detectron2's RetinaNet for
-"retinanet". "floor" is the least that the machine could need: the case's multiply-adds at the rate
-of one large 3x3 convolution, or the bytes it must read and write at the rate of a copy, whichever
-is more. "MiB" is the peak memory of a call on top of what was there (on a CPU: Linux only).
+(pip install -e ".[mmdet]"), Ultralytics for assignment (pip install --no-deps ultralytics),
+torchvision's operator for "dcn", detectron2's RetinaNet for "retinanet", and the model itself for
+"compile", which wants a C++ compiler. "floor" is the least that the machine could need: the case's
+multiply-adds at the rate of one large 3x3 convolution, or the bytes it must read and write at the
+rate of a copy, whichever is more. "MiB" is the peak memory of a call on top of what was there (on
+a CPU: Linux only).
 """
 
 import argparse
@@ -29,7 +32,9 @@ import tood  # noqa: F401  (before the others: it explains what is missing)
 
 # isort: split
 import torch
-from benchmark_cases import GROUPS, Case, Settings
+from benchmark_cases import GROUPS
+from benchmark_setup import Case, Settings
+from model_info import image_size
 from tabulate import tabulate
 
 from tood.errors import exit_on_user_error
@@ -41,11 +46,22 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cuda = torch.cuda.is_available()
-    parser.add_argument("--cases", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=GROUPS,
+        default=[group for group in GROUPS if group != "compile"],
+    )
     parser.add_argument("--repeat", type=int, default=7, help="timed calls of each side")
     parser.add_argument("--device", default="cuda" if cuda else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--amp", choices=("float16", "bfloat16"), help="autocast; else float32")
     parser.add_argument("--batch", type=int, default=1, help="images in the cases of whole models")
+    parser.add_argument(
+        "--size", type=image_size, default=(1216, 800), help="of these, width x height"
+    )
+    parser.add_argument(
+        "--ground-truths", type=int, nargs="+", default=[10, 100, 500, 1000, 5000], help="counts"
+    )
     parser.add_argument("--json", help="also write the numbers into this file")
     return parser.parse_args()
 
@@ -121,11 +137,11 @@ def main() -> None:
     """Print the machine and the table."""
     args = parse_args()
     torch.manual_seed(0)
-    settings = Settings(args.device, args.amp, args.batch)
+    settings = Settings(args.device, args.amp, args.batch, args.size, args.ground_truths)
     name = torch.cuda.get_device_name() if args.device == "cuda" else platform.machine()
     machine = (
         f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"{args.amp or 'float32'}, batch {args.batch} where it applies"
+        f"{args.amp or 'float32'}"
     )
     print(machine)
     macs_rate, bytes_rate = rates(args.device)

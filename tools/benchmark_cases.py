@@ -1,137 +1,22 @@
 """The cases of tools/benchmark.py: what is timed, on both sides."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torchvision
+from benchmark_assigners import assignment
+from benchmark_setup import ROOT, STRIDES, Case, Settings, ground_truth, models, shapes_of
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
-from mmdet_peer import MMDetTOOD, peer_of
-from model_info import count_head
+from mmdet_peer import MMDetTOOD
+from model_info import count_parts
 from torch import Tensor
 
 from tood.config import load_config
-from tood.errors import ConfigError
-from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
-from tood.modeling.labeling import Points, label_points
 from tood.modeling.layers import deform_conv2d
-from tood.modeling.losses import FlatPredictions
 from tood.modeling.meta_arch import TOOD
 from tood.modeling.postprocessing import detect_single_image
-
-ROOT = Path(__file__).resolve().parents[1]
-STRIDES = [8, 16, 32, 64, 128]
-
-
-@dataclass
-class Settings:
-    """What the command line chose."""
-
-    device: str
-    amp: str | None
-    batch: int
-
-
-@dataclass
-class Case:
-    """What is timed: functions of no arguments; and the least work that it is."""
-
-    name: str
-    ours: Callable[[], object]
-    peer: Callable[[], object] | None = None
-    macs: float = 0
-    bytes: float = 0
-
-
-def shapes_of(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes of P3 to P7."""
-    return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
-
-
-def models(name: str, settings: Settings) -> tuple[TOOD, MMDetTOOD | None]:
-    """Ours and, if it is installed, MMDetection's, with the same weights."""
-    cfg = load_config(str(ROOT / "configs" / f"{name}.yaml"), ["MODEL.DEVICE", settings.device])
-    model = build_model(cfg)
-    try:
-        peer = peer_of(name, model)
-    except ConfigError:
-        return model, None
-    peer.model.to(settings.device)
-    return model, peer
-
-
-def ground_truth(count: int, height: int, width: int, device: str) -> tuple[Tensor, Tensor]:
-    """Boxes of 16 to 400 pixels and classes."""
-    size = 16 * 25 ** torch.rand(count, 2)
-    corner = torch.rand(count, 2) * (torch.tensor([width, height]) - size).clamp(min=1)
-    return torch.cat([corner, corner + size], dim=1).to(device), torch.randint(
-        80, (count,), device=device
-    )
-
-
-def assignment(settings: Settings) -> Iterator[Case]:
-    """Labels of one 800x1344 image by both assigners; 10, 100 and 500 ground truths."""
-    height, width, device = 800, 1344, settings.device
-    shapes = shapes_of(height, width)
-    model, peer = models("TOOD-R50-1x", settings)
-    maps = [torch.zeros(1, 1, *shape, device=device) for shape in shapes]
-    anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
-    points = Points.from_levels(anchors, shapes, STRIDES)
-    num_points = len(points.centers)
-    side = points.strides * (1 + 7 * torch.rand(num_points, 2, device=device))
-    boxes = torch.cat([points.centers - side, points.centers + side], dim=1)
-    scores = torch.rand(num_points, 80, device=device) ** 4
-    flat = FlatPredictions(scores[None], (boxes / points.strides)[None])
-    for kind, phase, assigner in (
-        ("task-aligned", "aligned", TaskAlignedAssigner()),
-        ("ATSS", "warmup", ATSSAssigner()),
-    ):
-        for count in (10, 100, 500):
-            gt_boxes, gt_classes = ground_truth(count, height, width, device)
-
-            def ours(assigner=assigner, gt=(gt_boxes, gt_classes)) -> object:
-                return label_points(assigner, flat, points, [(height, width)], 32, [gt[0]], [gt[1]])
-
-            theirs = None
-            if peer is not None:
-                theirs = _peer_labels(
-                    peer, phase, scores, boxes, points.anchors, gt_boxes, gt_classes, shapes
-                )
-            work = 4 * num_points * (count + 4)
-            yield Case(f"{kind} assignment, {count} ground truths", ours, theirs, bytes=work)
-
-
-def _peer_labels(
-    peer: MMDetTOOD,
-    phase: str,
-    scores: Tensor,
-    boxes: Tensor,
-    anchors: Tensor,
-    gt_boxes: Tensor,
-    gt_classes: Tensor,
-    shapes: list[tuple[int, int]],
-) -> Callable[[], object]:
-    """MMDetection's targets of one image in a phase."""
-    from mmdet.models.dense_heads import ATSSHead
-    from mmengine.structures import InstanceData
-
-    head, gt = peer.head, InstanceData(bboxes=gt_boxes, labels=gt_classes)
-    valid = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    meta = {"img_shape": (800, 1344), "pad_shape": (800, 1344)}
-    counts = [rows * columns for rows, columns in shapes]
-
-    def labels() -> object:
-        peer.set_phase(phase)
-        if phase == "aligned":
-            head.assigner = head.alignment_assigner
-            return head._get_targets_single(scores, boxes, anchors, valid, gt, meta)
-        head.assigner = head.initial_assigner
-        return ATSSHead._get_targets_single(head, anchors, valid, counts, gt, meta, None)
-
-    return labels
 
 
 def head(settings: Settings) -> Iterator[Case]:
@@ -142,8 +27,7 @@ def head(settings: Settings) -> Iterator[Case]:
         anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
         forward = torch.no_grad()(lambda m=model.head, x=maps, a=anchors: m(x, a))
         theirs = None if peer is None else torch.no_grad()(lambda p=peer, x=maps: p.head(x))
-        flops = count_head(model.head, maps, anchors)
-        macs = flops["conv"] + flops["matmul"]
+        macs = multiply_adds(model, (1216, 800), "head")
         yield Case(f"T-head{title}, forward, 800x1216", forward, theirs, macs)
     model, peer = models("TOOD-R50-1x", settings)
     size = (480, 640)
@@ -240,23 +124,97 @@ def dcn(settings: Settings) -> Iterator[Case]:
 
 
 def model(settings: Settings) -> Iterator[Case]:
-    """Whole models, pictures of 800x1216, from pixels to detections."""
+    """Whole models, from pixels to detections."""
+    width, height = settings.size
     for name in ("TOOD-R50-1x", "TOOD-R101-DCN-2x"):
         ours, peer = models(name, settings)
         ours.eval()
-        picture = torch.rand(3, 800, 1216, device=settings.device) * 255
-        inputs = [{"image": picture}] * settings.batch
+        inputs = _noise(settings)
         theirs = None
         if peer is not None:
             from mmdet.structures import DetDataSample
 
             peer.model.eval()
-            meta = {"img_shape": (800, 1216), "scale_factor": (1, 1), "ori_shape": (800, 1216)}
+            size = (height, width)
+            meta = {"img_shape": size, "scale_factor": (1, 1), "ori_shape": size}
             samples = [DetDataSample(metainfo=meta) for _ in inputs]
             batch = ours.preprocess_image(inputs).tensor
             theirs = torch.no_grad()(lambda p=peer, b=batch, s=samples: p.model.predict(b, s))
         forward = torch.no_grad()(lambda m=ours, x=inputs: m(x))
-        yield Case(f"{name}, inference, 800x1216, batch {settings.batch}", forward, theirs)
+        macs = settings.batch * multiply_adds(ours, settings.size, "model")
+        yield Case(f"{name}, inference, {_title(settings)}", forward, theirs, macs)
+
+
+def train(settings: Settings) -> Iterator[Case]:
+    """Training steps of whole models without the optimizer: forward, losses, backward.
+
+    MMDetection has no side under autocast, where its binary cross entropy stops on a GPU.
+    """
+    width, height = settings.size
+    for name in ("TOOD-R50-1x", "TOOD-R101-DCN-2x"):
+        ours, peer = models(name, settings)
+        ours.train().set_phase("aligned")
+        boxes, classes = ground_truth(10, height, width, settings.device)
+        instances = Instances((height, width), gt_boxes=Boxes(boxes), gt_classes=classes)
+        inputs = [{**x, "instances": instances} for x in _noise(settings)]
+        theirs = None
+        if peer is not None and settings.amp is None:
+            images = ours.preprocess_image(inputs).tensor
+            theirs = _mmdet_step(peer, images, (height, width), boxes, classes)
+
+        def step(model=ours, inputs=inputs) -> None:
+            sum(model(inputs).values()).backward()
+
+        yield Case(f"{name}, forward, losses, backward, {_title(settings)}", step, theirs)
+
+
+def _mmdet_step(
+    peer: MMDetTOOD, images: Tensor, size: tuple[int, int], boxes: Tensor, classes: Tensor
+) -> Callable[[], object]:
+    """MMDetection's training step."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    peer.model.train()
+    peer.set_phase("aligned")
+    samples = []
+    for _ in images:
+        sample = DetDataSample(metainfo={"img_shape": size, "pad_shape": size})
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=classes)
+        sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=classes[:0])
+        samples.append(sample)
+    return lambda: sum(peer.losses(images, samples).values()).backward()
+
+
+def compiled(settings: Settings) -> Iterator[Case]:
+    """Backbone and head compiled by torch.compile, beside the same model as it is."""
+    inputs = _noise(settings)
+    for name in ("TOOD-R50-1x", "TOOD-R101-DCN-2x"):
+        plain = models(name, settings)[0].eval()
+        fast = models(name, settings)[0].eval()
+        fast.backbone.compile()
+        fast.head.compile()
+        sides = [torch.no_grad()(lambda m=m: m(inputs)) for m in (fast, plain)]
+        macs = settings.batch * multiply_adds(plain, settings.size, "model")
+        yield Case(f"{name}, compiled, beside itself, {_title(settings)}", *sides, macs)
+
+
+def multiply_adds(model: TOOD, size: tuple[int, int], part: str) -> float:
+    """Multiply-adds of a part of a model on one image."""
+    flops = count_parts(model, size)[part]
+    return flops["conv"] + flops["matmul"]
+
+
+def _noise(settings: Settings) -> list[dict]:
+    """A batch of noise."""
+    width, height = settings.size
+    picture = torch.rand(3, height, width, device=settings.device) * 255
+    return [{"image": picture}] * settings.batch
+
+
+def _title(settings: Settings) -> str:
+    width, height = settings.size
+    return f"{height}x{width}, batch {settings.batch}"
 
 
 def retinanet(settings: Settings) -> Iterator[Case]:
@@ -270,9 +228,10 @@ def retinanet(settings: Settings) -> Iterator[Case]:
     cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
     peer = build_model(cfg).eval()
     ours.eval()
-    inputs = [{"image": torch.rand(3, 800, 1216, device=settings.device) * 255}] * settings.batch
+    inputs = _noise(settings)
     sides = [torch.no_grad()(lambda m=m: m(inputs)) for m in (ours, peer)]
-    yield Case(f"TOOD-R50 and RetinaNet-R50, inference, batch {settings.batch}", *sides)
+    macs = settings.batch * multiply_adds(ours, settings.size, "model")
+    yield Case(f"TOOD-R50 and RetinaNet-R50, inference, {_title(settings)}", *sides, macs)
 
 
 GROUPS: dict[str, Callable[[Settings], Iterator[Case]]] = {
@@ -281,5 +240,7 @@ GROUPS: dict[str, Callable[[Settings], Iterator[Case]]] = {
     "postprocess": post_processing,
     "dcn": dcn,
     "model": model,
+    "train": train,
     "retinanet": retinanet,
+    "compile": compiled,
 }

@@ -29,7 +29,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from tood.config import load_config
-from tood.errors import ConfigError, exit_on_user_error
+from tood.errors import exit_on_user_error
+from tood.modeling import TOOD
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +41,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("configs", nargs="*", help="config files; the published models by default")
-    parser.add_argument("--size", default="1280x800", help="width x height of the image, in pixels")
+    parser.add_argument("--size", type=image_size, default=(1280, 800), help="width x height")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
     return parser.parse_args()
 
@@ -94,77 +95,81 @@ _HANDLES = {
 }
 
 
-def count_flops(module: nn.Module, *inputs: Tensor | list[Tensor]) -> Counter:
-    """Operations of one call, by kind: "conv", "matmul", "norm", "bias"."""
+def _analysis(module: nn.Module, *inputs: Tensor) -> FlopCountAnalysis:
     analysis = FlopCountAnalysis(module, inputs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    analysis.tracer_warnings("none").clear_op_handles().set_op_handle(**_HANDLES)
-    return analysis.by_operator()
+    return analysis.tracer_warnings("none").clear_op_handles().set_op_handle(**_HANDLES)
 
 
-class _Maps(nn.Module):
-    """A module whose results are tensors only, as tracing wants them."""
+def count_flops(module: nn.Module, *inputs: Tensor) -> Counter:
+    """Operations of one call, by kind: "conv", "matmul", "norm", "bias"."""
+    return _analysis(module, *inputs).by_operator()
 
-    def __init__(self, module: nn.Module, pick: Callable) -> None:
+
+class _Network(nn.Module):
+    """From a normalised image to the maps of the predictions, which tracing can follow."""
+
+    def __init__(self, model: TOOD) -> None:
         super().__init__()
-        self.module, self.pick = module, pick
+        self.backbone, self.head = model.backbone, model.head
+        self.names, self.anchor_generator = model.head_in_features, model.anchor_generator
 
-    def forward(self, *inputs: Tensor | list[Tensor]) -> list[Tensor]:
-        """What ``pick`` takes of the module's result."""
-        return self.pick(self.module(*inputs))
-
-
-def count_head(head: nn.Module, maps: list[Tensor], anchors: list[Tensor]) -> Counter:
-    """Operations of a head on its levels; see :func:`count_flops`."""
-    outputs = _Maps(head, lambda out: [*out.pred_scores, *out.pred_boxes])
-    return count_flops(outputs, maps, anchors)
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """All predicted maps."""
+        features = self.backbone(image)
+        maps = [features[name] for name in self.names]
+        anchors = [boxes.tensor for boxes in self.anchor_generator(maps)]
+        return [level for levels in self.head(maps, anchors) for level in levels or []]
 
 
 @torch.no_grad()
-def describe(model: nn.Module, size: tuple[int, int]) -> Iterable[list]:
-    """Rows of the table: name of the part, its parameters, its FLOPs by kind."""
-    width, height = size
+def count_parts(model: TOOD, size: tuple[int, int]) -> dict[str, Counter]:
+    """Operations on one image of (width, height), as :func:`count_flops`, by part.
+
+    Returns:
+        Those of "backbone", "FPN", "head" and "model".
+    """
     multiple = model.backbone.size_divisibility
-    image = torch.zeros(1, 3, *(-(-side // multiple) * multiple for side in (height, width)))
-    bottom_up = model.backbone.bottom_up
-    features = model.backbone(image)
-    maps = [features[name] for name in model.head_in_features]
-    anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
-    backbone = count_flops(_Maps(bottom_up, lambda out: list(out.values())), image)
-    body = count_flops(_Maps(model.backbone, lambda out: list(out.values())), image)
-    head = count_head(model.head, maps, anchors)
-    whole = count_parameters(model)
-    parts = {
-        "backbone": (count_parameters(bottom_up), backbone),
-        "FPN": (
-            tuple(
-                a - b
-                for a, b in zip(
-                    count_parameters(model.backbone), count_parameters(bottom_up), strict=True
-                )
-            ),
-            body - backbone,
-        ),
-        "head": (count_parameters(model.head), head),
-        "model": (whole, body + head),
+    device = next(model.parameters()).device
+    width, height = (-(-side // multiple) * multiple for side in size)
+    image = torch.zeros(1, 3, height, width, device=device)
+    modules = _analysis(_Network(model), image).by_module_and_operator()
+    bottom_up, backbone = modules["backbone.bottom_up"], modules["backbone"]
+    parts = {"backbone": bottom_up, "FPN": backbone - bottom_up, "head": modules["head"]}
+    return {**parts, "model": backbone + modules["head"]}
+
+
+def describe(model: TOOD, size: tuple[int, int]) -> Iterable[list]:
+    """Rows of the table: name of the part, its parameters, its FLOPs by kind."""
+    bottom_up = count_parameters(model.backbone.bottom_up)
+    backbone = count_parameters(model.backbone)
+    parameters = {
+        "backbone": bottom_up,
+        "FPN": tuple(a - b for a, b in zip(backbone, bottom_up, strict=True)),
+        "head": count_parameters(model.head),
+        "model": count_parameters(model),
     }
-    for name, ((total, trainable), flops) in parts.items():
+    for name, flops in count_parts(model, size).items():
         kinds = [flops["conv"] + flops["matmul"], flops["norm"], flops["bias"]]
-        yield [name, total / 1e6, trainable / 1e6, *(n / 1e9 for n in (*kinds, sum(kinds)))]
+        counts = [n / 1e6 for n in parameters[name]] + [n / 1e9 for n in (*kinds, sum(kinds))]
+        yield [name, *counts]
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """(width, height) from "WIDTHxHEIGHT", for argparse."""
+    width, height = text.split("x")
+    return int(width), int(height)
 
 
 def main() -> None:
     """Print one table per config."""
     args = parse_args()
-    try:
-        width, height = (int(side) for side in args.size.split("x"))
-    except ValueError as error:
-        raise ConfigError(f"--size is {args.size}; write it as 1280x800") from error
+    width, height = args.size
     configs = args.configs or sorted(str(path) for path in (ROOT / "configs").glob("TOOD-*.yaml"))
     header = ["", "params M", "trainable M", "conv + matmul G", "norm G", "bias G", "FLOPs G"]
     for config in configs:
         cfg = load_config(config, ["MODEL.DEVICE", "cpu", *args.opts])
-        rows = list(describe(build_model(cfg).eval(), (width, height)))
+        rows = list(describe(build_model(cfg).eval(), args.size))
         print(f"\n{Path(config).stem}, {width}x{height}")
         formats = ("", ".3f", ".3f", ".3f", ".3f", ".3f", ".2f")
         print(tabulate(rows, header, tablefmt="github", floatfmt=formats), flush=True)

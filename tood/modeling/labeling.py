@@ -71,6 +71,11 @@ def _round_up(value: int, divisor: int) -> int:
     return -(-value // divisor) * divisor if divisor > 1 else value
 
 
+def _pick(values: Tensor, idxs: Tensor) -> Tensor:
+    """The rows ``idxs``, of which there are no two alike and none out of order."""
+    return values if len(idxs) == len(values) else values[idxs]
+
+
 def flatten_levels(levels: list[Tensor]) -> Tensor:
     """Maps (N, A, Hi, Wi) of all levels as one (N, R, A)."""
     return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
@@ -113,11 +118,11 @@ def label_points(
     ):
         inside, counts = points.inside(*(_round_up(int(side), size_divisor) for side in size))
         samples = ImageSamples(
-            scores[inside],
-            boxes[inside],
-            points.anchors[inside],
-            points.centers[inside],
-            points.strides[inside, 0],
+            _pick(scores, inside),
+            _pick(boxes, inside),
+            _pick(points.anchors, inside),
+            _pick(points.centers, inside),
+            _pick(points.strides[:, 0], inside),
             counts,
         )
         assignment = assigner.assign(samples, image_gt_boxes.float(), image_gt_classes)

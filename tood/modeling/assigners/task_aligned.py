@@ -159,7 +159,8 @@ class TaskAlignedAssigner(Assigner):
             gt_boxes.float().split(chunk), gt_classes.split(chunk), strict=True
         ):
             ious = box_iou(boxes[:, None], pred_boxes)
-            metrics = _power(class_scores[classes].float(), self.alpha) * _power(ious, self.beta)
+            scores = class_scores.index_select(0, classes).float()
+            metrics = _power(scores, self.alpha).mul_(_power(ious, self.beta))
             top_metrics, top_idxs = metrics.topk(k, dim=1)
             found.append((top_idxs, top_metrics, ious.gather(1, top_idxs)))
         idxs, metrics, ious = (torch.cat(parts) for parts in zip(*found, strict=True))
