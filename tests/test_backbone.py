@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import build_backbone, build_model
+from detectron2.modeling import FPN, build_backbone, build_model
 from helpers import CONFIGS
 from torch import nn
 
@@ -94,6 +94,15 @@ def test_levels_and_strides(r50):
     # Centred on the cell's corner, side of 8 strides.
     assert anchors[0].tensor[:2].tolist() == [[-32, -32, 32, 32], [-24, -32, 40, 32]]
     assert anchors[4].tensor.tolist() == [[-512, -512, 512, 512]]
+
+
+def test_channels_last_inside_changes_nothing_outside(r50):
+    """The layout is the backbone's own business: maps come out as detectron2's FPN has them."""
+    x = torch.rand(2, 3, 64, 96)
+    expected = FPN.forward(r50.backbone, x)
+    for name, level in r50.backbone(x).items():
+        assert level.is_contiguous()
+        torch.testing.assert_close(level, expected[name], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", ["BN", "GN", "FrozenBN"])

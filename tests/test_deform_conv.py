@@ -83,6 +83,15 @@ def test_inputs_that_are_not_contiguous(form):
     assert_equal_to_torchvision(tensors, padding=1)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_output_has_the_layout_of_the_input(layout, groups):
+    tensors = scene(groups=groups)
+    x = tensors["x"].detach().contiguous(memory_format=layout)
+    out = deform_conv2d(x, tensors["offset"], tensors["weight"], mask=tensors["mask"], padding=1)
+    assert out.is_contiguous(memory_format=layout)
+
+
 def test_kernels_that_are_not_square():
     tensors = scene(deform_groups=2)
     tensors["weight"] = torch.randn(12, 16, 1, 5, requires_grad=True)

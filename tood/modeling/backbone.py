@@ -1,10 +1,12 @@
 """Backbone of the published models: detectron2's ResNet and FPN with the parts that they lack.
 
-Four small parts: a normalisation with frozen statistics and trainable scale and shift, a residual
+Five small parts: a normalisation with frozen statistics and trainable scale and shift, a residual
 block with deformable convolution that needs no compiled code, a top block that makes P6 and P7
-from P5, and the builder that puts them together.
+from P5, an FPN with the memory layout that a CPU is fast with, and the builder that puts them
+together.
 """
 
+import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
@@ -141,6 +143,20 @@ class P6P7FromP5(nn.Module):
         return [p6, self.p7(p6)]
 
 
+class ChannelsLastFPN(FPN):
+    """detectron2's FPN that works on a CPU with channels last in memory.
+
+    PyTorch's convolutions are up to twice as fast there; the maps come out in the usual layout.
+    """
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps (N, C, Hi, Wi) by their names, of images (N, 3, H, W)."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        maps = super().forward(x.contiguous(memory_format=torch.channels_last))
+        return {name: level.contiguous() for name, level in maps.items()}
+
+
 def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """detectron2's ResNet; ``MODEL.RESNETS.NORM: "FrozenStatsBN"`` is known in addition."""
     resnets = cfg.MODEL.RESNETS
@@ -178,7 +194,7 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
         input_shape: of the image.
     """
     channels = cfg.MODEL.FPN.OUT_CHANNELS
-    fpn = FPN(
+    fpn = ChannelsLastFPN(
         bottom_up=_build_resnet(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=channels,

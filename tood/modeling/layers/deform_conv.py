@@ -54,11 +54,16 @@ def deform_conv2d(
     samples = _sample(x, offset, mask, kernel_size, stride, padding, dilation)
     if group_channels == channels:
         flat_weight = weight.flatten(2).transpose(1, 2).flatten(1)
-        out = flat_weight.matmul(samples.flatten(2).transpose(1, 2))
+        out = samples.flatten(2).matmul(flat_weight.t()).transpose(1, 2)
     else:  # a convolution over the kernel's points reads the groups where they lie
         flat_weight = weight.flatten(2)[:, :, None]
         out = F.conv2d(samples.permute(0, 3, 1, 2), flat_weight, groups=channels // group_channels)
     out = out.reshape(n, out_channels, *offset.shape[-2:])
+    # As PyTorch's convolution has it: the layout of the input.
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    out = out.contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
     return out if bias is None else out + bias.view(-1, 1, 1)
 
 
