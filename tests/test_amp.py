@@ -7,8 +7,8 @@ from helpers import assert_close_to_range, tensor
 from test_golden import HEADS, LEVELS, GoldenHead
 
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
+from tood.modeling.criteria import CenternessFocalCriterion, FlatPredictions, TaskAlignedCriterion
 from tood.modeling.labeling import flatten_levels, label_points
-from tood.modeling.losses import CenternessFocalCriterion, FlatPredictions, TaskAlignedCriterion
 
 PARTS = {
     "warmup": (ATSSAssigner, CenternessFocalCriterion),

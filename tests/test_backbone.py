@@ -9,7 +9,7 @@ from helpers import CONFIGS
 from torch import nn
 
 from tood import add_tood_config
-from tood.modeling.backbone import FrozenStatsBatchNorm2d, P6P7FromP5
+from tood.modeling.backbone import P6P7, FrozenStatsBatchNorm2d
 
 
 def count(parameters) -> int:
@@ -72,7 +72,7 @@ def test_frozen_statistics_by_batch_norm_in_eval():
 
 
 def test_top_block_has_no_relu_before_p7():
-    block = P6P7FromP5(4)
+    block = P6P7(4, 4)
     p5 = torch.randn(1, 4, 8, 8)
     p6, p7 = block(p5)
     assert p6.min() < 0

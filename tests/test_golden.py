@@ -20,13 +20,13 @@ from tood.checkpoint import TOODCheckpointer
 from tood.checkpoint.layouts import to_tood
 from tood.modeling import build_tood_resnet_fpn_backbone  # noqa: F401
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
-from tood.modeling.heads import TOODHead
-from tood.modeling.labeling import Points, flatten_levels, label_points
-from tood.modeling.losses import (
+from tood.modeling.criteria import (
     CenternessFocalCriterion,
     FlatPredictions,
     TaskAlignedCriterion,
 )
+from tood.modeling.heads import TOODHead
+from tood.modeling.labeling import Points, flatten_levels, label_points
 from tood.modeling.postprocessing import detect_single_image
 
 HEADS = {

@@ -9,6 +9,7 @@ from helpers import STRIDES, square_anchors
 from torchvision.ops import deform_conv2d
 
 from tood.modeling.heads import DENSE_HEAD_REGISTRY, TaskDecomposition, TOODHead
+from tood.modeling.heads.parts import align_boxes
 from tood.modeling.layers import pointwise_per_image, sample_per_channel
 
 
@@ -191,7 +192,7 @@ def test_no_box_is_inside_out():
     boxes = torch.randn(2, 2, 10, 12) * 2
     boxes = torch.cat([boxes, boxes + torch.rand(2, 2, 10, 12) * 3], dim=1).requires_grad_()
     offsets = (torch.randn(2, 8, 10, 12) * 4).requires_grad_()
-    aligned = TOODHead._align(boxes, offsets)
+    aligned = align_boxes(boxes, offsets)
     x1, y1, x2, y2 = aligned.unbind(1)
     assert (x2 >= x1).all() and (y2 >= y1).all()
     raw = reference_sampling(boxes, offsets)

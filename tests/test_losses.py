@@ -12,15 +12,13 @@ from tood.modeling.box_ops import (
     distances_to_boxes,
     points_inside_boxes,
 )
-from tood.modeling.losses import (
+from tood.modeling.criteria import (
     CenternessFocalCriterion,
     FlatPredictions,
     PointLabels,
     TaskAlignedCriterion,
-    focal_loss,
-    giou_loss,
-    task_aligned_focal_loss,
 )
+from tood.modeling.losses import focal_loss, giou_loss, task_aligned_focal_loss
 
 
 def boxes(*rows):

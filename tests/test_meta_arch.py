@@ -14,9 +14,9 @@ from torch import nn
 from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
 from tood.errors import ConfigError
 from tood.modeling.assigners import Assigner, Assignment, TaskAlignedAssigner
+from tood.modeling.criteria import FlatPredictions, LossSum
 from tood.modeling.heads import DenseHeadOutput
 from tood.modeling.labeling import Points, label_points
-from tood.modeling.losses import FlatPredictions, LossSum
 
 PHASES = ["warmup", "aligned"]
 

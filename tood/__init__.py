@@ -15,7 +15,7 @@ from .modeling.assigners import (  # noqa: E402
     ATSSAssigner,
     TaskAlignedAssigner,
 )
-from .modeling.losses import CRITERION_REGISTRY  # noqa: E402
+from .modeling.criteria import CRITERION_REGISTRY  # noqa: E402
 
 __all__ = [
     "ASSIGNER_REGISTRY",

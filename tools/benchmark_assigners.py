@@ -10,8 +10,8 @@ from mmdet_peer import MMDetTOOD
 from torch import Tensor
 
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
+from tood.modeling.criteria import FlatPredictions
 from tood.modeling.labeling import Points, label_points
-from tood.modeling.losses import FlatPredictions
 
 HEIGHT, WIDTH = 800, 1344
 

@@ -1,9 +1,8 @@
 """Backbone of the published models: detectron2's ResNet and FPN with the parts that they lack.
 
 Five small parts: a normalisation with frozen statistics and trainable scale and shift, a residual
-block with deformable convolution that needs no compiled code, a top block that makes P6 and P7
-from P5, an FPN with the memory layout that a CPU is fast with, and the builder that puts them
-together.
+block with deformable convolution that needs no compiled code, a top block that makes P6 and P7, an
+FPN with the memory layout that a CPU is fast with, and the builder that puts them together.
 """
 
 import torch
@@ -120,26 +119,28 @@ class DeformBottleneck(CNNBlockBase):
         return F.relu(out + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class P6P7FromP5(nn.Module):
-    """FPN top block: P6 and P7 by 3x3 convolutions of stride 2 from P5, without ReLU between them.
+class P6P7(nn.Module):
+    """FPN top block: P6 and P7 by 3x3 convolutions of stride 2, without ReLU between them.
 
     detectron2's ``LastLevelP6P7`` applies a ReLU before P7.
 
     Args:
-        channels: channels of P5 and of both outputs.
+        in_channels: channels of what P6 is made from.
+        channels: of both outputs.
+        in_feature: the name of what P6 is made from.
     """
 
     num_levels = 2
-    in_feature = "p5"
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, in_feature: str = "p5") -> None:
         super().__init__()
-        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.in_feature = in_feature
+        self.p6 = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, p5: Tensor) -> list[Tensor]:
-        """[P6, P7] of P5 (N, C, H, W)."""
-        p6 = self.p6(p5)
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[P6, P7] of a map (N, C, H, W)."""
+        p6 = self.p6(x)
         return [p6, self.p7(p6)]
 
 
@@ -186,20 +187,28 @@ def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
 
 @BACKBONE_REGISTRY.register()
 def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """ResNet and FPN with P3-P5 from C3-C5, P6 and P7 from P5.
+    """ResNet and FPN with P3-P5 from C3-C5, P6 and P7 from P5 or C5.
 
     Args:
         cfg: reads ``MODEL.RESNETS``, ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN``, as
-            detectron2's own builders do.
+            detectron2's own builders do, and ``MODEL.TOOD.P6_FROM``.
         input_shape: of the image.
+
+    Raises:
+        ConfigError: P6 is to be made from something else.
     """
     channels = cfg.MODEL.FPN.OUT_CHANNELS
+    bottom_up = _build_resnet(cfg, input_shape)
+    sources = {"p5": channels, "res5": bottom_up.output_shape()["res5"].channels}
+    source = cfg.MODEL.TOOD.P6_FROM
+    if source not in sources:
+        raise ConfigError(f"MODEL.TOOD.P6_FROM is {source!r}; it must be one of {list(sources)}")
     fpn = ChannelsLastFPN(
-        bottom_up=_build_resnet(cfg, input_shape),
+        bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=channels,
         norm=cfg.MODEL.FPN.NORM,
-        top_block=P6P7FromP5(channels),
+        top_block=P6P7(sources[source], channels, source),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
     for name, module in fpn.named_modules():

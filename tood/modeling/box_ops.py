@@ -107,6 +107,19 @@ def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
 
 
+def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances of points to the sides of boxes; the inverse of :func:`distances_to_boxes`.
+
+    Args:
+        points: (..., 2).
+        boxes: (..., 4), of a shape that broadcasts with ``points``.
+
+    Returns:
+        (..., 4) distances to the left, top, right and bottom side, negative beyond it.
+    """
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
 def deltas_to_boxes(
     anchors: Tensor,
     deltas: Tensor,

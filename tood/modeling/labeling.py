@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .assigners import IGNORED, Assigner, Assignment, ImageSamples
 from .box_ops import box_centers
-from .losses import FlatPredictions, PointLabels
+from .criteria import FlatPredictions, PointLabels
 
 
 @dataclass(frozen=True)

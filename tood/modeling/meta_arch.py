@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from ..compat import has_event_storage
 from ..errors import ConfigError, DataError
 from .assigners import Assignment, AssignmentStatistics
+from .criteria import FlatPredictions, LossSum
 from .heads import DenseHeadOutput, build_dense_head
 from .labeling import Points, flatten_levels, label_points
-from .losses import FlatPredictions, LossSum
 from .phases import Phase, build_phases
 from .postprocessing import detect_single_image
 
@@ -270,17 +270,11 @@ class TOOD(nn.Module):
         self, batched_inputs: list[dict], images: ImageList, predictions: DenseHeadOutput
     ) -> list[dict]:
         """Detections of each image of the batch, in the size that its input asks for."""
-        scores = [level.flatten(2).transpose(1, 2) for level in predictions.detection_scores()]
-        boxes = [
-            level.flatten(2).transpose(1, 2) * stride
-            for level, stride in zip(predictions.pred_boxes, self.level_strides, strict=True)
-        ]
         results = []
         for i, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
             height, width = (int(side) for side in size)
             detections = detect_single_image(
-                [level[i] for level in scores],
-                [level[i] for level in boxes],
+                *predictions.of_image(i, self.level_strides),
                 score_thresh=self.test_score_thresh,
                 topk_candidates=self.test_topk_candidates,
                 nms_thresh=self.test_nms_thresh,

@@ -10,7 +10,7 @@ from detectron2.utils.registry import Registry
 from ..errors import ConfigError
 from ..registry import look_up
 from .assigners import ASSIGNER_REGISTRY, Assigner
-from .losses import CRITERION_REGISTRY, FlatPredictions, LossSum, PointLabels
+from .criteria import CRITERION_REGISTRY, FlatPredictions, LossSum, PointLabels
 
 # ATSS and focal loss first, then task alignment learning.
 PHASES = ("warmup", "aligned")
@@ -51,4 +51,7 @@ def _build(registry: Registry, tood_node: CfgNode, key: str) -> Any:
     phase, part = key.split(".")
     cls = look_up(registry, tood_node[phase][part], f"MODEL.TOOD.{key}")
     node = getattr(cls, "config_node", None)
-    return cls(**{key.lower(): value for key, value in tood_node[node].items()} if node else {})
+    try:
+        return cls(**{name.lower(): x for name, x in tood_node[node].items()} if node else {})
+    except ValueError as error:
+        raise ConfigError(f"MODEL.TOOD.{node}: {error}") from error

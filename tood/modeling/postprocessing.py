@@ -20,15 +20,20 @@ class Detections(NamedTuple):
 
 
 def select_candidates(
-    pred_scores: Tensor, pred_boxes: Tensor, score_thresh: float, topk: int
+    pred_scores: Tensor,
+    pred_boxes: Tensor,
+    score_thresh: float,
+    topk: int,
+    pred_centerness: Tensor | None = None,
 ) -> Detections:
     """The best (point, class) pairs of one level.
 
     Args:
         pred_scores: (Ri, K) probabilities.
         pred_boxes: (Ri, 4).
-        score_thresh: pairs must score more than this.
-        topk: at most so many pairs.
+        score_thresh: pairs must score more than this, without centerness.
+        topk: at most so many pairs, by their scores times centerness.
+        pred_centerness: (Ri, 1) probabilities, from heads that predict it.
 
     Returns:
         At most ``topk`` candidates, best first.
@@ -38,6 +43,8 @@ def select_candidates(
     scores = pred_scores.t().flatten()
     idxs = (scores > score_thresh).nonzero().squeeze(1)
     scores = scores[idxs]
+    if pred_centerness is not None:
+        scores = scores * pred_centerness[idxs % num_points, 0]
     scores, order = scores.topk(min(topk, len(scores)))
     idxs = idxs[order]
     classes = idxs.div(num_points, rounding_mode="floor")
@@ -47,6 +54,7 @@ def select_candidates(
 def detect_single_image(
     pred_scores: list[Tensor],
     pred_boxes: list[Tensor],
+    pred_centerness: list[Tensor] | None = None,
     *,
     score_thresh: float,
     topk_candidates: int,
@@ -63,7 +71,9 @@ def detect_single_image(
     Args:
         pred_scores: per level (Ri, K) probabilities.
         pred_boxes: per level (Ri, 4).
-        score_thresh: candidates must score more than this.
+        pred_centerness: per level (Ri, 1) probabilities, from heads that predict it: candidates
+            are ranked, and detections scored, by the score times this (FCOS, ATSS).
+        score_thresh: candidates must score more than this, without centerness.
         topk_candidates: candidates per level.
         nms_thresh: boxes of one class that overlap by more than this IoU suppress each other.
         max_detections: at most so many detections.
@@ -71,8 +81,10 @@ def detect_single_image(
             MMDetection does.
     """
     candidates = [
-        select_candidates(scores, boxes, score_thresh, topk_candidates)
-        for scores, boxes in zip(pred_scores, pred_boxes, strict=True)
+        select_candidates(scores, boxes, score_thresh, topk_candidates, centerness)
+        for scores, boxes, centerness in zip(
+            pred_scores, pred_boxes, pred_centerness or [None] * len(pred_scores), strict=True
+        )
     ]
     boxes, scores, classes = (torch.cat(parts) for parts in zip(*candidates, strict=True))
     if image_size is not None:

@@ -2,6 +2,7 @@
 
 from .atss import ATSSAssigner
 from .base import ASSIGNER_REGISTRY, IGNORED, Assigner, Assignment, ImageSamples
+from .fixed import FCOSAssigner, FoveaBoxAssigner, IoUAssigner
 from .statistics import AssignmentStatistics
 from .task_aligned import TaskAlignedAssigner
 
@@ -12,6 +13,9 @@ __all__ = [
     "Assigner",
     "Assignment",
     "AssignmentStatistics",
+    "FCOSAssigner",
+    "FoveaBoxAssigner",
     "ImageSamples",
+    "IoUAssigner",
     "TaskAlignedAssigner",
 ]

@@ -1,9 +1,12 @@
 """The task-aligned assigner of task alignment learning (TAL; paper: section 3.2.1)."""
 
+from collections.abc import Callable
+
 import torch
+import torchvision
 from torch import Tensor
 
-from ..box_ops import box_iou, points_inside_boxes
+from ..box_ops import box_centers, box_iou, points_inside_boxes
 from .base import (
     ASSIGNER_REGISTRY,
     Assigner,
@@ -15,6 +18,25 @@ from .base import (
     classes_of_matches,
     resolve_conflicts,
 )
+from .guarantee import give_to_poor, nearest_points
+
+# With min_positives: the least weight of a positive that is there by guarantee. Its prediction may
+# overlap its ground truth by nothing yet.
+GUARANTEED_WEIGHT = 0.1
+
+
+def _clamped(iou: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A pairwise overlap (m, R) of torchvision's, 0 where it is negative or no number."""
+    return lambda boxes, pred_boxes: iou(boxes, pred_boxes).nan_to_num_(nan=0.0).clamp_(0, 1)
+
+
+# What u can be: functions of ground truths (m, 4) and predictions (R, 4).
+OVERLAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "iou": lambda boxes, pred_boxes: box_iou(boxes[:, None], pred_boxes),
+    "giou": _clamped(torchvision.ops.generalized_box_iou),
+    "diou": _clamped(torchvision.ops.distance_box_iou),
+    "ciou": _clamped(torchvision.ops.complete_box_iou),
+}
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
@@ -32,6 +54,15 @@ def _power(x: Tensor, exponent: float) -> Tensor:
         x = x * x
 
 
+def _at_least(boxes: Tensor, min_size: float) -> Tensor:
+    """Boxes (M, 4) whose sides are ``min_size`` or longer, around the same centres."""
+    if not min_size:
+        return boxes
+    half = (boxes[:, 2:] - boxes[:, :2]).clamp(min=min_size) / 2
+    centers = box_centers(boxes)
+    return torch.cat([centers - half, centers + half], dim=1)
+
+
 @ASSIGNER_REGISTRY.register()
 class TaskAlignedAssigner(Assigner):
     """Picks, for each ground truth, the points whose predictions align best with it.
@@ -47,6 +78,9 @@ class TaskAlignedAssigner(Assigner):
     4. t-hat (section 3.2.2): t is scaled, over the points that a ground truth has in the end, so
        that its maximum is their largest IoU.
 
+    Later work has changed the rule in four ways, each an argument here and off by default:
+    ``inside_first``, ``min_size``, ``min_positives`` and ``iou_type``.
+
     Works in chunks of ground truths, so its memory does not grow with their number, and never
     waits for the device. The chunk has no influence on the result.
 
@@ -54,12 +88,19 @@ class TaskAlignedAssigner(Assigner):
         topk: m of the paper, candidates per ground truth.
         alpha: exponent of the score.
         beta: exponent of the IoU.
+        inside_first: in step 2 only points inside the ground truth are candidates.
+        min_size: in pixels; sides of a ground truth that are shorter count as so long in the test
+            of step 2, so that a box that lies between the points has some.
+        min_positives: a ground truth that ends with fewer gets the points nearest to its centre,
+            of equally near ones those of the finest level, from other ground truths if need be.
+            Their t-hat is at least the IoU and at least 0.1.
+        iou_type: u, one of :data:`OVERLAPS`.
         eps: added to the largest t when it divides: 1e-7 in the reference (which writes 10e-8).
             It matters where t itself is that small.
         chunk_size: ground truths that are looked at together; by default 16 on a CPU, else 64.
 
     Raises:
-        ValueError: topk or chunk_size below 1, or a negative exponent.
+        ValueError: topk or chunk_size below 1, an unknown iou_type, or another number below 0.
     """
 
     config_node = "TAL"
@@ -69,13 +110,24 @@ class TaskAlignedAssigner(Assigner):
         topk: int = 13,
         alpha: float = 1.0,
         beta: float = 6.0,
+        inside_first: bool = False,
+        min_size: float = 0.0,
+        min_positives: int = 0,
+        iou_type: str = "iou",
         eps: float = 1e-7,
         chunk_size: int | None = None,
     ) -> None:
         check_counts(topk, chunk_size)
-        if alpha < 0 or beta < 0:
-            raise ValueError(f"alpha and beta must not be negative, not {alpha} and {beta}")
+        if min(alpha, beta, min_size, min_positives) < 0:
+            raise ValueError(
+                f"alpha, beta, min_size and min_positives must not be negative, not {alpha}, "
+                f"{beta}, {min_size} and {min_positives}"
+            )
+        if iou_type not in OVERLAPS:
+            raise ValueError(f"iou_type is {iou_type!r}; it must be one of {list(OVERLAPS)}")
         self.topk, self.alpha, self.beta, self.eps = topk, alpha, beta, eps
+        self.inside_first, self.min_size, self.min_positives = inside_first, min_size, min_positives
+        self.iou_type = iou_type
         self.chunk_size = chunk_size
 
     def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
@@ -121,46 +173,82 @@ class TaskAlignedAssigner(Assigner):
             gt_classes = torch.full_like(matched_idxs, num_classes)
             return Assignment(matched_idxs, gt_classes, zeros, zeros.clone())
 
+        pred_boxes, points, gt_boxes = pred_boxes.float(), points.float(), gt_boxes.float()
         with torch.autocast(pred_scores.device.type, enabled=False):
-            idxs, metrics, ious = self._candidates(pred_scores, pred_boxes, gt_boxes, gt_classes)
-            inside = points_inside_boxes(points.float()[idxs], gt_boxes.float()[:, None])
-            keep = inside & (metrics > 0)
-            matched_idxs = resolve_conflicts(idxs, ious, keep, num_points)
-            gt_idxs = torch.arange(len(gt_boxes), device=idxs.device)[:, None]
-            won = keep & (matched_idxs[idxs] == gt_idxs)
-            metrics = torch.where(won, metrics, 0.0)
-            ious = torch.where(won, ious, 0.0)
-            norm_metrics = metrics / (metrics.amax(1, keepdim=True) + self.eps)
-            norm_metrics = norm_metrics * ious.amax(1, keepdim=True)
+            matched_idxs, metrics, norm_metrics = self._align(
+                pred_scores, pred_boxes, points, gt_boxes, gt_classes
+            )
+            if self.min_positives:
+                chunk = chunk_of(self.chunk_size, points.device)
+                nearest = nearest_points(points, gt_boxes, self.min_positives, chunk)
+                given = give_to_poor(matched_idxs, nearest, self.min_positives)
+                taken = given >= 0
+                ious = box_iou(gt_boxes[given], pred_boxes)
+                scores = pred_scores.gather(1, gt_classes[given][:, None])[:, 0].float()
+                matched_idxs = torch.where(taken, given, matched_idxs)
+                metrics = torch.where(taken, self._metric(scores, ious), metrics)
+                weights = ious.clamp(min=GUARANTEED_WEIGHT)
+                norm_metrics = torch.where(taken, weights, norm_metrics)
+        classes = classes_of_matches(matched_idxs, gt_classes, num_classes)
+        return Assignment(matched_idxs, classes, metrics, norm_metrics)
+
+    def _metric(self, scores: Tensor, ious: Tensor) -> Tensor:
+        """T (eq. 9) of scores, which are overwritten, and IoUs of one shape."""
+        return _power(scores, self.alpha).mul_(_power(ious, self.beta))
+
+    def _align(
+        self,
+        pred_scores: Tensor,
+        pred_boxes: Tensor,
+        points: Tensor,
+        gt_boxes: Tensor,
+        gt_classes: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The four steps: of each point (R,) its ground truth or -1, t and t-hat."""
+        regions = _at_least(gt_boxes, self.min_size)
+        idxs, metrics, ious = self._candidates(
+            pred_scores, pred_boxes, gt_boxes, gt_classes, points, regions
+        )
+        keep = points_inside_boxes(points[idxs], regions[:, None]) & (metrics > 0)
+        matched_idxs = resolve_conflicts(idxs, ious, keep, len(points))
+        gt_idxs = torch.arange(len(gt_boxes), device=idxs.device)[:, None]
+        won = keep & (matched_idxs[idxs] == gt_idxs)
+        metrics = torch.where(won, metrics, 0.0)
+        ious = torch.where(won, ious, 0.0)
+        norm_metrics = metrics / (metrics.amax(1, keepdim=True) + self.eps)
+        norm_metrics = norm_metrics * ious.amax(1, keepdim=True)
 
         def per_point(values: Tensor) -> Tensor:
             # At most one candidate of a point is not 0: that of the ground truth which won it.
-            zeros = values.new_zeros(num_points)
+            zeros = values.new_zeros(len(points))
             return zeros.scatter_reduce(0, idxs.flatten(), values.flatten(), "amax")
 
-        return Assignment(
-            matched_idxs,
-            classes_of_matches(matched_idxs, gt_classes, num_classes),
-            per_point(metrics),
-            per_point(norm_metrics),
-        )
+        return matched_idxs, per_point(metrics), per_point(norm_metrics)
 
     def _candidates(
-        self, pred_scores: Tensor, pred_boxes: Tensor, gt_boxes: Tensor, gt_classes: Tensor
+        self,
+        pred_scores: Tensor,
+        pred_boxes: Tensor,
+        gt_boxes: Tensor,
+        gt_classes: Tensor,
+        points: Tensor,
+        regions: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The ``topk`` points of each ground truth: indices, t and IoU, each (M, k)."""
+        """The ``topk`` points of each ground truth: indices, t and u, each (M, k)."""
         k = min(self.topk, len(pred_boxes))
         chunk = chunk_of(self.chunk_size, pred_boxes.device)
         class_scores = pred_scores.t()
         # Coordinates apart from each other in memory, which the arithmetic below reads fastest.
-        pred_boxes = pred_boxes.float().t().contiguous().t()
+        pred_boxes = pred_boxes.t().contiguous().t()
+        overlap = OVERLAPS[self.iou_type]
         found = []
-        for boxes, classes in zip(
-            gt_boxes.float().split(chunk), gt_classes.split(chunk), strict=True
+        for boxes, classes, region in zip(
+            gt_boxes.split(chunk), gt_classes.split(chunk), regions.split(chunk), strict=True
         ):
-            ious = box_iou(boxes[:, None], pred_boxes)
-            scores = class_scores.index_select(0, classes).float()
-            metrics = _power(scores, self.alpha).mul_(_power(ious, self.beta))
+            ious = overlap(boxes, pred_boxes)
+            metrics = self._metric(class_scores.index_select(0, classes).float(), ious)
+            if self.inside_first:
+                metrics *= points_inside_boxes(points, region[:, None])
             top_metrics, top_idxs = metrics.topk(k, dim=1)
             found.append((top_idxs, top_metrics, ious.gather(1, top_idxs)))
         idxs, metrics, ious = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -39,12 +39,28 @@ class DenseHeadOutput(NamedTuple):
     pred_boxes: list[Tensor]
     pred_centerness: list[Tensor] | None = None
 
-    def detection_scores(self) -> list[Tensor]:
-        """Per level (N, K, Hi, Wi), what detections are ranked by."""
-        if self.pred_centerness is None:
-            return self.pred_scores
-        pairs = zip(self.pred_scores, self.pred_centerness, strict=True)
-        return [scores * centerness for scores, centerness in pairs]
+    def of_image(
+        self, index: int, strides: list[int]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
+        """The predictions for one image, boxes in pixels.
+
+        Args:
+            index: of the image in the batch.
+            strides: of the levels.
+
+        Returns:
+            Per level scores (Hi * Wi, K), boxes (Hi * Wi, 4), and centerness (Hi * Wi, 1) or None.
+        """
+
+        def flat(levels: list[Tensor]) -> list[Tensor]:
+            return [level[index].flatten(1).t() for level in levels]
+
+        boxes = zip(flat(self.pred_boxes), strides, strict=True)
+        return (
+            flat(self.pred_scores),
+            [level * stride for level, stride in boxes],
+            None if self.pred_centerness is None else flat(self.pred_centerness),
+        )
 
 
 def build_dense_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
