@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tood.errors import ConfigError
 from tood.modeling.box_ops import (
     box_iou,
     centerness,
@@ -15,7 +16,10 @@ from tood.modeling.box_ops import (
 from tood.modeling.criteria import (
     CenternessFocalCriterion,
     FlatPredictions,
+    FocalCriterion,
+    FoveaBoxCriterion,
     PointLabels,
+    QualityFocalCriterion,
     TaskAlignedCriterion,
 )
 from tood.modeling.losses import focal_loss, giou_loss, task_aligned_focal_loss
@@ -138,6 +142,14 @@ def make_labels(gt_classes, gt_boxes, metrics=None) -> PointLabels:
 
 NOTHING = [0.0] * 4
 
+CRITERIA = [
+    TaskAlignedCriterion(),
+    CenternessFocalCriterion(),
+    FocalCriterion(),
+    FoveaBoxCriterion(),
+    QualityFocalCriterion(),
+]
+
 
 def test_task_aligned_criterion_by_hand():
     """One positive of class 1 with t-hat 0.5, one negative, one ignored point."""
@@ -176,7 +188,7 @@ def test_centerness_focal_criterion_by_hand():
     assert cls.normalizer.item() == 1
 
 
-@pytest.mark.parametrize("criterion", [TaskAlignedCriterion(), CenternessFocalCriterion()])
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda criterion: type(criterion).__name__)
 def test_bad_predictions_without_a_label_stay_out(criterion):
     """An infinite box in a cell without ground truth reaches neither the loss nor a gradient."""
     scores = torch.full((1, 3, 2), 0.3, requires_grad=True)
@@ -194,7 +206,7 @@ def test_bad_predictions_without_a_label_stay_out(criterion):
     assert (scores.grad[0, 2] == 0).all()  # ignored
 
 
-@pytest.mark.parametrize("criterion", [TaskAlignedCriterion(), CenternessFocalCriterion()])
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda criterion: type(criterion).__name__)
 def test_no_positive_at_all(criterion):
     scores = torch.full((1, 3, 2), 0.3, requires_grad=True)
     pred = torch.rand(1, 3, 4, requires_grad=True)
@@ -202,8 +214,77 @@ def test_no_positive_at_all(criterion):
     cls, box_reg = criterion(FlatPredictions(scores, pred), labels).values()
     (cls.total + box_reg.total).backward()
     assert box_reg.total.item() == 0 and box_reg.total.dtype == torch.float32
-    assert cls.normalizer.item() == 0
+    per_image = isinstance(criterion, FoveaBoxCriterion)
+    assert cls.normalizer.item() == int(per_image) and box_reg.normalizer.item() == 0
     assert (pred.grad == 0).all()  # a gradient of 0, and not none: DDP waits for one
+
+
+def one_positive():
+    """Scores, boxes and labels of a positive of class 1, a negative and an ignored point."""
+    scores = torch.tensor([[[0.1, 0.3], [0.2, 0.4], [0.9, 0.9]]])
+    pred = torch.tensor([[[0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 9, 9]]], dtype=torch.float32)
+    return scores, pred, make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING])
+
+
+def test_centerness_branch_by_hand():
+    """Binary cross entropy with the point's centerness, of positives only."""
+    scores, pred, labels = one_positive()
+    branch = torch.tensor([[[0.6], [0.9], [0.1]]])
+    sums = CenternessFocalCriterion()(FlatPredictions(scores, pred, branch), labels)
+    target = math.sqrt(1 / 1 * 1 / 3)
+    expected = -(target * math.log(0.6) + (1 - target) * math.log(0.4))
+    assert list(sums) == ["loss_cls", "loss_box_reg", "loss_centerness"]
+    assert sums["loss_centerness"].total.item() == pytest.approx(expected, rel=1e-6)
+    assert sums["loss_centerness"].normalizer.item() == 1
+
+
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda criterion: type(criterion).__name__)
+def test_a_branch_that_would_never_train_is_refused(criterion):
+    if isinstance(criterion, CenternessFocalCriterion):
+        return
+    scores, pred, labels = one_positive()
+    with pytest.raises(ConfigError, match="PARALLEL_HEAD.CENTERNESS False"):
+        criterion(FlatPredictions(scores, pred, torch.rand(1, 3, 1)), labels)
+
+
+def test_focal_criterion_by_hand():
+    scores, pred, labels = one_positive()
+    cls, box_reg = FocalCriterion()(FlatPredictions(scores, pred), labels).values()
+    reference, _ = CenternessFocalCriterion()(FlatPredictions(scores, pred), labels).values()
+    assert cls == reference
+    assert box_reg.total.item() == pytest.approx(0.5) and box_reg.normalizer.item() == 1
+
+
+def test_quality_focal_criterion_by_hand():
+    """The label is the IoU, 1/2; the box's weight its highest score, 0.3."""
+    scores, pred, labels = one_positive()
+    cls, box_reg = QualityFocalCriterion()(FlatPredictions(scores, pred), labels).values()
+    positive = (0.5 - 0.3) ** 2 * -(0.5 * math.log(0.3) + 0.5 * math.log(0.7))
+    negatives = sum(s**2 * -math.log(1 - s) for s in (0.1, 0.2, 0.4))
+    assert cls.total.item() == pytest.approx(positive + negatives, rel=1e-6)
+    assert cls.normalizer.item() == 1
+    assert box_reg.total.item() == pytest.approx(0.3 * 0.5, rel=1e-6)
+    assert box_reg.normalizer.item() == pytest.approx(0.3)
+
+
+def test_foveabox_criterion_by_hand():
+    """Distances of (1, 1) to the sides: predicted 1, 1, 1, 1; of the label 1, 1, 1, 3."""
+    scores, pred, labels = one_positive()
+    cls, box_reg = FoveaBoxCriterion()(FlatPredictions(scores, pred), labels).values()
+
+    def negative(s):
+        return 0.6 * s**1.5 * -math.log(1 - s)
+
+    positive = 0.4 * 0.7**1.5 * -math.log(0.3)
+    assert cls.total.item() == pytest.approx(
+        positive + negative(0.1) + negative(0.2) + negative(0.4), rel=1e-6
+    )
+    assert cls.normalizer.item() == 2  # a positive and an image
+    assert box_reg.total.item() == pytest.approx(math.log(3) - 0.11 / 2, rel=1e-6)
+    assert box_reg.normalizer.item() == 1
+    far = make_labels([1, 2, -1], [[-1000, 0, 2, 2], NOTHING, NOTHING])
+    _, box_reg = FoveaBoxCriterion()(FlatPredictions(scores, pred), far).values()
+    assert box_reg.total.item() == pytest.approx(math.log(16 / 0.5) - 0.11 / 2, rel=1e-6)  # cut
 
 
 def test_task_aligned_criterion_needs_metrics():

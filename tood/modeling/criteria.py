@@ -247,13 +247,13 @@ class FoveaBoxCriterion:
         positive = _is_positive(scores, labels)
         targets = _class_targets(scores, labels, positive.to(scores.dtype))
         losses = focal_loss(scores, targets, self.alpha, self.gamma)
-        # Where there is no positive the prediction is its own label, which adds nothing.
-        boxes = torch.where(positive[..., None], labels.gt_boxes, predictions.boxes.detach())
-        pred_boxes = torch.where(positive[..., None], predictions.boxes, boxes)
-        # A head that aligns its boxes can move a side across the point.
-        pred = boxes_to_distances(labels.points, pred_boxes).clamp(min=1e-3).div(2).log()
-        label = boxes_to_distances(labels.points, boxes).div(2)
-        label = torch.where(positive[..., None], label.clamp(1 / 16, 16).log(), pred.detach())
+        # Without a positive both are 2, which adds nothing. A head that aligns its boxes can move a
+        # side across the point, where no logarithm is.
+        pred, label = (
+            torch.where(positive[..., None], boxes_to_distances(labels.points, boxes), 2.0)
+            for boxes in (predictions.boxes, labels.gt_boxes)
+        )
+        pred, label = pred.clamp(min=1e-3).div(2).log(), label.div(2).clamp(1 / 16, 16).log()
         distance = F.smooth_l1_loss(pred, label, reduction="sum", beta=self.beta)
         count = positive.sum().to(scores.dtype)
         return {
