@@ -45,7 +45,7 @@ class PhaseHook(HookBase):
     def before_train(self) -> None:
         """Say when the switch comes."""
         if self.phase_at(self.trainer.start_iter) == "aligned":
-            logger.info("Task alignment learning from the first iteration on.")
+            logger.info("No warm-up: the aligned phase from the first iteration on.")
         else:
             logger.info(
                 "Warm-up phase until iteration %d of %d, task alignment learning from there on.",
