@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from helpers import STRIDES, square_anchors
 from torchvision.ops import deform_conv2d
 
-from tood.modeling.heads import DENSE_HEAD_REGISTRY, TaskDecomposition, TOODHead
+from tood.modeling.heads import DENSE_HEAD_REGISTRY, ParallelHead, TaskDecomposition, TOODHead
 from tood.modeling.heads.parts import align_boxes
 from tood.modeling.layers import pointwise_per_image, sample_per_channel
 
@@ -265,3 +265,21 @@ def test_parameters_of_the_papers_head():
 
 def test_registry():
     assert DENSE_HEAD_REGISTRY.get("TOODHead") is TOODHead
+
+
+@pytest.mark.parametrize("head_class", [TOODHead, ParallelHead])
+def test_compiles_in_one_graph(head_class):
+    """torch.compile finds nothing that it cannot follow; names of parameters stay."""
+    head = head_class(
+        in_channels=8, num_classes=3, strides=STRIDES, num_convs=2, channels=8, norm="", num_dcn=1
+    )
+    maps = [torch.randn(2, 8, *shape) for shape in SHAPES]
+    anchors = square_anchors(SHAPES)
+    expected, names = head(maps, anchors), list(head.state_dict())
+    torch.compiler.reset()
+    head.compile(backend="eager", fullgraph=True)
+    found = head(maps, anchors)
+    assert list(head.state_dict()) == names
+    for a, b in zip(found[:2], expected[:2], strict=True):
+        for x, y in zip(a, b, strict=True):
+            torch.testing.assert_close(x, y)

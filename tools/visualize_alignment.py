@@ -43,6 +43,10 @@ from tood.predictor import Predictor, categories, draw
 
 # Colours of the paper's Figure 1.
 CLASSIFICATION, LOCALISATION, TRUTH = "red", "lime", "gold"
+# Detections that are drawn score more than this.
+SHOWN_SCORE = 0.3
+# Longer side in pixels from which on labels fit beside the objects.
+READABLE_SIDE = 480
 SIDES = {"x1": "tab:blue", "y1": "tab:orange", "x2": "tab:green", "y2": "tab:red"}
 
 
@@ -52,7 +56,7 @@ class View:
 
     Attributes:
         title: the name of its config.
-        result: the picture with detections, RGB.
+        result: the picture with detections, RGB, of any size.
         dense: predictions of all R points.
         points: (R, 2).
         level_shapes: (Hi, Wi) of each level.
@@ -108,12 +112,13 @@ class Viewer:
         """Look at a picture, BGR."""
         self._head = {}
         instances = self.predictor(image)
-        instances = instances[instances.scores > 0.3]
+        instances = instances[instances.scores > SHOWN_SCORE]
         transform = self.predictor.resize.get_transform(image)
         scale = torch.tensor([image.shape[1] / transform.new_w, image.shape[0] / transform.new_h])
         dense = self.recorder.of_image(0)
         dense = DensePredictions(dense.scores.cpu(), dense.boxes.cpu() * scale.repeat(2))
-        result = draw(image, instances, self.names)[:, :, ::-1]
+        enlarged = max(READABLE_SIDE / max(image.shape[:2]), 1.0)
+        result = draw(image, instances, self.names, enlarged)[:, :, ::-1]
         points = self.recorder.points.cpu() * scale
         return View(self.title, result, dense, points, self.recorder.level_shapes, self._head)
 
@@ -129,8 +134,11 @@ def heat_map(view: View, values: Tensor) -> np.ndarray:
     return torch.cat(maps).amax((0, 1)).numpy()
 
 
-def _show(axes: Axes, image: np.ndarray, title: str, box: Tensor | None = None) -> None:
-    axes.imshow(image)
+def _show(
+    axes: Axes, image: np.ndarray, size: tuple[int, int], title: str, box: Tensor | None = None
+) -> None:
+    """An image in the coordinates of a picture of (height, width)."""
+    axes.imshow(image, extent=(0, size[1], size[0], 0))
     axes.set_title(title, fontsize=9)
     axes.axis("off")
     if box is not None:
@@ -155,23 +163,25 @@ def _overlay(axes: Axes, values: np.ndarray, size: tuple[int, int], top: float) 
 def draw_instance(views: list[View], image: np.ndarray, box: Tensor, category: int) -> plt.Figure:
     """The paper's Figure 1 of a ground truth, a row for each model."""
     size, picture = image.shape[:2], image[:, :, ::-1]
-    figure, grid = plt.subplots(len(views), 4, figsize=(17, 4.2 * len(views)), squeeze=False)
+    figure, grid = plt.subplots(
+        len(views), 4, figsize=(17, 4.2 * len(views)), squeeze=False, layout="constrained"
+    )
     for row, view in zip(grid, views, strict=True):
         scores = view.dense.scores[:, category]
         ious = box_iou(box, view.dense.boxes)
         near = ious > 0.1  # the points that are about this ground truth
         scores = torch.where(near, scores, 0.0)
-        _show(row[0], view.result, f"{view.title}: detections", box)
-        _show(row[1], picture, f"classification score, at most {scores.max():.2f}", box)
+        _show(row[0], view.result, size, f"{view.title}: detections", box)
+        _show(row[1], picture, size, f"classification score, at most {scores.max():.2f}", box)
         _overlay(row[1], heat_map(view, scores), size, scores.max().item())
-        _show(row[2], picture, f"IoU of the predicted boxes, at most {ious.max():.2f}", box)
+        _show(row[2], picture, size, f"IoU of the predicted boxes, at most {ious.max():.2f}", box)
         _overlay(row[2], heat_map(view, ious), size, 1.0)
         best = {"classification": scores.argmax(), "localisation": ious.argmax()}
         colors = {"classification": CLASSIFICATION, "localisation": LOCALISATION}
         title = ", ".join(
             f"best for {task}: score {scores[i]:.2f}, IoU {ious[i]:.2f}" for task, i in best.items()
         )
-        _show(row[3], picture, title.replace(", best", "\nbest"), box)
+        _show(row[3], picture, size, title.replace(", best", "\nbest"), box)
         for task, i in best.items():
             _rectangle(row[3], view.dense.boxes[i], colors[task])
             row[3].plot(
@@ -180,31 +190,33 @@ def draw_instance(views: list[View], image: np.ndarray, box: Tensor, category: i
         row[3].set_xlim(0, size[1])
         row[3].set_ylim(size[0], 0)
         row[3].legend(loc="lower right", fontsize=7)
-    figure.tight_layout()
     return figure
 
 
 def draw_head(view: View, image: np.ndarray, strides: list[int]) -> plt.Figure:
     """Layer attention by level and task, M, and O of the level with the highest score."""
     size, picture = image.shape[:2], image[:, :, ::-1]
-    figure, axes = plt.subplots(1, 4, figsize=(18, 4.2))
+    figure, axes = plt.subplots(1, 4, figsize=(18, 4.2), layout="constrained")
     for place, task in zip(axes, ("classification", "localisation"), strict=False):
         attention = torch.stack([level.flatten() for level in view.head[task]])
-        shown = place.imshow(attention, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        place.imshow(attention, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        for level, layer in np.ndindex(*attention.shape):
+            weight = attention[level, layer].item()
+            color = "black" if weight > 0.5 else "white"
+            place.text(layer, level, f"{weight:.2f}", ha="center", va="center", color=color)
         place.set_title(f"{view.title}: layer attention, {task}", fontsize=9)
         place.set_xlabel("interactive layer")
         place.set_xticks(range(attention.shape[1]), range(1, attention.shape[1] + 1))
         place.set_yticks(range(len(strides)), [f"stride {stride}" for stride in strides])
-        figure.colorbar(shown, ax=place, fraction=0.046, pad=0.02)
     levels = [level.sigmoid().flatten() for level in view.head["M"]]
-    _show(axes[2], picture, "spatial probability map M, largest over the levels")
+    _show(axes[2], picture, size, "spatial probability map M, largest over the levels")
     probability = torch.cat(levels)
     probability = probability.repeat_interleave(len(view.dense.scores) // len(probability))
     _overlay(axes[2], heat_map(view, probability), size, 1.0)
     num_cells = [rows * columns for rows, columns in view.level_shapes]
     by_level = view.dense.scores.amax(1).split(num_cells)
     chosen = max(range(len(by_level)), key=lambda i: by_level[i].max())
-    _show(axes[3], picture, f"offsets O of the four sides, stride {strides[chosen]}")
+    _show(axes[3], picture, size, f"offsets O of the four sides, stride {strides[chosen]}")
     shown = by_level[chosen] > 0.25 * by_level[chosen].max()
     points = view.points.split(num_cells)[chosen][shown]
     cell = size[1] / view.level_shapes[chosen][1]
@@ -214,7 +226,6 @@ def draw_head(view: View, image: np.ndarray, strides: list[int]) -> plt.Figure:
         arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
         axes[3].quiver(*points.t(), dx, dy, color=color, label=side, **arrows)
     axes[3].legend(loc="lower right", fontsize=7)
-    figure.tight_layout()
     return figure
 
 
