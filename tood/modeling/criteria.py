@@ -98,6 +98,17 @@ def _weighted_giou(pred_boxes: Tensor, labels: PointLabels, weights: Tensor) -> 
     return (giou_loss(boxes, labels.gt_boxes) * weights).sum()
 
 
+def _focal_sum(
+    predictions: FlatPredictions, labels: PointLabels, alpha: float, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Sum of the focal losses with hard labels, and (N, R) 1 for positives, else 0."""
+    scores = predictions.scores
+    positive = _is_positive(scores, labels).to(scores.dtype)
+    targets = _class_targets(scores, labels, positive)
+    losses = focal_loss(scores, targets, alpha, gamma)
+    return _valid_sum(losses, labels.gt_classes), positive
+
+
 def _refuse_centerness(predictions: FlatPredictions, criterion: object) -> None:
     """Raise a ConfigError for a head with a centerness branch, which would never be trained."""
     if predictions.centerness is not None:
@@ -127,13 +138,10 @@ class CenternessFocalCriterion:
 
     def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`."""
-        scores = predictions.scores
-        positive = _is_positive(scores, labels).to(scores.dtype)
-        targets = _class_targets(scores, labels, positive)
-        losses = focal_loss(scores, targets, self.alpha, self.gamma)
+        focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
         weights = centerness(labels.points, labels.gt_boxes) * positive
         sums = {
-            "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), positive.sum()),
+            "loss_cls": LossSum(focal, positive.sum()),
             "loss_box_reg": LossSum(
                 _weighted_giou(predictions.boxes, labels, weights), weights.sum()
             ),
@@ -205,14 +213,10 @@ class FocalCriterion:
             ConfigError: the head predicts centerness.
         """
         _refuse_centerness(predictions, self)
-        scores = predictions.scores
-        positive = _is_positive(scores, labels).to(scores.dtype)
-        losses = focal_loss(
-            scores, _class_targets(scores, labels, positive), self.alpha, self.gamma
-        )
+        focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
         count = positive.sum()
         return {
-            "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), count),
+            "loss_cls": LossSum(focal, count),
             "loss_box_reg": LossSum(_weighted_giou(predictions.boxes, labels, positive), count),
         }
 
@@ -243,21 +247,18 @@ class FoveaBoxCriterion:
             ConfigError: the head predicts centerness.
         """
         _refuse_centerness(predictions, self)
-        scores = predictions.scores
-        positive = _is_positive(scores, labels)
-        targets = _class_targets(scores, labels, positive.to(scores.dtype))
-        losses = focal_loss(scores, targets, self.alpha, self.gamma)
+        focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
         # Without a positive both are 2, which adds nothing. A head that aligns its boxes can move a
         # side across the point, where no logarithm is.
         pred, label = (
-            torch.where(positive[..., None], boxes_to_distances(labels.points, boxes), 2.0)
+            torch.where(positive[..., None] > 0, boxes_to_distances(labels.points, boxes), 2.0)
             for boxes in (predictions.boxes, labels.gt_boxes)
         )
         pred, label = pred.clamp(min=1e-3).div(2).log(), label.div(2).clamp(1 / 16, 16).log()
         distance = F.smooth_l1_loss(pred, label, reduction="sum", beta=self.beta)
-        count = positive.sum().to(scores.dtype)
+        count = positive.sum()
         return {
-            "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), count + len(scores)),
+            "loss_cls": LossSum(focal, count + len(positive)),
             "loss_box_reg": LossSum(distance, count),
         }
 

@@ -15,10 +15,10 @@ from .parts import (
     align_boxes,
     align_scores,
     alignment_module,
-    channels_of,
     check_head,
     conv_norm_relu,
     decode_boxes,
+    head_arguments,
     init_probability,
     init_weights,
 )
@@ -105,20 +105,12 @@ class ParallelHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         """Constructor arguments from ``cfg.MODEL.TOOD`` and the shapes of the levels."""
-        node = cfg.MODEL.TOOD
+        node = cfg.MODEL.TOOD.PARALLEL_HEAD
         return {
-            "in_channels": channels_of(input_shape),
-            "num_classes": node.NUM_CLASSES,
-            "strides": [shape.stride for shape in input_shape],
-            "num_convs": node.HEAD.NUM_CONVS,
-            "channels": node.HEAD.CHANNELS,
-            "norm": node.HEAD.NORM,
-            "num_dcn": node.HEAD.NUM_DCN,
-            "anchor_type": node.ANCHOR_TYPE,
-            "prior_prob": node.HEAD.PRIOR_PROB,
-            "centerness": node.PARALLEL_HEAD.CENTERNESS,
-            "task_aligned": node.PARALLEL_HEAD.TASK_ALIGNED,
-            "conv_bias": node.PARALLEL_HEAD.CONV_BIAS,
+            **head_arguments(cfg, input_shape),
+            "centerness": node.CENTERNESS,
+            "task_aligned": node.TASK_ALIGNED,
+            "conv_bias": node.CONV_BIAS,
         }
 
     def forward(self, features: list[Tensor], anchors: list[Tensor]) -> DenseHeadOutput:

@@ -8,6 +8,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
@@ -83,16 +84,31 @@ def check_head(anchor_type: str, num_classes: int, num_convs: int, num_dcn: int)
         )
 
 
-def channels_of(input_shape: list[ShapeSpec]) -> int:
-    """The channels that all levels have.
+def head_arguments(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+    """The constructor arguments that all heads have, from ``cfg.MODEL.TOOD``.
+
+    Args:
+        cfg: the config.
+        input_shape: channels and stride of each level.
 
     Raises:
-        ValueError: they have different ones.
+        ValueError: the levels have different channels.
     """
     channels = {shape.channels for shape in input_shape}
     if len(channels) != 1:
         raise ValueError(f"the levels have different channels: {sorted(channels)}")
-    return channels.pop()
+    node = cfg.MODEL.TOOD
+    return {
+        "in_channels": channels.pop(),
+        "num_classes": node.NUM_CLASSES,
+        "strides": [shape.stride for shape in input_shape],
+        "num_convs": node.HEAD.NUM_CONVS,
+        "channels": node.HEAD.CHANNELS,
+        "norm": node.HEAD.NORM,
+        "num_dcn": node.HEAD.NUM_DCN,
+        "anchor_type": node.ANCHOR_TYPE,
+        "prior_prob": node.HEAD.PRIOR_PROB,
+    }
 
 
 def decode_boxes(

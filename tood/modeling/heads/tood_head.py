@@ -17,10 +17,10 @@ from .parts import (
     align_boxes,
     align_scores,
     alignment_module,
-    channels_of,
     check_head,
     conv_norm_relu,
     decode_boxes,
+    head_arguments,
     init_probability,
     init_weights,
 )
@@ -138,18 +138,7 @@ class TOODHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         """Constructor arguments from ``cfg.MODEL.TOOD`` and the shapes of the levels."""
-        node = cfg.MODEL.TOOD
-        return {
-            "in_channels": channels_of(input_shape),
-            "num_classes": node.NUM_CLASSES,
-            "strides": [shape.stride for shape in input_shape],
-            "num_convs": node.HEAD.NUM_CONVS,
-            "channels": node.HEAD.CHANNELS,
-            "norm": node.HEAD.NORM,
-            "num_dcn": node.HEAD.NUM_DCN,
-            "anchor_type": node.ANCHOR_TYPE,
-            "prior_prob": node.HEAD.PRIOR_PROB,
-        }
+        return head_arguments(cfg, input_shape)
 
     def forward(self, features: list[Tensor], anchors: list[Tensor]) -> DenseHeadOutput:
         """Predict on all levels.
