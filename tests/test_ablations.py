@@ -6,12 +6,14 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
 from helpers import CONFIGS, load_program
 from torch import nn
 
 from tood.config import load_config
 from tood.errors import ConfigError
 from tood.modeling import assigners, criteria
+from tood.modeling.backbone import P6P7
 from tood.modeling.heads import ParallelHead, TOODHead, build_dense_head
 
 FOLDER = CONFIGS / "ablations"
@@ -128,6 +130,26 @@ def test_table_4():
     # The sixth row, 1.0 and 6, is TOOD-R50-1x.
     assert found == {(0.5, 2), (0.5, 4), (0.5, 6), (1.0, 8), (1.5, 8)}
     assert {cfg_of(f"TOOD-m{m}").MODEL.TOOD.TAL.TOPK for m in (5, 9, 17, 21)} == {5, 9, 17, 21}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_optimizer_and_schedule_are_detectron2s(name):
+    cfg = cfg_of(name)
+    optimizer = build_optimizer(cfg, nn.Conv2d(1, 1, 1))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert max(rates) == (0.02 if name.startswith(("FCOS", "Centerness")) else 0.01)
+    build_lr_scheduler(cfg, optimizer)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_relu_before_p7(relu):
+    """FCOS has one."""
+    assert cfg_of("FCOS-Parallel").MODEL.TOOD.RELU_BEFORE_P7
+    assert not cfg_of("ATSS-Parallel").MODEL.TOOD.RELU_BEFORE_P7
+    block = P6P7(4, 4, relu=relu)
+    p6, p7 = block(torch.randn(1, 4, 8, 8))
+    torch.testing.assert_close(p7, block.p7(p6.relu() if relu else p6))
+    assert p6.min() < 0
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -130,12 +130,18 @@ def test_iou_rule_by_hand_and_by_detectron2(seed):
     assert ((assignment.matched_idxs >= 0) == (kinds == 1)).all()
 
 
-def test_iou_rule_gives_nothing_to_a_box_that_overlaps_no_anchor():
-    """Every anchor would be its best otherwise."""
+@pytest.mark.parametrize("useless", [[1e5, 1e5, 1e5 + 10, 1e5 + 10], [10.0, 10.0, 10.0, 10.0]])
+def test_iou_rule_gives_nothing_to_a_box_that_overlaps_no_anchor(useless):
+    """Every anchor would be its best otherwise, alone and beside another box."""
     samples = make_samples(False)
-    far = torch.tensor([[1e5, 1e5, 1e5 + 10, 1e5 + 10]])
-    assignment = IoUAssigner().assign(samples, far, torch.tensor([1]))
+    assignment = IoUAssigner().assign(samples, torch.tensor([useless]), torch.tensor([1]))
     assert (assignment.gt_classes == NUM_CLASSES).all()
+    usual = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+    alone = IoUAssigner().assign(samples, usual, torch.tensor([0]))
+    both = torch.cat([usual, torch.tensor([useless])])
+    together = IoUAssigner().assign(samples, both, torch.tensor([0, 1]))
+    assert (alone.matched_idxs >= 0).any()
+    assert together.matched_idxs.tolist() == alone.matched_idxs.tolist()
 
 
 @pytest.mark.parametrize("assigner", [FCOSAssigner(), FoveaBoxAssigner(), IoUAssigner()])
@@ -229,20 +235,41 @@ def test_min_positives_gives_the_nearest_points(count):
     assert (found.norm_alignment_metrics == plain.norm_alignment_metrics)[others].all()
 
 
-def test_min_positives_leaves_alone_who_has_enough():
-    samples, (boxes, classes) = make_samples(False), ground_truth(1, 1)
+@pytest.mark.parametrize("seed", range(10))
+def test_min_positives_is_a_guarantee_that_takes_from_nobody(seed):
+    """In crowds of tiny boxes: all have their two; who had enough keeps what it had."""
+    samples = make_samples(False, seed)
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(12, 2, generator=generator) * 40
+    boxes = torch.cat([corner, corner + 4 * torch.rand(12, 2, generator=generator)], dim=1)
     boxes[0] = torch.tensor([10.0, 10.0, 110.0, 90.0])
+    classes = torch.arange(12) % NUM_CLASSES
     plain, found = (align(samples, boxes, classes, min_positives=n) for n in (0, 2))
-    assert (plain.matched_idxs == 0).sum() >= 2
-    assert found.matched_idxs.tolist() == plain.matched_idxs.tolist()
+    had = plain.matched_idxs >= 0
+    assert (found.matched_idxs == plain.matched_idxs)[had].all()
+    assert (found.norm_alignment_metrics == plain.norm_alignment_metrics)[had].all()
+    counts = torch.stack([(found.matched_idxs == m).sum() for m in range(12)])
+    before = torch.stack([(plain.matched_idxs == m).sum() for m in range(12)])
+    assert (before < 2).sum() > 3 and (counts == before.clamp(min=2)).all()
 
 
-def test_two_poor_ground_truths_share_by_rank():
-    """Each has the point nearest to it; equally near ones go to the first."""
+def test_points_at_one_place_are_given_from_the_finest_level():
+    """All levels have a point in the corner."""
     samples = make_samples(False)
-    boxes = torch.tensor([[33.0, 33.0, 34.0, 34.0], [38.0, 33.0, 39.0, 34.0]])
-    found = align(samples, boxes, torch.tensor([0, 1]), min_positives=2)
-    assert set(found.matched_idxs.unique().tolist()) == {-1, 0, 1}
+    box = torch.tensor([[-1.0, -1.0, 0.0, 0.0]])
+    found = align(samples, box, torch.tensor([0]), min_positives=2)
+    own = (found.matched_idxs == 0).nonzero().flatten()
+    assert samples.strides[own].tolist() == [8.0, 16.0]
+    assert samples.points[own].tolist() == [[0, 0], [0, 0]]
+
+
+def test_candidates_that_are_all_no_numbers_reach_the_loss():
+    """As long as some are numbers, those alone decide."""
+    samples, (boxes, classes) = make_samples(False), ground_truth(1, 2)
+    samples.pred_boxes[:5] = torch.nan
+    assert torch.isfinite(align(samples, boxes, classes).norm_alignment_metrics).all()
+    samples.pred_boxes[:] = torch.nan
+    assert align(samples, boxes, classes).norm_alignment_metrics.isnan().any()
 
 
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])

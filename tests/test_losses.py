@@ -22,7 +22,12 @@ from tood.modeling.criteria import (
     QualityFocalCriterion,
     TaskAlignedCriterion,
 )
-from tood.modeling.losses import focal_loss, giou_loss, task_aligned_focal_loss
+from tood.modeling.losses import (
+    focal_loss,
+    giou_loss,
+    log_distance_loss,
+    task_aligned_focal_loss,
+)
 
 
 def boxes(*rows):
@@ -128,6 +133,35 @@ def test_a_score_that_is_no_number_reaches_the_loss():
         task_aligned_focal_loss(scores, torch.zeros(2), 2.0),
     ):
         assert loss[0].isfinite() and loss[1].isnan()
+
+
+@pytest.mark.parametrize("part", ["scores", "boxes", "centerness"])
+@pytest.mark.parametrize("index", range(5))
+def test_a_positive_that_is_no_number_makes_a_loss_that_is_none(index, part):
+    """Whatever the head's branch that it comes from; and the program goes on to notice it."""
+    criterion = CRITERIA[index]
+    branch = torch.full((1, 3, 1), 0.5) if isinstance(criterion, CenternessFocalCriterion) else None
+    parts = {"scores": torch.full((1, 3, 2), 0.3), "boxes": torch.rand(1, 3, 4) + 1}
+    if branch is not None:
+        parts["centerness"] = branch
+    if part not in parts:
+        return
+    parts[part][0, 0] = torch.nan
+    labels = make_labels([1, 2, -1], [[0, 0, 2, 4], NOTHING, NOTHING], [0.5, 0.0, 0.0])
+    sums = criterion(FlatPredictions(**parts), labels)
+    assert any(loss.total.isnan() for loss in sums.values())
+
+
+def test_log_distances_find_the_way_back():
+    """A side across the point: the gradient leads it back, and the loss has no jump."""
+    point, label = torch.tensor([[2.0, 2.0]]), boxes([0, 0, 4, 4])
+    lost = boxes([2.5, 0, 4, 4]).requires_grad_()
+    log_distance_loss(point, lost, label, 0.11).sum().backward()
+    assert lost.grad[0, 0] > 0 and torch.isfinite(lost.grad).all()
+    left = 2 - 2 * torch.tensor([1 / 64 - 1e-6, 1 / 64 + 1e-6])
+    around = [boxes([x.item(), 0, 4, 4]) for x in left]
+    below, above = (log_distance_loss(point, box, label, 0.11).item() for box in around)
+    assert below == pytest.approx(above, abs=1e-3)
 
 
 def make_labels(gt_classes, gt_boxes, metrics=None) -> PointLabels:

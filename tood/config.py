@@ -73,6 +73,8 @@ def _add_model_keys(node: CfgNode) -> None:
     # ---- the backbone "build_tood_resnet_fpn_backbone" ----
     # What P6 is made from: "p5", or the backbone's last map "res5" (FoveaBox).
     node.P6_FROM = "p5"
+    # A ReLU between P6 and P7 (FCOS).
+    node.RELU_BEFORE_P7 = False
 
     # ---- inference; TEST.DETECTIONS_PER_IMAGE (100) is detectron2's ----
     # Candidates score more than this.
@@ -93,7 +95,7 @@ def _add_model_keys(node: CfgNode) -> None:
 def _add_training_keys(node: CfgNode) -> None:
     """The keys of ``MODEL.TOOD`` that only training needs."""
     # Length of the warm-up phase in epochs of the training set as filtered; 0 starts with task
-    # alignment learning. In the paper 4 of 12 and 4 of 24 epochs.
+    # alignment learning. In the authors' code 4 of 12 and 4 of 24 epochs.
     node.WARMUP_EPOCHS = 4
     # The warm-up phase: its assigner (ASSIGNER_REGISTRY) and losses (CRITERION_REGISTRY).
     node.WARMUP = CfgNode()
@@ -119,13 +121,13 @@ def _add_assigner_keys(node: CfgNode) -> None:
     # Exponents of the alignment metric t = s^alpha * u^beta (eq. 9).
     node.TAL.ALPHA = 1.0
     node.TAL.BETA = 6.0
-    # Options of later work, off here; docs/decisions.md says whose.
+    # Options of later work, off here; configs/ablations/README.md says whose.
     # Look for the TOPK candidates among the points inside a ground truth only, instead of dropping
     # those outside afterwards.
     node.TAL.INSIDE_FIRST = False
     # Sides of a ground truth below so many pixels count as so long where points have to be inside.
     node.TAL.MIN_SIZE = 0.0
-    # A ground truth with fewer positives gets the points nearest to its centre; 0 is for no such.
+    # A ground truth with fewer positives gets the nearest points that no other has.
     node.TAL.MIN_POSITIVES = 0
     # What u is: "iou", "giou", "diou" or "ciou"; values below 0 count as 0.
     node.TAL.IOU_TYPE = "iou"

@@ -77,13 +77,20 @@ def timed(function: Callable[[], object], device: str) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def rates(device: str) -> tuple[float, float]:
+def autocast(settings: Settings) -> torch.autocast:
+    """The precision that was asked for."""
+    dtype = getattr(torch, settings.amp or "bfloat16")
+    return torch.autocast(settings.device, dtype=dtype, enabled=settings.amp is not None)
+
+
+def rates(settings: Settings) -> tuple[float, float]:
     """What the machine reaches: multiply-adds and bytes per millisecond."""
+    device = settings.device
     conv = torch.nn.Conv2d(256, 256, 3, padding=1, bias=False, device=device)
     x = torch.randn(1, 256, 100, 152, device=device)
     source = torch.empty(2**26, device=device)
     target = torch.empty_like(source)
-    with torch.no_grad():
+    with torch.no_grad(), autocast(settings):
         macs = 256 * 256 * 9 * 100 * 152 / min(timed(lambda: conv(x), device) for _ in range(9))
         copies = [timed(lambda: target.copy_(source), device) for _ in range(9)]
     return macs, 2 * source.numel() * 4 / min(copies)
@@ -114,10 +121,9 @@ def measure(case: Case, settings: Settings, repeat: int) -> dict[str, float | st
     sides = {"ours": case.ours, "peer": case.peer}
     sides = {who: function for who, function in sides.items() if function is not None}
     times: dict[str, list[float]] = {who: [] for who in sides}
-    amp = getattr(torch, settings.amp or "bfloat16")
     for turn in range(repeat + 1):
         for who, function in sides.items():
-            with torch.autocast(settings.device, dtype=amp, enabled=settings.amp is not None):
+            with autocast(settings):
                 taken = timed(function, settings.device)
             if turn:
                 times[who].append(taken)
@@ -127,7 +133,8 @@ def measure(case: Case, settings: Settings, repeat: int) -> dict[str, float | st
         quartiles = statistics.quantiles(values) if len(values) > 1 else [values[0]] * 3
         result[f"{who} spread"] = (quartiles[2] - quartiles[0]) / 2
     for who, function in sides.items():
-        result[f"{who} MiB"] = peak_memory(function, settings.device)
+        with autocast(settings):
+            result[f"{who} MiB"] = peak_memory(function, settings.device)
     if "peer" in times:
         result["ratio"] = result["ours"] / result["peer"]
     return result
@@ -144,7 +151,7 @@ def main() -> None:
         f"{args.amp or 'float32'}"
     )
     print(machine)
-    macs_rate, bytes_rate = rates(args.device)
+    macs_rate, bytes_rate = rates(settings)
     print(f"{macs_rate / 1e6:.0f} G multiply-adds/s, {bytes_rate / 1e6:.1f} GB/s", flush=True)
     results = []
     for group in args.cases:

@@ -192,8 +192,8 @@ def compiled(settings: Settings) -> Iterator[Case]:
     for name in ("TOOD-R50-1x", "TOOD-R101-DCN-2x"):
         plain = models(name, settings)[0].eval()
         fast = models(name, settings)[0].eval()
-        fast.backbone.compile()
-        fast.head.compile()
+        fast.backbone.compile(dynamic=True)
+        fast.head.compile(dynamic=True)
         sides = [torch.no_grad()(lambda m=m: m(inputs)) for m in (fast, plain)]
         macs = settings.batch * multiply_adds(plain, settings.size, "model")
         yield Case(f"{name}, compiled, beside itself, {_title(settings)}", *sides, macs)

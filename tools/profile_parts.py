@@ -37,12 +37,14 @@ from tood.config import load_config
 from tood.errors import ConfigError, exit_on_user_error
 from tood.modeling import TOOD, meta_arch
 
-# Operators whose result, or its size, the host has to wait for.
+# Operators whose result, or its size, the host has to wait for; and so is indexing by a mask.
 READING_OPERATORS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim")
+READING_OPERATORS += ("torchvision::nms",)
+INDEXING_OPERATORS = ("index", "index_put", "index_put_", "_index_put_impl_")
 
 
 class HostReads(TorchDispatchMode):
-    """Counts calls of :data:`READING_OPERATORS`, by operator and place in this package."""
+    """Counts what makes the host wait for a GPU, by operator and place in this package."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +55,7 @@ class HostReads(TorchDispatchMode):
     ) -> Any:
         """Call the operator, and note it."""
         name = func.name().removeprefix("aten::").split(".")[0]
-        if name in READING_OPERATORS:
+        if name in READING_OPERATORS or (name in INDEXING_OPERATORS and _by_mask(args[1])):
             package = str(Path(tood.__file__).parent)
             place = "elsewhere"
             for frame, line in walk_stack(None):
@@ -63,6 +65,10 @@ class HostReads(TorchDispatchMode):
                     break
             self.counts[name, place] += 1
         return func(*args, **(kwargs or {}))
+
+
+def _by_mask(indices: list[torch.Tensor | None]) -> bool:
+    return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in indices)
 
 
 class Stopwatch:

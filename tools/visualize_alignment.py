@@ -9,8 +9,8 @@ tools/visualize_alignment.py --model configs/ablations/ATSS-Parallel.yaml atss.p
 For each of the first pictures, and each of its largest ground truths, PICTURE-gtN.png: the
 detections; the score of the ground truth's class at every point; the IoU of every point's box with
 the ground truth; the best point of each task with its box. Models stand one under the other. Of a
-T-head also PICTURE-head.png (-2 for the second model): layer attention by level and task; the map
-M; and the offsets O as arrows.
+T-head also PICTURE-head.png (of several models -head-1.png and so on): layer attention by level and
+task; the map M; and the offsets O as arrows.
 """
 
 import argparse
@@ -27,7 +27,6 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
@@ -60,6 +59,7 @@ class View:
         dense: predictions of all R points.
         points: (R, 2).
         level_shapes: (Hi, Wi) of each level.
+        cells: (width, height) of a cell of each level.
         head: outputs of T-head's inner modules by level, by name; empty for other heads.
     """
 
@@ -68,6 +68,7 @@ class View:
     dense: DensePredictions
     points: Tensor
     level_shapes: list[tuple[int, int]]
+    cells: list[Tensor]
     head: dict[str, list[Tensor]]
 
 
@@ -85,14 +86,13 @@ class Viewer:
         self.title = Path(config_file).stem
         self.predictor = Predictor(cfg)
         self.names, self.ids = categories(cfg)
-        self.recorder = PredictionRecorder(self.predictor.model)
+        model = self.predictor.model
+        self.recorder = PredictionRecorder(model)
         self.recorder.start()
-        self.strides = [
-            self.predictor.model.backbone.output_shape()[name].stride
-            for name in self.predictor.model.head_in_features
-        ]
+        shapes = model.backbone.output_shape()
+        self.strides = [shapes[name].stride for name in model.head_in_features]
         self._head: dict[str, list[Tensor]] = {}
-        head = self.predictor.model.head
+        head = model.head
         if isinstance(head, TOODHead):
             for name, module in {
                 "classification": head.cls_decomp.layer_attention,
@@ -120,18 +120,25 @@ class Viewer:
         enlarged = max(READABLE_SIDE / max(image.shape[:2]), 1.0)
         result = draw(image, instances, self.names, enlarged)[:, :, ::-1]
         points = self.recorder.points.cpu() * scale
-        return View(self.title, result, dense, points, self.recorder.level_shapes, self._head)
+        shapes = self.recorder.level_shapes
+        cells = [stride * scale for stride in self.strides]
+        return View(self.title, result, dense, points, shapes, cells, self._head)
 
 
 def heat_map(view: View, values: Tensor) -> np.ndarray:
-    """The largest of the values (R,) at each cell of the finest level, over levels and anchors."""
+    """The largest of the values (R,) around each point of the finest level, over levels."""
     num_cells = [rows * columns for rows, columns in view.level_shapes]
     values = values.view(sum(num_cells), -1).amax(1)
-    maps = [
-        F.interpolate(level.view(1, 1, *shape), view.level_shapes[0], mode="nearest")
-        for level, shape in zip(values.split(num_cells), view.level_shapes, strict=True)
-    ]
-    return torch.cat(maps).amax((0, 1)).numpy()
+    points = view.points[:: len(view.points) // sum(num_cells)].split(num_cells)
+    maps = []
+    for level, shape, own, cell in zip(
+        values.split(num_cells), view.level_shapes, points, view.cells, strict=True
+    ):
+        # The level's point that is nearest to each of the finest level's.
+        column, row = ((points[0] - own[0]) / cell).round().long().unbind(1)
+        row, column = row.clamp(0, shape[0] - 1), column.clamp(0, shape[1] - 1)
+        maps.append(level.view(shape)[row, column])
+    return torch.stack(maps).amax(0).view(view.level_shapes[0]).numpy()
 
 
 def _show(
@@ -152,12 +159,21 @@ def _rectangle(axes: Axes, box: Tensor, color: str, style: str = "-") -> None:
     )
 
 
-def _overlay(axes: Axes, values: np.ndarray, size: tuple[int, int], top: float) -> None:
-    height, width = size
+def _overlay(axes: Axes, view: View, values: Tensor, size: tuple[int, int], top: float) -> None:
+    """Colours of values (R,) over a picture of (height, width)."""
+    (rows, columns), (width, height) = view.level_shapes[0], view.cells[0].tolist()
+    left, high = (view.points[0] - view.cells[0] / 2).tolist()
+    extent = (left, left + columns * width, high + rows * height, high)
     shown = axes.imshow(
-        values, extent=(0, width, height, 0), cmap="jet", alpha=0.6, vmin=0, vmax=max(top, 1e-6)
+        heat_map(view, values), extent=extent, cmap="jet", alpha=0.6, vmin=0, vmax=max(top, 1e-6)
     )
+    _limit(axes, size)
     axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
+
+
+def _limit(axes: Axes, size: tuple[int, int]) -> None:
+    axes.set_xlim(0, size[1])
+    axes.set_ylim(size[0], 0)
 
 
 def draw_instance(views: list[View], image: np.ndarray, box: Tensor, category: int) -> plt.Figure:
@@ -173,9 +189,9 @@ def draw_instance(views: list[View], image: np.ndarray, box: Tensor, category: i
         scores = torch.where(near, scores, 0.0)
         _show(row[0], view.result, size, f"{view.title}: detections", box)
         _show(row[1], picture, size, f"classification score, at most {scores.max():.2f}", box)
-        _overlay(row[1], heat_map(view, scores), size, scores.max().item())
+        _overlay(row[1], view, scores, size, scores.max().item())
         _show(row[2], picture, size, f"IoU of the predicted boxes, at most {ious.max():.2f}", box)
-        _overlay(row[2], heat_map(view, ious), size, 1.0)
+        _overlay(row[2], view, ious, size, 1.0)
         best = {"classification": scores.argmax(), "localisation": ious.argmax()}
         colors = {"classification": CLASSIFICATION, "localisation": LOCALISATION}
         title = ", ".join(
@@ -187,8 +203,7 @@ def draw_instance(views: list[View], image: np.ndarray, box: Tensor, category: i
             row[3].plot(
                 *view.points[i], "o", color=colors[task], markeredgecolor="black", label=task
             )
-        row[3].set_xlim(0, size[1])
-        row[3].set_ylim(size[0], 0)
+        _limit(row[3], size)
         row[3].legend(loc="lower right", fontsize=7)
     return figure
 
@@ -208,29 +223,28 @@ def draw_head(view: View, image: np.ndarray, strides: list[int]) -> plt.Figure:
         place.set_xlabel("interactive layer")
         place.set_xticks(range(attention.shape[1]), range(1, attention.shape[1] + 1))
         place.set_yticks(range(len(strides)), [f"stride {stride}" for stride in strides])
-    levels = [level.sigmoid().flatten() for level in view.head["M"]]
     _show(axes[2], picture, size, "spatial probability map M, largest over the levels")
-    probability = torch.cat(levels)
-    probability = probability.repeat_interleave(len(view.dense.scores) // len(probability))
-    _overlay(axes[2], heat_map(view, probability), size, 1.0)
+    probability = torch.cat([level.sigmoid().flatten() for level in view.head["M"]])
+    _overlay(axes[2], view, probability, size, 1.0)
     num_cells = [rows * columns for rows, columns in view.level_shapes]
     by_level = view.dense.scores.amax(1).split(num_cells)
     chosen = max(range(len(by_level)), key=lambda i: by_level[i].max())
     _show(axes[3], picture, size, f"offsets O of the four sides, stride {strides[chosen]}")
     shown = by_level[chosen] > 0.25 * by_level[chosen].max()
     points = view.points.split(num_cells)[chosen][shown]
-    cell = size[1] / view.level_shapes[chosen][1]
-    offsets = view.head["O"][chosen].flatten(1)[:, shown] * cell
+    offsets = view.head["O"][chosen].flatten(1)[:, shown]
+    width, height = view.cells[chosen].tolist()
     for i, (side, color) in enumerate(SIDES.items()):
         dy, dx = offsets[2 * i : 2 * i + 2]
         arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
-        axes[3].quiver(*points.t(), dx, dy, color=color, label=side, **arrows)
+        axes[3].quiver(*points.t(), dx * width, dy * height, color=color, label=side, **arrows)
+    _limit(axes[3], size)
     axes[3].legend(loc="lower right", fontsize=7)
     return figure
 
 
 def save(figure: plt.Figure, path: Path) -> None:
-    """Write a figure and let it go."""
+    """Write a figure, and forget it."""
     figure.savefig(path, dpi=90)
     plt.close(figure)
     print(path)

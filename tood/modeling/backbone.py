@@ -120,28 +120,31 @@ class DeformBottleneck(CNNBlockBase):
 
 
 class P6P7(nn.Module):
-    """FPN top block: P6 and P7 by 3x3 convolutions of stride 2, without ReLU between them.
+    """FPN top block: P6 and P7 by 3x3 convolutions of stride 2.
 
-    detectron2's ``LastLevelP6P7`` applies a ReLU before P7.
+    detectron2's ``LastLevelP6P7`` always has a ReLU before P7.
 
     Args:
         in_channels: channels of what P6 is made from.
         channels: of both outputs.
         in_feature: the name of what P6 is made from.
+        relu: a ReLU between them.
     """
 
     num_levels = 2
 
-    def __init__(self, in_channels: int, channels: int, in_feature: str = "p5") -> None:
+    def __init__(
+        self, in_channels: int, channels: int, in_feature: str = "p5", relu: bool = False
+    ) -> None:
         super().__init__()
-        self.in_feature = in_feature
+        self.in_feature, self.relu = in_feature, relu
         self.p6 = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[P6, P7] of a map (N, C, H, W)."""
         p6 = self.p6(x)
-        return [p6, self.p7(p6)]
+        return [p6, self.p7(F.relu(p6) if self.relu else p6)]
 
 
 class ChannelsLastFPN(FPN):
@@ -191,7 +194,7 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
 
     Args:
         cfg: reads ``MODEL.RESNETS``, ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN``, as
-            detectron2's own builders do, and ``MODEL.TOOD.P6_FROM``.
+            detectron2's own builders do, and ``P6_FROM`` and ``RELU_BEFORE_P7`` of ``MODEL.TOOD``.
         input_shape: of the image.
 
     Raises:
@@ -208,7 +211,7 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=channels,
         norm=cfg.MODEL.FPN.NORM,
-        top_block=P6P7(sources[source], channels, source),
+        top_block=P6P7(sources[source], channels, source, cfg.MODEL.TOOD.RELU_BEFORE_P7),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
     for name, module in fpn.named_modules():

@@ -1,24 +1,28 @@
 """Criteria: what the losses of a phase are, given predictions and labels of a batch.
 
 A criterion returns sums and normalisers; dividing, and the mean of the normalisers over processes,
-are the meta-architecture's business.
+are the meta-architecture's business. Scores are probabilities, and everything is float32.
 
-Shapes: **N** images, **R** points over all levels, **K** classes. Scores are probabilities.
-Everything is float32.
+Shapes: **N** images, **R** points over all levels, **K** classes.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from detectron2.utils.registry import Registry
 from torch import Tensor
 
 from ..errors import ConfigError
 from .assigners.base import IGNORED
-from .box_ops import box_iou, boxes_to_distances, centerness
-from .losses import binary_cross_entropy, focal_loss, giou_loss, task_aligned_focal_loss
+from .box_ops import box_iou, centerness
+from .losses import (
+    binary_cross_entropy,
+    focal_loss,
+    giou_loss,
+    log_distance_loss,
+    task_aligned_focal_loss,
+)
 
 CRITERION_REGISTRY = Registry("CRITERION")
 CRITERION_REGISTRY.__doc__ = """
@@ -147,7 +151,10 @@ class CenternessFocalCriterion:
             ),
         }
         if predictions.centerness is not None:
-            losses = binary_cross_entropy(predictions.centerness[..., 0], weights) * positive
+            branch = predictions.centerness[..., 0]
+            # Without the focusing factors of the others, training would not notice a NaN.
+            losses = torch.where(branch.isnan(), torch.nan, binary_cross_entropy(branch, weights))
+            losses = torch.where(positive > 0, losses, 0.0)
             sums["loss_centerness"] = LossSum(losses.sum(), positive.sum())
         return sums
 
@@ -194,7 +201,7 @@ class TaskAlignedCriterion:
 class FocalCriterion:
     """Focal loss with hard labels, GIoU with the same weight for every positive.
 
-    The losses of IoU-based assignment; both are divided by the number of positives.
+    What is left of the others without weights; both are divided by the number of positives.
 
     Args:
         alpha: weight of the positives in the focal loss.
@@ -225,9 +232,8 @@ class FocalCriterion:
 class FoveaBoxCriterion:
     """FoveaBox's losses (Kong et al., TIP 2020).
 
-    Focal loss with hard labels, and smooth L1 of the logarithms of the four distances, in units of
-    two strides and cut to [1/16, 16] for the labels. The classification loss is divided by the
-    number of positives and images, the other one by that of positives.
+    Focal loss with hard labels, divided by the number of positives and images, and smooth L1 of the
+    logarithms of the four distances, divided by the number of positives.
 
     Args:
         alpha: weight of the positives in the focal loss.
@@ -248,18 +254,13 @@ class FoveaBoxCriterion:
         """
         _refuse_centerness(predictions, self)
         focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
-        # Without a positive both are 2, which adds nothing. A head that aligns its boxes can move a
-        # side across the point, where no logarithm is.
-        pred, label = (
-            torch.where(positive[..., None] > 0, boxes_to_distances(labels.points, boxes), 2.0)
-            for boxes in (predictions.boxes, labels.gt_boxes)
-        )
-        pred, label = pred.clamp(min=1e-3).div(2).log(), label.div(2).clamp(1 / 16, 16).log()
-        distance = F.smooth_l1_loss(pred, label, reduction="sum", beta=self.beta)
+        # As in _weighted_giou, an infinite box without a label stays out.
+        boxes = torch.where(positive[..., None] > 0, predictions.boxes, labels.gt_boxes)
+        losses = log_distance_loss(labels.points, boxes, labels.gt_boxes, self.beta)
         count = positive.sum()
         return {
             "loss_cls": LossSum(focal, count + len(positive)),
-            "loss_box_reg": LossSum(distance, count),
+            "loss_box_reg": LossSum((losses * positive).sum(), count),
         }
 
 
@@ -292,9 +293,8 @@ class QualityFocalCriterion:
         targets = _class_targets(scores, labels, ious)
         losses = task_aligned_focal_loss(scores, targets, self.beta)
         weights = torch.where(positive, scores.detach().amax(-1), 0.0)
+        count = positive.sum().to(scores.dtype)
         return {
-            "loss_cls": LossSum(
-                _valid_sum(losses, labels.gt_classes), positive.sum().to(scores.dtype)
-            ),
+            "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), count),
             "loss_box_reg": LossSum(_weighted_giou(boxes, labels, weights), weights.sum()),
         }

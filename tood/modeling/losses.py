@@ -3,18 +3,20 @@
 Scores are probabilities. Everything is float32.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .box_ops import box_area
+from .box_ops import box_area, boxes_to_distances
 
 
 def binary_cross_entropy(pred_scores: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross entropy that takes a score that is no number.
+    """Binary cross entropy that takes scores and labels that are no numbers.
 
-    PyTorch's stops the program there, on a GPU for good. The focusing factors that stand beside it
-    keep the NaN in the sum, where training notices it.
+    PyTorch's stops the program there, on a GPU for good. The focusing factors of the losses below
+    keep the NaN in their sums, where training notices it.
 
     Args:
         pred_scores: (...) probabilities.
@@ -23,7 +25,9 @@ def binary_cross_entropy(pred_scores: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (...) losses.
     """
-    return F.binary_cross_entropy(pred_scores.nan_to_num(nan=0.5), targets, reduction="none")
+    return F.binary_cross_entropy(
+        pred_scores.nan_to_num(nan=0.5), targets.nan_to_num(nan=0.5), reduction="none"
+    )
 
 
 def focal_loss(pred_scores: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -84,3 +88,26 @@ def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float = 1e-6) -> Tensor
     enclosing = around.clamp(min=0).prod(-1).clamp(min=eps)
     # Within [0, 2] but for rounding.
     return (1 - inter / union + (enclosing - union) / enclosing).clamp(0, 2)
+
+
+def log_distance_loss(points: Tensor, pred_boxes: Tensor, gt_boxes: Tensor, beta: float) -> Tensor:
+    """Smooth L1 of the logarithms of the distances to the four sides (FoveaBox).
+
+    In units of two strides; those of the ground truth are cut to [1/16, 16]. Below 1/64 the
+    logarithm of a prediction goes on along its tangent: a head that aligns its boxes can move a
+    side across the point, and has to find the way back.
+
+    Args:
+        points: (..., 2) in strides.
+        pred_boxes: (..., 4) in strides.
+        gt_boxes: (..., 4) in strides.
+        beta: where the loss turns from square to linear.
+
+    Returns:
+        (...) losses.
+    """
+    label = boxes_to_distances(points, gt_boxes).div(2).clamp(1 / 16, 16).log()
+    distance, least = boxes_to_distances(points, pred_boxes).div(2), 1 / 64
+    tangent = math.log(least) + distance / least - 1
+    pred = torch.where(distance < least, tangent, distance.clamp(min=least).log())
+    return F.smooth_l1_loss(pred, label, reduction="none", beta=beta).sum(-1)

@@ -161,8 +161,9 @@ class TOOD(nn.Module):
                 * "height", "width" (optional): size that the detections are to have.
 
         Returns:
-            In training mode the dict of ``loss_cls`` and ``loss_box_reg``, scalars, weighted;
-            else for each image ``{"instances": Instances(pred_boxes, scores, pred_classes)}``.
+            In training mode a dict of scalars, weighted: ``loss_cls``, ``loss_box_reg``, and of
+            heads with such a branch ``loss_centerness``; else for each image
+            ``{"instances": Instances(pred_boxes, scores, pred_classes)}``.
 
         Raises:
             ValueError: ground truth is missing.

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from detectron2.modeling.matcher import Matcher
 from torch import Tensor
 
 from ..box_ops import box_area, box_centers, box_iou, boxes_to_distances
@@ -167,11 +166,12 @@ class FoveaBoxAssigner(_SmallestBoxAssigner):
 
 @ASSIGNER_REGISTRY.register()
 class IoUAssigner(Assigner):
-    """RetinaNet's rule (Lin et al., ICCV 2017), by detectron2's ``Matcher``.
+    """RetinaNet's rule (Lin et al., ICCV 2017), as detectron2's ``Matcher`` has it.
 
     An anchor belongs to the box that it overlaps most, if by the upper threshold or more; it is
-    background below the lower one, and takes part in no loss in between. Each box keeps the anchors
-    that overlap it most, by however little.
+    background below the lower one, and takes part in no loss in between. The anchors that overlap
+    some box more than all others do, by however little, belong to the box that they overlap most
+    too (in MMDetection to that box).
 
     Args:
         negative_thresh: below it an anchor is background.
@@ -189,18 +189,22 @@ class IoUAssigner(Assigner):
                 f"negative_thresh ({negative_thresh}) and positive_thresh ({positive_thresh}) must "
                 "be in order, above 0 and at most 1"
             )
-        thresholds, labels = [negative_thresh, positive_thresh], [0, -1, 1]
-        self._matcher = Matcher(thresholds, labels, allow_low_quality_matches=True)
+        self.negative_thresh, self.positive_thresh = negative_thresh, positive_thresh
 
     @torch.no_grad()
     def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """See :meth:`Assigner.assign`."""
         num_classes = samples.pred_scores.shape[1]
         check_ground_truth(gt_boxes, gt_classes, num_classes)
+        if len(gt_boxes) == 0 or len(samples.anchors) == 0:
+            matched_idxs = torch.full_like(samples.strides, UNMATCHED, dtype=torch.int64)
+            return Assignment(matched_idxs, torch.full_like(matched_idxs, num_classes))
         ious = box_iou(gt_boxes[:, None], samples.anchors)
-        matched_idxs, kinds = self._matcher(ious)
-        if len(gt_boxes):  # a box that overlaps nothing would keep every such anchor
-            kinds = torch.where((kinds == 1) & (ious.amax(0) == 0), 0, kinds)
-        matched_idxs = torch.where(kinds == 1, matched_idxs, UNMATCHED)
+        most, matched_idxs = ious.max(0)
+        # Without the second condition, a box that overlaps no anchor would have all of them.
+        is_best = ((ious == ious.amax(1, keepdim=True)) & (ious > 0)).any(0)
+        positive = is_best | (most >= self.positive_thresh)
+        matched_idxs = torch.where(positive, matched_idxs, UNMATCHED)
         classes = classes_of_matches(matched_idxs, gt_classes, num_classes)
-        return Assignment(matched_idxs, torch.where(kinds == -1, IGNORED, classes))
+        between = ~positive & (most >= self.negative_thresh)
+        return Assignment(matched_idxs, torch.where(between, IGNORED, classes))

@@ -18,7 +18,7 @@ from .base import (
     classes_of_matches,
     resolve_conflicts,
 )
-from .guarantee import give_to_poor, nearest_points
+from .guarantee import SPARE_POINTS, give_to_poor, nearest_free_points
 
 # With min_positives: the least weight of a positive that is there by guarantee. Its prediction may
 # overlap its ground truth by nothing yet.
@@ -91,9 +91,9 @@ class TaskAlignedAssigner(Assigner):
         inside_first: in step 2 only points inside the ground truth are candidates.
         min_size: in pixels; sides of a ground truth that are shorter count as so long in the test
             of step 2, so that a box that lies between the points has some.
-        min_positives: a ground truth that ends with fewer gets the points nearest to its centre,
-            of equally near ones those of the finest level, from other ground truths if need be.
-            Their t-hat is at least the IoU and at least 0.1.
+        min_positives: a ground truth that ends with fewer gets, of the points that no ground truth
+            has, those nearest to its centre. Their t-hat is the IoU of the prediction, and at
+            least 0.1.
         iou_type: u, one of :data:`OVERLAPS`.
         eps: added to the largest t when it divides: 1e-7 in the reference (which writes 10e-8).
             It matters where t itself is that small.
@@ -180,7 +180,8 @@ class TaskAlignedAssigner(Assigner):
             )
             if self.min_positives:
                 chunk = chunk_of(self.chunk_size, points.device)
-                nearest = nearest_points(points, gt_boxes, self.min_positives, chunk)
+                count = self.min_positives + SPARE_POINTS
+                nearest = nearest_free_points(points, matched_idxs >= 0, gt_boxes, count, chunk)
                 given = give_to_poor(matched_idxs, nearest, self.min_positives)
                 taken = given >= 0
                 ious = box_iou(gt_boxes[given], pred_boxes)
@@ -217,6 +218,9 @@ class TaskAlignedAssigner(Assigner):
         ious = torch.where(won, ious, 0.0)
         norm_metrics = metrics / (metrics.amax(1, keepdim=True) + self.eps)
         norm_metrics = norm_metrics * ious.amax(1, keepdim=True)
+        # Where no prediction is a number any more, neither is the loss: training has to notice.
+        lost = pred_boxes.isnan().any(1).all()
+        norm_metrics = torch.where(lost, torch.nan, norm_metrics)
 
         def per_point(values: Tensor) -> Tensor:
             # At most one candidate of a point is not 0: that of the ground truth which won it.
