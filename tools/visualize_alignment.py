@@ -92,8 +92,7 @@ class Viewer:
         shapes = model.backbone.output_shape()
         self.strides = [shapes[name].stride for name in model.head_in_features]
         self._head: dict[str, list[Tensor]] = {}
-        head = model.head
-        if isinstance(head, TOODHead):
+        if isinstance(head := model.head, TOODHead):
             for name, module in {
                 "classification": head.cls_decomp.layer_attention,
                 "localisation": head.reg_decomp.layer_attention,
