@@ -30,6 +30,42 @@ def test_training_step(tiny_cfg, make_input, phase, dtype):
     sum(losses.values()).backward()
 
 
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_assignment_and_losses_never_wait_for_the_gpu(tiny_cfg, make_input, phase):
+    """PyTorch raises where the host waits."""
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    model = build_model(tiny_cfg)
+    model.set_phase(phase)
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    for x in batch:
+        x["image"], x["instances"] = x["image"].cuda(), x["instances"].to("cuda")
+    images = model.preprocess_image(batch)
+    features = model.backbone(images.tensor)
+    features = [features[name] for name in model.head_in_features]
+    anchors = [boxes.tensor for boxes in model.anchor_generator(features)]
+    predictions = model.head(features, anchors)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = model.forward_training(batch, images, anchors, predictions)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("count", [1000, 5000])
+def test_thousands_of_ground_truths(count):
+    """On 22 000 points, in less than a quarter of a GiB for each step of temporaries."""
+    points = torch.rand(22_000, 2, device="cuda") * 1000
+    boxes = torch.cat([points - 30, points + 40 * torch.rand_like(points)], dim=1)
+    scores = torch.rand(22_000, 80, device="cuda")
+    gt_boxes, gt_classes = boxes[:count] + 3, torch.randint(80, (count,), device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    found = TaskAlignedAssigner()(scores, boxes, points, gt_boxes, gt_classes)
+    assert (torch.cuda.max_memory_allocated() - before) < 2**28
+    assert (found.matched_idxs >= 0).sum() > count / 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
 def test_deformable_backbone(tiny_cfg, make_input, dtype):
     """DCNv2 in backbone and head: the losses of the CPU, and under AMP near them."""
