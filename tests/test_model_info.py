@@ -45,6 +45,17 @@ def test_head_of_the_paper(program):
     assert program.count_parameters(model) == (32_200_494, 31_975_150)
 
 
+def test_training_counts_what_is_frozen_once(program, tiny_cfg):
+    tiny_cfg.MODEL.BACKBONE.FREEZE_AT = 2
+    frozen = build_model(tiny_cfg)
+    tiny_cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    free = build_model(tiny_cfg)
+    once = program.count_parts(free, (64, 64))["model"]["conv"]
+    assert program.count_training(free, (64, 64))["conv"] == 3 * once
+    stem = 64 * 3 * 49 * 32 * 32 + 4 * 64 * 64 * 9 * 16 * 16  # and both blocks of res2
+    assert program.count_training(frozen, (64, 64))["conv"] == 3 * once - 2 * stem
+
+
 def test_table(program, monkeypatch, capsys):
     """Parts sum up to the model, and a size that is no multiple of 32 is padded."""
     config = str(CONFIGS / "quickstart" / "TOOD-R18-shapes.yaml")

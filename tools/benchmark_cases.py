@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from mmdet_peer import MMDetTOOD
-from model_info import count_parts
+from model_info import count_parts, count_training
 from torch import Tensor
 
 from tood.config import load_config
@@ -54,9 +54,9 @@ def head(settings: Settings) -> Iterator[Case]:
         )
         sum(sum(parts) for parts in losses.values()).backward()
 
-    yield Case(
-        "T-head, forward, loss and backward, 480x640, batch 2", ours, theirs if peer else None
-    )
+    macs = 2 * 3 * multiply_adds(model, (640, 480), "head")
+    name = "T-head, forward, loss and backward, 480x640, batch 2"
+    yield Case(name, ours, theirs if peer else None, macs)
 
 
 def post_processing(settings: Settings) -> Iterator[Case]:
@@ -165,7 +165,9 @@ def train(settings: Settings) -> Iterator[Case]:
         def step(model=ours, inputs=inputs) -> None:
             sum(model(inputs).values()).backward()
 
-        yield Case(f"{name}, forward, losses, backward, {_title(settings)}", step, theirs)
+        flops = count_training(ours, settings.size)
+        macs = settings.batch * (flops["conv"] + flops["matmul"])
+        yield Case(f"{name}, forward, losses, backward, {_title(settings)}", step, theirs, macs)
 
 
 def _mmdet_step(

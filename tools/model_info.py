@@ -123,20 +123,41 @@ class _Network(nn.Module):
 
 
 @torch.no_grad()
+def _by_module(model: TOOD, size: tuple[int, int]) -> dict[str, Counter]:
+    """Operations on one image of (width, height), by the names of modules."""
+    multiple = model.backbone.size_divisibility
+    device = next(model.parameters()).device
+    width, height = (-(-side // multiple) * multiple for side in size)
+    image = torch.zeros(1, 3, height, width, device=device)
+    return _analysis(_Network(model), image).by_module_and_operator()
+
+
 def count_parts(model: TOOD, size: tuple[int, int]) -> dict[str, Counter]:
     """Operations on one image of (width, height), as :func:`count_flops`, by part.
 
     Returns:
         Those of "backbone", "FPN", "head" and "model".
     """
-    multiple = model.backbone.size_divisibility
-    device = next(model.parameters()).device
-    width, height = (-(-side // multiple) * multiple for side in size)
-    image = torch.zeros(1, 3, height, width, device=device)
-    modules = _analysis(_Network(model), image).by_module_and_operator()
+    modules = _by_module(model, size)
     bottom_up, backbone = modules["backbone.bottom_up"], modules["backbone"]
     parts = {"backbone": bottom_up, "FPN": backbone - bottom_up, "head": modules["head"]}
     return {**parts, "model": backbone + modules["head"]}
+
+
+def count_training(model: TOOD, size: tuple[int, int]) -> Counter:
+    """Operations of forward and backward on one image of (width, height).
+
+    Each product has two more in the backward pass, but for the frozen beginning of the backbone.
+    """
+    modules = _by_module(model, size)
+    total = Counter()
+    for name in ("backbone", "head"):
+        total.update({kind: 3 * n for kind, n in modules[name].items()})
+    for name, child in model.backbone.bottom_up.named_children():
+        if not any(p.requires_grad for p in child.parameters()):
+            frozen = modules[f"backbone.bottom_up.{name}"]
+            total.subtract({kind: 2 * n for kind, n in frozen.items()})
+    return total
 
 
 def describe(model: TOOD, size: tuple[int, int]) -> Iterable[list]:
