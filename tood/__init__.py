@@ -9,7 +9,7 @@ from .version import __version__
 environment.require()
 
 from .config import add_tood_config  # noqa: E402
-from .modeling import DENSE_HEAD_REGISTRY, TOOD, TOODHead  # noqa: E402
+from .modeling import DENSE_HEAD_REGISTRY, TOOD, ParallelHead, TOODHead  # noqa: E402
 from .modeling.assigners import (  # noqa: E402
     ASSIGNER_REGISTRY,
     ATSSAssigner,
@@ -23,6 +23,7 @@ __all__ = [
     "DENSE_HEAD_REGISTRY",
     "TOOD",
     "ATSSAssigner",
+    "ParallelHead",
     "TOODHead",
     "TaskAlignedAssigner",
     "__version__",

@@ -88,6 +88,9 @@ class TaskAlignedAssigner(Assigner):
         topk: m of the paper, candidates per ground truth.
         alpha: exponent of the score.
         beta: exponent of the IoU.
+        eps: added to the largest t when it divides: 1e-7 in the reference (which writes 10e-8).
+            It matters where t itself is that small.
+        chunk_size: ground truths that are looked at together; by default 16 on a CPU, else 64.
         inside_first: in step 2 only points inside the ground truth are candidates.
         min_size: in pixels; sides of a ground truth that are shorter count as so long in the test
             of step 2, so that a box that lies between the points has some.
@@ -95,9 +98,6 @@ class TaskAlignedAssigner(Assigner):
             has, those nearest to its centre. Their t-hat is the IoU of the prediction, and at
             least 0.1.
         iou_type: u, one of :data:`OVERLAPS`.
-        eps: added to the largest t when it divides: 1e-7 in the reference (which writes 10e-8).
-            It matters where t itself is that small.
-        chunk_size: ground truths that are looked at together; by default 16 on a CPU, else 64.
 
     Raises:
         ValueError: topk or chunk_size below 1, an unknown iou_type, or another number below 0.
@@ -110,12 +110,13 @@ class TaskAlignedAssigner(Assigner):
         topk: int = 13,
         alpha: float = 1.0,
         beta: float = 6.0,
+        eps: float = 1e-7,
+        chunk_size: int | None = None,
+        *,
         inside_first: bool = False,
         min_size: float = 0.0,
         min_positives: int = 0,
         iou_type: str = "iou",
-        eps: float = 1e-7,
-        chunk_size: int | None = None,
     ) -> None:
         check_counts(topk, chunk_size)
         if min(alpha, beta, min_size, min_positives) < 0:
