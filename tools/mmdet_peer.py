@@ -68,6 +68,9 @@ def _modulated_deform_conv2d(
     dilation: int,
     *_groups: int,
 ) -> Tensor:
+    # Under autocast the arguments differ in type; torchvision's operator wants one.
+    x, offset = x.to(weight.dtype), offset.to(weight.dtype)
+    mask = None if mask is None else mask.to(weight.dtype)
     return torchvision.ops.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
