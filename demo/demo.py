@@ -23,12 +23,9 @@ from tqdm import tqdm
 
 from tood.config import load_config
 from tood.errors import ConfigError, exit_on_user_error
-from tood.predictor import Predictor, categories, draw, to_coco_results
+from tood.predictor import Predictor, categories, draw, readable_scale, to_coco_results
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-
-# Longer side in pixels from which on labels fit beside the objects.
-READABLE_SIDE = 480
 
 logger = logging.getLogger("tood.demo")
 
@@ -131,11 +128,6 @@ def read_picture(path: Path) -> np.ndarray | None:
         return None
 
 
-def scale_for(picture: np.ndarray) -> float:
-    """Small pictures are drawn enlarged: labels could not be read in them otherwise."""
-    return max(1.0, READABLE_SIDE / max(picture.shape[:2]))
-
-
 def main() -> int:
     """Run the demo; the exit code is 1 if no picture could be processed."""
     args = parse_args()
@@ -164,7 +156,7 @@ def main() -> int:
             skipped.append(path)
             continue
         instances = predictor(picture)
-        if not cv2.imwrite(str(target), draw(picture, instances, names, scale_for(picture))):
+        if not cv2.imwrite(str(target), draw(picture, instances, names, readable_scale(picture))):
             skipped.append(path)
             continue
         drawn += 1

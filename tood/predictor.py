@@ -15,6 +15,9 @@ from detectron2.utils.visualizer import Visualizer
 from .checkpoint import TOODCheckpointer
 from .data.coco import read_coco_json, registered_categories, sorted_categories
 
+# Longer side in pixels from which on labels fit beside the objects.
+READABLE_SIDE = 480
+
 
 def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
     """Names of the classes, and their ids in COCO-format files, by class index.
@@ -71,6 +74,11 @@ class Predictor:
         tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
         outputs = self.model([{"image": tensor, "height": height, "width": width}])
         return outputs[0]["instances"].to("cpu")
+
+
+def readable_scale(image: np.ndarray) -> float:
+    """Scale to draw an image (H, W, 3) at: labels could not be read in small ones otherwise."""
+    return max(1.0, READABLE_SIDE / max(image.shape[:2]))
 
 
 def draw(

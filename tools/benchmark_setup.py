@@ -64,10 +64,11 @@ def models(name: str, settings: Settings) -> tuple[TOOD, MMDetTOOD | None]:
     return model, peer
 
 
-def ground_truth(count: int, height: int, width: int, device: str) -> tuple[Tensor, Tensor]:
+def ground_truth(
+    count: int, height: int, width: int, device: str, num_classes: int = 80
+) -> tuple[Tensor, Tensor]:
     """Boxes of 16 to 400 pixels and classes."""
     size = 16 * 25 ** torch.rand(count, 2)
     corner = torch.rand(count, 2) * (torch.tensor([width, height]) - size).clamp(min=1)
-    return torch.cat([corner, corner + size], dim=1).to(device), torch.randint(
-        80, (count,), device=device
-    )
+    classes = torch.randint(num_classes, (count,), device=device)
+    return torch.cat([corner, corner + size], dim=1).to(device), classes

@@ -26,6 +26,7 @@ import tood  # before the others: it explains what is missing
 
 # isort: split
 import torch
+from benchmark_setup import ground_truth
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from model_info import image_size
@@ -120,11 +121,8 @@ def watch_parts(model: TOOD, watch: Stopwatch) -> None:
 def make_inputs(args: argparse.Namespace, model: TOOD) -> list[dict]:
     """A batch of noise with boxes of 16 to 400 pixels, as a loader would give it."""
     width, height = args.size
-    sides = 16 * 25 ** torch.rand(args.ground_truths, 2)
-    corner = torch.rand(args.ground_truths, 2) * (torch.tensor([width, height]) - sides).clamp(1)
-    instances = Instances((height, width))
-    instances.gt_boxes = Boxes(torch.cat([corner, corner + sides], dim=1))
-    instances.gt_classes = torch.randint(model.num_classes, (args.ground_truths,))
+    boxes, classes = ground_truth(args.ground_truths, height, width, "cpu", model.num_classes)
+    instances = Instances((height, width), gt_boxes=Boxes(boxes), gt_classes=classes)
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     return [{"image": image, "instances": instances}] * args.batch
 

@@ -38,14 +38,12 @@ from tood.errors import DataError, exit_on_user_error
 from tood.evaluation import DensePredictions, PredictionRecorder
 from tood.modeling.box_ops import box_iou
 from tood.modeling.heads import TOODHead
-from tood.predictor import Predictor, categories, draw
+from tood.predictor import Predictor, categories, draw, readable_scale
 
 # Colours of the paper's Figure 1.
 CLASSIFICATION, LOCALISATION, TRUTH = "red", "lime", "gold"
 # Detections that are drawn score more than this.
 SHOWN_SCORE = 0.3
-# Longer side in pixels from which on labels fit beside the objects.
-READABLE_SIDE = 480
 SIDES = {"x1": "tab:blue", "y1": "tab:orange", "x2": "tab:green", "y2": "tab:red"}
 
 
@@ -116,8 +114,7 @@ class Viewer:
         scale = torch.tensor([image.shape[1] / transform.new_w, image.shape[0] / transform.new_h])
         dense = self.recorder.of_image(0)
         dense = DensePredictions(dense.scores.cpu(), dense.boxes.cpu() * scale.repeat(2))
-        enlarged = max(READABLE_SIDE / max(image.shape[:2]), 1.0)
-        result = draw(image, instances, self.names, enlarged)[:, :, ::-1]
+        result = draw(image, instances, self.names, readable_scale(image))[:, :, ::-1]
         points = self.recorder.points.cpu() * scale
         shapes = self.recorder.level_shapes
         cells = [stride * scale for stride in self.strides]

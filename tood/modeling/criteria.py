@@ -123,12 +123,10 @@ def _refuse_centerness(predictions: FlatPredictions, criterion: object) -> None:
 
 
 @CRITERION_REGISTRY.register()
-class CenternessFocalCriterion:
-    """The warm-up's losses: focal loss with hard labels, GIoU weighted by centerness.
+class FocalCriterion:
+    """Focal loss with hard labels, GIoU with the same weight for every positive.
 
-    The classification loss is divided by the number of positives, the box loss by the sum of the
-    weights, each the centerness of a point in its ground truth. A head with a centerness branch
-    (ATSS, FCOS) learns it by binary cross entropy, divided by the number of positives.
+    What is left of the others without weights; both are divided by the number of positives.
 
     Args:
         alpha: weight of the positives in the focal loss.
@@ -139,6 +137,34 @@ class CenternessFocalCriterion:
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         self.alpha, self.gamma = alpha, gamma
+
+    def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
+        """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
+
+        Raises:
+            ConfigError: the head predicts centerness.
+        """
+        _refuse_centerness(predictions, self)
+        focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
+        count = positive.sum()
+        return {
+            "loss_cls": LossSum(focal, count),
+            "loss_box_reg": LossSum(_weighted_giou(predictions.boxes, labels, positive), count),
+        }
+
+
+@CRITERION_REGISTRY.register()
+class CenternessFocalCriterion(FocalCriterion):
+    """The warm-up's losses: focal loss with hard labels, GIoU weighted by centerness.
+
+    The classification loss is divided by the number of positives, the box loss by the sum of the
+    weights, each the centerness of a point in its ground truth. A head with a centerness branch
+    (ATSS, FCOS) learns it by binary cross entropy, divided by the number of positives.
+
+    Args:
+        alpha: weight of the positives in the focal loss.
+        gamma: its focusing exponent.
+    """
 
     def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`."""
@@ -194,37 +220,6 @@ class TaskAlignedCriterion:
         return {
             "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), normalizer),
             "loss_box_reg": LossSum(_weighted_giou(predictions.boxes, labels, weights), normalizer),
-        }
-
-
-@CRITERION_REGISTRY.register()
-class FocalCriterion:
-    """Focal loss with hard labels, GIoU with the same weight for every positive.
-
-    What is left of the others without weights; both are divided by the number of positives.
-
-    Args:
-        alpha: weight of the positives in the focal loss.
-        gamma: its focusing exponent.
-    """
-
-    config_node = "FOCAL_LOSS"
-
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
-        self.alpha, self.gamma = alpha, gamma
-
-    def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
-        """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
-
-        Raises:
-            ConfigError: the head predicts centerness.
-        """
-        _refuse_centerness(predictions, self)
-        focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
-        count = positive.sum()
-        return {
-            "loss_cls": LossSum(focal, count),
-            "loss_box_reg": LossSum(_weighted_giou(predictions.boxes, labels, positive), count),
         }
 
 
