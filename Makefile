@@ -43,12 +43,12 @@ $(STAMP): setup.py tools/install_detectron2.py | $(ENV_DIR)/bin/python
 	@$(PY) -m pip install --disable-pip-version-check -q setuptools wheel
 	@$(PY) -m pip install --disable-pip-version-check -q -e ".[dev]"
 	@$(PY) tools/install_detectron2.py
-	@$(PY) -m tood.check
+	@$(PY) -m tood.cli.check_env
 	@rm -f $(ENV_DIR)/.tood-setup-*
 	@touch $@
 
 quickstart: setup
-	@$(PY) tools/quickstart.py $(QUICKSTART_ARGS)
+	@$(PY) -m tood.cli.quickstart $(QUICKSTART_ARGS)
 
 test: setup
 	@$(PY) -m pytest
@@ -58,4 +58,4 @@ lint: setup
 	@$(PY) -m ruff check .
 
 check: setup
-	@$(PY) -m tood.check
+	@$(PY) -m tood.cli.check_env

@@ -18,7 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=("tood", "tood.*")),
+    packages=find_packages(include=("tood", "tood.*", "tood_runtime", "tood_runtime.*")),
     # detectron2 is missing here because no package index has it: tools/install_detectron2.py.
     install_requires=[
         # Before 2.6, torch.load(weights_only=True) could be made to run code (CVE-2025-32434).

@@ -5,8 +5,8 @@ import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import Boxes, Instances
-from helpers import CONFIGS
 
+from tests.helpers import CONFIGS
 from tood import add_tood_config
 
 

@@ -9,13 +9,13 @@ from types import ModuleType
 import numpy as np
 import torch
 from detectron2.modeling import build_model
-from golden_recipe import recipe_tensor
 
-from tood.config import load_config
+from tood.config.loading import load_config
+from tools.reference.recipe import recipe_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parent / "golden"
 STRIDES = [8, 16, 32, 64, 128]
 
 # The published models: our config, and its entry in state_dict_keys.json.

@@ -8,14 +8,10 @@ from .version import __version__
 
 environment.require()
 
-from .config import add_tood_config  # noqa: E402
+from .config.defaults import add_tood_config  # noqa: E402
 from .modeling import DENSE_HEAD_REGISTRY, TOOD, ParallelHead, TOODHead  # noqa: E402
-from .modeling.assigners import (  # noqa: E402
-    ASSIGNER_REGISTRY,
-    ATSSAssigner,
-    TaskAlignedAssigner,
-)
-from .modeling.criteria import CRITERION_REGISTRY  # noqa: E402
+from .modeling.assigners import ASSIGNER_REGISTRY, ATSSAssigner, TaskAlignedAssigner  # noqa: E402
+from .modeling.criteria.base import CRITERION_REGISTRY  # noqa: E402
 
 __all__ = [
     "ASSIGNER_REGISTRY",

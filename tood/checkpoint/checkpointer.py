@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from ..compat import forget_address
 from ..errors import CheckpointError
 from ..modeling import TOOD
-from .files import find_weights, locate, read_file
-from .layouts import (
+from .key_mapping import (
     BACKBONE_PREFIX,
     DESCRIPTIONS,
     is_backbone_only,
@@ -20,6 +19,8 @@ from .layouts import (
     recognise,
     to_tood,
 )
+from .safe_load import locate, read_file
+from .state_dict import find_weights
 
 # Parameters with one row for each class.
 _PER_CLASS = ("head.tood_cls.weight", "head.tood_cls.bias")

@@ -10,37 +10,11 @@ from detectron2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.detection_utils import SizeMismatchError
 
 from ..errors import DataError
-from .cleaning import clean_training_dicts
-from .coco import check_available
-
-
-class ReadableMapper:
-    """A dataset mapper whose errors name the image and the mend.
-
-    Args:
-        mapper: detectron2's, or one of the user's.
-    """
-
-    def __init__(self, mapper: DatasetMapper) -> None:
-        self.mapper = mapper
-
-    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Map one dataset dict; raises a DataError where its image cannot be used."""
-        try:
-            return self.mapper(record)
-        except SizeMismatchError as error:
-            raise DataError(
-                f"{record['file_name']} has another size than its JSON says "
-                f"({' '.join(str(error).split())}): correct width and height there"
-            ) from error
-        except (OSError, SyntaxError) as error:
-            raise DataError(
-                f"the image {record['file_name']} cannot be read ({error}): replace the file, or "
-                "take it out of the JSON"
-            ) from error
+from .filtering import clean_training_dicts
+from .mapper import ReadableMapper
+from .registration import check_available
 
 
 def load_training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:

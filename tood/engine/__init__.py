@@ -1,6 +1,7 @@
 """Training."""
 
-from .hooks import PhaseHook, warmup_iterations
+from .hooks.phase import PhaseHook
+from .schedule import warmup_iterations
 from .trainer import Trainer
 
 __all__ = ["PhaseHook", "Trainer", "warmup_iterations"]

@@ -8,83 +8,24 @@ from collections.abc import Iterable
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
-from detectron2.utils.events import EventWriter, get_event_storage
+from detectron2.utils.events import EventWriter
 
 from ..checkpoint import TOODCheckpointer
 from ..compat import saves_optimizer
+from ..config.validation import check_evaluation, check_solver
 from ..data import build_test_loader, build_train_loader
 from ..errors import ConfigError, TOODError
 from ..evaluation import FastCOCOEvaluator
 from ..modeling import TOOD
-from .hooks import PhaseHook, warmup_iterations
+from .hooks.phase import PhaseHook
+from .schedule import warmup_iterations
+from .writers import AssignmentPrinter
 
 logger = logging.getLogger(__name__)
 
 
 class DivergedError(TOODError, FloatingPointError):
     """The loss is no number any more."""
-
-
-def check_evaluation(cfg: CfgNode) -> None:
-    """Raise a ConfigError for test settings that cannot work here."""
-    if cfg.TEST.AUG.ENABLED:
-        raise ConfigError(
-            "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation knows two-stage "
-            "detectors only: set it to False"
-        )
-
-
-def check_solver(cfg: CfgNode) -> None:
-    """Raise a ConfigError for settings that detectron2 would stop at later, in its own words."""
-    check_evaluation(cfg)
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ConfigError("SOLVER.AMP.ENABLED is True, and there is no GPU: set it to False")
-    batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
-    if reference and batch % reference:
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, and the config is written for {reference} GPUs "
-            "(SOLVER.REFERENCE_WORLD_SIZE), of which each must get as many images. To give batch "
-            "size and schedule as they are on this machine, add SOLVER.REFERENCE_WORLD_SIZE 0"
-        )
-    if not reference and batch % comm.get_world_size():
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, which {comm.get_world_size()} GPUs cannot share"
-        )
-
-
-class AssignmentPrinter(EventWriter):
-    """Logs the health of the assignment beside detectron2's line of losses.
-
-    Args:
-        period: in calls, which come every 20 iterations.
-    """
-
-    def __init__(self, period: int = 5) -> None:
-        self.period, self.calls = period, 0
-
-    def write(self) -> None:
-        """Log one line, every ``period`` calls."""
-        self.calls += 1
-        latest = {key: value for key, (value, _) in get_event_storage().latest().items()}
-        if self.calls % self.period or "assign/pos_per_gt" not in latest:
-            return
-
-        def line(name: str, form: str) -> str:
-            """One statistic, for all ground truths and by size."""
-            sizes = [
-                f"{size} {latest[f'assign/{name}_{size}']:{form}}"
-                for size in ("small", "medium", "large")
-                if f"assign/{name}_{size}" in latest
-            ]
-            return f"{latest[f'assign/{name}']:{form}} ({', '.join(sizes)})"
-
-        logger.info(
-            "%s phase: positives per ground truth %s; ground truths without any %s",
-            "aligned" if latest.get("tal_phase") else "warm-up",
-            line("pos_per_gt", ".1f"),
-            line("gt_without_pos", ".1%"),
-        )
 
 
 class Trainer(DefaultTrainer):

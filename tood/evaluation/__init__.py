@@ -1,7 +1,8 @@
 """Evaluation beyond detectron2's."""
 
-from .alignment import AlignmentEvaluator
-from .coco import FastCOCOEvaluator
-from .dense import DensePredictions, PredictionRecorder
+from ..analysis.recorder import PredictionRecorder
+from ..modeling.structures import DensePredictions
+from .alignment_evaluator import AlignmentEvaluator
+from .coco_evaluator import FastCOCOEvaluator
 
 __all__ = ["AlignmentEvaluator", "DensePredictions", "FastCOCOEvaluator", "PredictionRecorder"]

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from ..compat import has_event_storage
 from ..errors import ConfigError, DataError
 from .assigners import Assignment, AssignmentStatistics
-from .criteria import FlatPredictions, LossSum
 from .heads import DenseHeadOutput, build_dense_head
-from .labeling import Points, flatten_levels, label_points
 from .phases import Phase, build_phases
 from .postprocessing import detect_single_image
+from .structures import FlatPredictions, LossSum, Points, flatten_levels
+from .targets import label_points
 
 # The assignment's statistics are read back from the device this often, when detectron2's writers
 # also write; every read makes the step wait for the device.

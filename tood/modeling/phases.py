@@ -10,7 +10,8 @@ from detectron2.utils.registry import Registry
 from ..errors import ConfigError
 from ..registry import look_up
 from .assigners import ASSIGNER_REGISTRY, Assigner
-from .criteria import CRITERION_REGISTRY, FlatPredictions, LossSum, PointLabels
+from .criteria.base import CRITERION_REGISTRY
+from .structures import FlatPredictions, LossSum, PointLabels
 
 # ATSS and focal loss first, then task alignment learning.
 PHASES = ("warmup", "aligned")

@@ -4,19 +4,11 @@ Shapes: **Ri** points of level i, **K** classes, **D** detections. Boxes (x1, y1
 pixels of the network's input.
 """
 
-from typing import NamedTuple
-
 import torch
 from detectron2.layers import batched_nms
 from torch import Tensor
 
-
-class Detections(NamedTuple):
-    """Boxes (D, 4), scores (D,) and classes (D,) int64 of one image, best first."""
-
-    boxes: Tensor
-    scores: Tensor
-    classes: Tensor
+from .structures import Detections
 
 
 def select_candidates(

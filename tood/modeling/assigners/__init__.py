@@ -1,9 +1,12 @@
 """Assigners: tensors in, one and the same record out. Usable without the rest of the package."""
 
+from ..assignment_stats import AssignmentStatistics
+from ..structures import IGNORED, Assignment, ImageSamples
 from .atss import ATSSAssigner
-from .base import ASSIGNER_REGISTRY, IGNORED, Assigner, Assignment, ImageSamples
-from .fixed import FCOSAssigner, FoveaBoxAssigner, IoUAssigner
-from .statistics import AssignmentStatistics
+from .base import ASSIGNER_REGISTRY, Assigner
+from .fcos import FCOSAssigner
+from .foveabox import FoveaBoxAssigner
+from .max_iou import IoUAssigner
 from .task_aligned import TaskAlignedAssigner
 
 __all__ = [

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from ..box_ops import box_centers, box_iou, points_inside_boxes
+from ..structures import Assignment, ImageSamples
 from .base import (
     ASSIGNER_REGISTRY,
     Assigner,
-    Assignment,
-    ImageSamples,
     check_counts,
     check_ground_truth,
     chunk_of,

@@ -5,11 +5,12 @@ candidates of one ground truth. Boxes (x1, y1, x2, y2) and points (x, y) in imag
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from detectron2.utils.registry import Registry
 from torch import Tensor
+
+from ..structures import UNMATCHED, Assignment, ImageSamples
 
 ASSIGNER_REGISTRY = Registry("ASSIGNER")
 ASSIGNER_REGISTRY.__doc__ = """
@@ -17,52 +18,6 @@ Assigners: which points of an image are positive samples, and of which ground tr
 :class:`Assigner`, chosen by name through ``MODEL.TOOD.WARMUP.ASSIGNER`` and
 ``MODEL.TOOD.ALIGNED.ASSIGNER``.
 """
-
-# In matched_idxs: no ground truth claims the point.
-UNMATCHED = -1
-# In gt_classes: the point takes part in no loss.
-IGNORED = -1
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Which ground truth each point of one image is to predict.
-
-    Attributes:
-        matched_idxs: (R,) int64, the index of the ground truth, -1 for background.
-        gt_classes: (R,) int64, the class to predict: K for background, -1 for points that are to
-            take part in no loss, which some rules have between positives and background.
-        alignment_metrics: (R,) float32, the paper's t (eq. 9) of the point for its ground truth,
-            0 for background; None from assigners that do not look at predictions.
-        norm_alignment_metrics: (R,) float32 in [0, 1], the normalised t-hat (section 3.2.2), 0 for
-            background; None likewise.
-    """
-
-    matched_idxs: Tensor
-    gt_classes: Tensor
-    alignment_metrics: Tensor | None = None
-    norm_alignment_metrics: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class ImageSamples:
-    """The points of one image with all that an assigner may ask for.
-
-    Attributes:
-        pred_scores: (R, K) probabilities.
-        pred_boxes: (R, 4) pixels.
-        anchors: (R, 4) pixels.
-        points: (R, 2) pixels, the centres of the anchors.
-        strides: (R,) pixels, of each point's level.
-        num_anchors_per_level: how many of the R points each level has, in order.
-    """
-
-    pred_scores: Tensor
-    pred_boxes: Tensor
-    anchors: Tensor
-    points: Tensor
-    strides: Tensor
-    num_anchors_per_level: list[int]
 
 
 class Assigner(ABC):

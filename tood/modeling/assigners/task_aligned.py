@@ -7,18 +7,17 @@ import torchvision
 from torch import Tensor
 
 from ..box_ops import box_centers, box_iou, points_inside_boxes
+from ..structures import Assignment, ImageSamples
 from .base import (
     ASSIGNER_REGISTRY,
     Assigner,
-    Assignment,
-    ImageSamples,
     check_counts,
     check_ground_truth,
     chunk_of,
     classes_of_matches,
     resolve_conflicts,
 )
-from .guarantee import SPARE_POINTS, give_to_poor, nearest_free_points
+from .min_positives import SPARE_POINTS, give_to_poor, nearest_free_points
 
 # With min_positives: the least weight of a positive that is there by guarantee. Its prediction may
 # overlap its ground truth by nothing yet.

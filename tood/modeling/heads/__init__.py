@@ -1,8 +1,10 @@
 """Heads of one-stage detectors; importing this registers them."""
 
-from .base import DENSE_HEAD_REGISTRY, DenseHeadOutput, build_dense_head
+from ..structures import DenseHeadOutput
+from .base import DENSE_HEAD_REGISTRY, build_dense_head
 from .parallel_head import ParallelHead
-from .tood_head import TaskDecomposition, TOODHead
+from .task_alignment import TaskDecomposition
+from .tood_head import TOODHead
 
 __all__ = [
     "DENSE_HEAD_REGISTRY",

@@ -9,19 +9,11 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from .base import DENSE_HEAD_REGISTRY, DenseHeadOutput
-from .parts import (
-    Scale,
-    align_boxes,
-    align_scores,
-    alignment_module,
-    check_head,
-    conv_norm_relu,
-    decode_boxes,
-    head_arguments,
-    init_probability,
-    init_weights,
-)
+from ..structures import DenseHeadOutput
+from .base import DENSE_HEAD_REGISTRY
+from .box_coding import Scale, decode_boxes
+from .common import check_head, conv_norm_relu, head_arguments, init_probability, init_weights
+from .task_alignment import align_boxes, align_scores, alignment_module
 
 
 @DENSE_HEAD_REGISTRY.register()

@@ -11,68 +11,11 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from ..layers import pointwise_per_image
-from .base import DENSE_HEAD_REGISTRY, DenseHeadOutput
-from .parts import (
-    Scale,
-    align_boxes,
-    align_scores,
-    alignment_module,
-    check_head,
-    conv_norm_relu,
-    decode_boxes,
-    head_arguments,
-    init_probability,
-    init_weights,
-)
-
-
-class TaskDecomposition(nn.Module):
-    """Layer attention over the stack of interactive features, then reduction (paper: eqs. 2-4).
-
-    The attention w of an image and level multiplies the blocks of the reduction's weight, which is
-    the same as multiplying the layers' features, for less work.
-
-    Args:
-        channels: C, of each interactive layer and of the output.
-        num_layers: how many layers the stack has.
-        norm: detectron2's name of the normalisation, "" for none.
-        reduction: the attention's hidden layer has C / reduction channels.
-    """
-
-    def __init__(self, channels: int, num_layers: int, norm: str, reduction: int = 8) -> None:
-        super().__init__()
-        self.num_layers = num_layers
-        hidden = max(channels // reduction, 1)
-        self.layer_attention = nn.Sequential(
-            nn.Conv2d(channels * num_layers, hidden, 1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, num_layers, 1),
-            nn.Sigmoid(),
-        )
-        self.reduction_conv = conv_norm_relu(channels * num_layers, channels, 1, norm)
-
-    def weight(self, pooled: Tensor) -> Tensor:
-        """The reduction's weight with the attention in it, of each image: (N, C, num_layers * C).
-
-        Args:
-            pooled: (N, num_layers * C, 1, 1), the mean of the stack over the map.
-        """
-        attention = self.layer_attention(pooled).reshape(len(pooled), 1, self.num_layers, 1)
-        conv = self.reduction_conv
-        weight = conv.weight.reshape(1, conv.out_channels, self.num_layers, -1) * attention
-        return weight.flatten(2)
-
-    def finish(self, reduced: Tensor) -> Tensor:
-        """Features of the task (N, C, H, W), from the product of stack and weight."""
-        conv = self.reduction_conv
-        if conv.bias is not None:
-            reduced = reduced + conv.bias[:, None, None]
-        return conv.activation(reduced if conv.norm is None else conv.norm(reduced))
-
-    def forward(self, stack: Tensor) -> Tensor:
-        """Features of the task (N, C, H, W) from the stack of layers (N, num_layers * C, H, W)."""
-        pooled = F.adaptive_avg_pool2d(stack, 1)
-        return self.finish(pointwise_per_image(stack, self.weight(pooled)))
+from ..structures import DenseHeadOutput
+from .base import DENSE_HEAD_REGISTRY
+from .box_coding import Scale, decode_boxes
+from .common import check_head, conv_norm_relu, head_arguments, init_probability, init_weights
+from .task_alignment import TaskDecomposition, align_boxes, align_scores, alignment_module
 
 
 @DENSE_HEAD_REGISTRY.register()

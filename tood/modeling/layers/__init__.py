@@ -1,8 +1,8 @@
 """Operators that the heads are made of. Pure functions of tensors and small modules."""
 
 from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv2d, predict_offsets
-from .pointwise import pointwise_per_image
-from .sampling import sample_per_channel
+from .deform_sampling import sample_per_channel
+from .dynamic_conv import pointwise_per_image
 
 __all__ = [
     "DeformConv",

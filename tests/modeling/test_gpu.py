@@ -1,0 +1,115 @@
+"""What only a GPU can show; skipped without one."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from tests.modeling.assigners.test_assigners import random_scene, same
+from tests.modeling.layers.test_deform_conv import scene
+from tood.modeling.assigners import TaskAlignedAssigner
+from tood.modeling.layers import deform_conv2d
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_training_step(tiny_cfg, make_input, phase, dtype):
+    """Binary cross entropy refuses CUDA autocast: the losses must be outside of it."""
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    tiny_cfg.MODEL.TOOD.HEAD.NUM_DCN = 1
+    model = build_model(tiny_cfg)
+    model.set_phase(phase)
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    full = model(batch)
+    with torch.autocast("cuda", dtype=dtype or torch.float16, enabled=dtype is not None):
+        losses = model(batch)
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(full[name].item(), rel=0.05)
+    sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_assignment_and_losses_never_wait_for_the_gpu(tiny_cfg, make_input, phase):
+    """PyTorch raises where the host waits."""
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    model = build_model(tiny_cfg)
+    model.set_phase(phase)
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    for x in batch:
+        x["image"], x["instances"] = x["image"].cuda(), x["instances"].to("cuda")
+    images = model.preprocess_image(batch)
+    features = model.backbone(images.tensor)
+    features = [features[name] for name in model.head_in_features]
+    anchors = [boxes.tensor for boxes in model.anchor_generator(features)]
+    predictions = model.head(features, anchors)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = model.forward_training(batch, images, anchors, predictions)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("count", [1000, 5000])
+def test_thousands_of_ground_truths(count):
+    """On 22 000 points, in less than a quarter of a GiB for each step of temporaries."""
+    points = torch.rand(22_000, 2, device="cuda") * 1000
+    boxes = torch.cat([points - 30, points + 40 * torch.rand_like(points)], dim=1)
+    scores = torch.rand(22_000, 80, device="cuda")
+    gt_boxes, gt_classes = boxes[:count] + 3, torch.randint(80, (count,), device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    found = TaskAlignedAssigner()(scores, boxes, points, gt_boxes, gt_classes)
+    assert (torch.cuda.max_memory_allocated() - before) < 2**28
+    assert (found.matched_idxs >= 0).sum() > count / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
+def test_deformable_backbone(tiny_cfg, make_input, dtype):
+    """DCNv2 in backbone and head: the losses of the CPU, and under AMP near them."""
+    resnets = tiny_cfg.MODEL.RESNETS
+    resnets.DEPTH, resnets.RES2_OUT_CHANNELS = 50, 32
+    resnets.NUM_GROUPS, resnets.WIDTH_PER_GROUP = 4, 2
+    resnets.DEFORM_ON_PER_STAGE, resnets.DEFORM_MODULATED = [False, True, True, True], True
+    tiny_cfg.MODEL.TOOD.HEAD.NUM_DCN = 1
+    model = build_model(tiny_cfg)
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    expected = model(batch)
+    model.cuda()
+    with torch.autocast("cuda", dtype=dtype or torch.float16, enabled=dtype is not None):
+        losses = model(batch)
+    for name, loss in losses.items():
+        tolerance = 1e-3 if dtype is None else 0.05
+        assert loss.item() == pytest.approx(expected[name].item(), rel=tolerance)
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("groups, deform_groups", [(1, 4), (4, 1)])
+def test_deformable_convolution_gives_the_same_as_on_the_cpu(groups, deform_groups):
+    arguments = scene(groups=groups, deform_groups=deform_groups, spread=3.0)
+    cpu = deform_conv2d(**arguments, padding=1)
+    gpu = deform_conv2d(**{k: v.cuda() for k, v in arguments.items()}, padding=1)
+    torch.testing.assert_close(gpu.cpu(), cpu, rtol=1e-4, atol=1e-4)
+
+
+def test_assigner_gives_the_same_as_on_the_cpu():
+    *scene, _ = random_scene(0, 40)
+    cpu = TaskAlignedAssigner()(*scene)
+    gpu = TaskAlignedAssigner()(*(x.cuda() for x in scene))
+    assert torch.equal(cpu.matched_idxs, gpu.matched_idxs.cpu())
+    torch.testing.assert_close(
+        cpu.norm_alignment_metrics, gpu.norm_alignment_metrics.cpu(), rtol=1e-5, atol=1e-7
+    )
+    same(gpu, TaskAlignedAssigner(chunk_size=1)(*(x.cuda() for x in scene)))
+
+
+def test_inference(tiny_cfg, make_input):
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    model = build_model(tiny_cfg).eval()
+    model.test_score_thresh = 0.0
+    with torch.no_grad():
+        (output,) = model([make_input()])
+    assert output["instances"].pred_boxes.tensor.is_cuda

@@ -1,0 +1,1 @@
+"""Numbers and figures computed from a detector's predictions."""

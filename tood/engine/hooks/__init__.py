@@ -1,0 +1,5 @@
+"""Training hooks."""
+
+from .phase import PhaseHook
+
+__all__ = ["PhaseHook"]

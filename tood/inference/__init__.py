@@ -1,0 +1,1 @@
+"""Detection on images, for people."""

@@ -1,0 +1,110 @@
+"""What the heads share: layers, decoding of boxes, task-aligned prediction, initialisation.
+
+Shapes: **N** images, **H, W** the map of a level, **K** classes, **C** channels. Boxes are
+(x1, y1, x2, y2) in strides of their level.
+"""
+
+import math
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from torch import nn
+
+from ...errors import ConfigError
+from ..layers import ModulatedDeformConv
+from .box_coding import ANCHOR_TYPES
+
+# Deformable groups of the heads' deformable convolutions, as in both reference implementations.
+DEFORM_GROUPS = 4
+
+
+def conv_norm_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    norm: str,
+    *,
+    deformable: bool = False,
+    bias: bool = False,
+) -> nn.Module:
+    """Convolution, normalisation and ReLU.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: of the convolution, which is padded to keep the size.
+        norm: detectron2's name of the normalisation, "" for none.
+        deformable: DCNv2.
+        bias: the convolution has one although a normalisation follows.
+    """
+    common = {
+        "bias": bias or not norm,
+        "norm": get_norm(norm, out_channels),
+        "activation": torch.relu_,
+    }
+    if deformable:
+        return ModulatedDeformConv(
+            in_channels, out_channels, kernel_size, deform_groups=DEFORM_GROUPS, **common
+        )
+    return Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, **common)
+
+
+def check_head(anchor_type: str, num_classes: int, num_convs: int, num_dcn: int) -> None:
+    """Raise a ConfigError for arguments of a head that make no sense."""
+    if anchor_type not in ANCHOR_TYPES:
+        raise ConfigError(
+            f"MODEL.TOOD.ANCHOR_TYPE is {anchor_type!r}; it must be one of {ANCHOR_TYPES}"
+        )
+    if num_classes < 1 or num_convs < 1 or not 0 <= num_dcn <= num_convs:
+        raise ConfigError(
+            f"num_classes ({num_classes}) and num_convs ({num_convs}) must be at least 1, and "
+            f"num_dcn ({num_dcn}) between 0 and num_convs"
+        )
+
+
+def head_arguments(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+    """The constructor arguments that all heads have, from ``cfg.MODEL.TOOD``.
+
+    Args:
+        cfg: the config.
+        input_shape: channels and stride of each level.
+
+    Raises:
+        ValueError: the levels have different channels.
+    """
+    channels = {shape.channels for shape in input_shape}
+    if len(channels) != 1:
+        raise ValueError(f"the levels have different channels: {sorted(channels)}")
+    node = cfg.MODEL.TOOD
+    return {
+        "in_channels": channels.pop(),
+        "num_classes": node.NUM_CLASSES,
+        "strides": [shape.stride for shape in input_shape],
+        "num_convs": node.HEAD.NUM_CONVS,
+        "channels": node.HEAD.CHANNELS,
+        "norm": node.HEAD.NORM,
+        "num_dcn": node.HEAD.NUM_DCN,
+        "anchor_type": node.ANCHOR_TYPE,
+        "prior_prob": node.HEAD.PRIOR_PROB,
+    }
+
+
+def init_weights(head: nn.Module, careful: tuple[str, ...] = ()) -> None:
+    """Normal weights of standard deviation 0.01, biases 0; offsets of deformable layers stay 0.
+
+    Args:
+        head: whose convolutions are initialised.
+        careful: parts of the names of those that start with 0.001.
+    """
+    for name, module in head.named_modules():
+        if isinstance(module, (nn.Conv2d, ModulatedDeformConv)) and "conv_offset" not in name:
+            small = any(part in name for part in careful)
+            nn.init.normal_(module.weight, std=0.001 if small else 0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def init_probability(conv: nn.Conv2d, probability: float) -> None:
+    """Let the sigmoid of a convolution's output start at a probability."""
+    nn.init.constant_(conv.bias, -math.log((1 - probability) / probability))

@@ -1,0 +1,1 @@
+"""The part of TOOD that runs without PyTorch."""
