@@ -72,7 +72,7 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 
 
 def square_anchors(shapes: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """Anchors (Hi * Wi, 4) of 8 strides, centred on the cells' top left corners."""
+    """Anchors (Hi * Wi, 4) of 8 strides, centered on the cells' top left corners."""
     levels = []
     for (height, width), stride in zip(shapes, STRIDES, strict=True):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

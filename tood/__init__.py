@@ -6,7 +6,7 @@ Importing this registers the meta-architecture ``TOOD``, its heads, assigners an
 from . import environment
 from .version import __version__
 
-environment.require()
+environment.check_dependencies()
 
 from .config.defaults import add_tood_config  # noqa: E402
 from .modeling import DENSE_HEAD_REGISTRY, TOOD, ParallelHead, TOODHead  # noqa: E402

@@ -10,7 +10,7 @@ def has_event_storage() -> bool:
     return len(events._CURRENT_STORAGE_STACK) > 0
 
 
-def drop_batch_counter(module: nn.Module) -> None:
+def remove_num_batches_tracked(module: nn.Module) -> None:
     """Take the count of batches off a FrozenBatchNorm2d: only main has one, made of BatchNorm2d's.
 
     Without it, checkpoints of both versions have the same keys.
@@ -19,7 +19,7 @@ def drop_batch_counter(module: nn.Module) -> None:
         module.num_batches_tracked = None
 
 
-def saves_optimizer(default_trainer: type) -> bool:
+def trainer_saves_optimizer(default_trainer: type) -> bool:
     """Whether detectron2's DefaultTrainer keeps the optimizer in its checkpoints; 0.4's forgets it.
 
     The class is passed in, so that the model's modules do not import detectron2's engine.
@@ -27,7 +27,7 @@ def saves_optimizer(default_trainer: type) -> bool:
     return "state_dict" in vars(default_trainer)
 
 
-def forget_address(checkpointer: object) -> None:
+def reset_parsed_url(checkpointer: object) -> None:
     """Let a checkpointer load again after a load that failed: main's keeps the last address."""
     if hasattr(checkpointer, "_parsed_url_during_load"):
         checkpointer._parsed_url_during_load = None

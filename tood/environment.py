@@ -19,7 +19,7 @@ def version_of(package: str) -> str:
         return "missing"
 
 
-def require() -> None:
+def check_dependencies() -> None:
     """Check that torch, torchvision and detectron2 are there and fit together.
 
     Raises:

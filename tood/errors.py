@@ -25,7 +25,7 @@ class CheckpointError(TOODError, RuntimeError):
     """Weights that are missing, broken, or of another model."""
 
 
-def message_of(error: TOODError) -> str:
+def user_message(error: TOODError) -> str:
     """The message itself: PyTorch wraps that of a data loader's process into a stack trace."""
     text = str(error)
     return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip() if "Traceback" in text else text
@@ -43,5 +43,5 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except TOODError as error:
-        sys.stderr.write(f"\nerror: {message_of(error)}\n")
+        sys.stderr.write(f"\nerror: {user_message(error)}\n")
         sys.exit(2)

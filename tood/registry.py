@@ -7,7 +7,7 @@ from detectron2.utils.registry import Registry
 from .errors import ConfigError
 
 
-def look_up(registry: Registry, name: str, key: str) -> Any:
+def get_registered(registry: Registry, name: str, key: str) -> Any:
     """What is registered as ``name``.
 
     Args:
@@ -22,6 +22,6 @@ def look_up(registry: Registry, name: str, key: str) -> Any:
         names = sorted(found for found, _ in registry)
         raise ConfigError(
             f"{key} is {name!r}, and there is no such {registry._name.lower()}: there are "
-            f"{', '.join(names)}. One of your own has to be imported: MODEL.TOOD.IMPORTS"
+            f"{', '.join(names)}. One of your own has to be imported: MODEL.TOOD.CUSTOM_IMPORTS"
         )
     return registry.get(name)

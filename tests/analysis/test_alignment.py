@@ -12,17 +12,17 @@ from detectron2.structures import Boxes, Instances
 
 from tests.helpers import CONFIGS, load_program
 from tood.analysis.alignment import (
-    count_detections,
-    instance_statistics,
-    rank_correlation,
-    rankings,
+    alignment_per_instance,
+    average_ranks,
+    classify_detections,
+    spearman_correlation,
 )
 from tood.analysis.recorder import PredictionRecorder
 from tood.config.loading import load_config
 from tood.data import build_test_loader, setup_datasets
-from tood.data.synthetic import make_dataset
+from tood.data.synthetic import write_dataset
 from tood.errors import ConfigError, DataError
-from tood.evaluation import AlignmentEvaluator, DensePredictions, FastCOCOEvaluator
+from tood.evaluation import AlignmentEvaluator, FastCOCOEvaluator, ImagePredictions
 from tood.evaluation import alignment_evaluator as alignment
 
 
@@ -39,17 +39,17 @@ TRUTH = boxes([0, 0, 100, 10])
 
 
 def test_rankings_share_equal_places():
-    assert rankings(torch.tensor([0.3, 0.9, 0.3, 0.1])).tolist() == [1.5, 3.0, 1.5, 0.0]
+    assert average_ranks(torch.tensor([0.3, 0.9, 0.3, 0.1])).tolist() == [1.5, 3.0, 1.5, 0.0]
 
 
 def test_rank_correlation_by_hand():
     """Ranks (0, 1, 2) and (0, 2, 1): covariance 1, both variances 2."""
     first = torch.tensor([0.1, 0.2, 0.9])
-    assert rank_correlation(first, first**3) == pytest.approx(1.0)
-    assert rank_correlation(first, -first) == pytest.approx(-1.0)
-    assert rank_correlation(first, torch.tensor([5.0, 7.0, 6.0])) == pytest.approx(0.5)
-    assert rank_correlation(first, torch.ones(3)) is None
-    assert rank_correlation(first[:1], first[:1]) is None
+    assert spearman_correlation(first, first**3) == pytest.approx(1.0)
+    assert spearman_correlation(first, -first) == pytest.approx(-1.0)
+    assert spearman_correlation(first, torch.tensor([5.0, 7.0, 6.0])) == pytest.approx(0.5)
+    assert spearman_correlation(first, torch.ones(3)) is None
+    assert spearman_correlation(first[:1], first[:1]) is None
 
 
 def test_instance_by_hand():
@@ -60,7 +60,7 @@ def test_instance_by_hand():
     """
     pred_boxes = boxes(wide(60), wide(50), wide(20), wide(90), wide(10), [500, 0, 600, 10])
     scores = torch.tensor([0.7, 0.9, 0.6, 0.8, 0.95, 0.99])[:, None]
-    ((correlation, overlap),) = instance_statistics(scores, pred_boxes, TRUTH, torch.tensor([0]))
+    ((correlation, overlap),) = alignment_per_instance(scores, pred_boxes, TRUTH, torch.tensor([0]))
     assert correlation == pytest.approx(2 / 5)
     assert overlap == pytest.approx((0.5 + 0.9 + 0.6 + 0.2) / 4)
 
@@ -71,7 +71,7 @@ def test_only_the_most_confident_predictions_count():
     pred_boxes = boxes(*(wide(w.item()) for w in widths))
     scores = torch.arange(60).flip(0)[:, None] / 100.0
     scores[50:] = torch.arange(10)[:, None] / 1000.0  # the last ten would spoil the order
-    ((correlation, overlap),) = instance_statistics(scores, pred_boxes, TRUTH, torch.tensor([0]))
+    ((correlation, overlap),) = alignment_per_instance(scores, pred_boxes, TRUTH, torch.tensor([0]))
     assert correlation == pytest.approx(-1.0)
     assert overlap == pytest.approx(widths[:10].float().mean().item() / 100)
 
@@ -81,7 +81,7 @@ def test_predictions_belong_to_the_instance_of_the_class_that_they_overlap_most(
     gt_classes = torch.tensor([0, 0, 1])
     pred_boxes = boxes(wide(90), wide(55))  # the second has 0.91 with the second instance
     scores = torch.tensor([[0.5, 0.2], [0.6, 0.1]])
-    first, second, other = instance_statistics(scores, pred_boxes, gt_boxes, gt_classes)
+    first, second, other = alignment_per_instance(scores, pred_boxes, gt_boxes, gt_classes)
     assert first == (None, pytest.approx(0.9))
     assert second == (None, pytest.approx(50 / 55))
     assert other == (pytest.approx(1.0), pytest.approx((0.9 + 0.55) / 2))
@@ -90,33 +90,33 @@ def test_predictions_belong_to_the_instance_of_the_class_that_they_overlap_most(
 def test_instances_without_predictions_and_images_without_instances():
     far = boxes([500, 500, 510, 510])
     scores = torch.ones(1, 2)
-    assert instance_statistics(scores, far, TRUTH, torch.tensor([1])) == [(None, 0.0)]
+    assert alignment_per_instance(scores, far, TRUTH, torch.tensor([1])) == [(None, 0.0)]
     empty = torch.zeros(0, dtype=torch.int64)
-    assert instance_statistics(scores, far, boxes(), empty) == []
+    assert alignment_per_instance(scores, far, boxes(), empty) == []
     none = {"correct": 0, "redundant": 0, "error": 0}
-    assert count_detections(far, torch.tensor([0]), boxes(), empty) == none
-    assert count_detections(boxes(), empty, TRUTH, torch.tensor([0])) == none
+    assert classify_detections(far, torch.tensor([0]), boxes(), empty) == none
+    assert classify_detections(boxes(), empty, TRUTH, torch.tensor([0])) == none
 
 
 def test_detections_by_hand():
     """0.9 correct; 0.5, 0.7 redundant; 0.49, 0.11 errors; 0.1 and another class nothing."""
     found = boxes(*(wide(w) for w in (70, 90, 50, 49, 11, 10)), wide(95), [500, 0, 600, 10])
     classes = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0])
-    counts = count_detections(found, classes, TRUTH, torch.tensor([0]))
+    counts = classify_detections(found, classes, TRUTH, torch.tensor([0]))
     assert counts == {"correct": 1, "redundant": 2, "error": 2}
     two = torch.cat([TRUTH, boxes([0, 0, 50, 10])])
-    counts = count_detections(found, classes, two, torch.tensor([0, 0]))
+    counts = classify_detections(found, classes, two, torch.tensor([0, 0]))
     assert counts == {"correct": 2, "redundant": 2, "error": 2}
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    return make_dataset(tmp_path_factory.mktemp("shapes"), num_train=2, num_val=5, size=96)
+    return write_dataset(tmp_path_factory.mktemp("shapes"), num_train=2, num_val=5, size=96)
 
 
 def shapes_cfg(shapes, *opts):
     config = str(CONFIGS / "quickstart" / "TOOD-R18-shapes.yaml")
-    data = ["DATASETS.TEST_JSON", str(shapes / "val.json")]
+    data = ["DATASETS.TEST_ANNOTATIONS", str(shapes / "val.json")]
     data += ["DATASETS.TEST_IMAGES", str(shapes / "images"), "INPUT.MIN_SIZE_TEST", "128"]
     cfg = load_config(config, [*data, *opts])
     setup_datasets(cfg, ("TEST",))
@@ -173,7 +173,7 @@ def test_processes_add_up(shapes, monkeypatch):
         evaluator.reset()
         detections = Instances((100, 100), pred_boxes=Boxes(boxes(wide(width))))
         detections.pred_classes = torch.tensor([0])
-        dense = DensePredictions(torch.tensor([[0.4], [0.9]]), boxes(wide(width), wide(20)))
+        dense = ImagePredictions(torch.tensor([[0.4], [0.9]]), boxes(wide(width), wide(20)))
         evaluator.add(dense, detections, TRUTH, torch.tensor([0]))
         parts.append(evaluator)
     monkeypatch.setattr(alignment.comm, "gather", lambda _: [part._sums for part in parts])
@@ -200,7 +200,7 @@ def test_misuse(shapes):
     with pytest.raises(ConfigError, match="Linear is no model whose dense predictions are known"):
         PredictionRecorder(torch.nn.Linear(1, 1))
     with pytest.raises(RuntimeError, match="call start"):
-        PredictionRecorder(model).of_image(0)
+        PredictionRecorder(model).for_image(0)
     evaluator = AlignmentEvaluator(cfg.DATASETS.TEST[0], model)
     with pytest.raises(DataError, match="image 99 is not in the dataset"):
         evaluator.process([{"image_id": 99}], [{}])
@@ -235,7 +235,7 @@ def test_analysis_program(shapes, checkpoints, tmp_path, monkeypatch, capsys):
     file = tmp_path / "numbers.json"
     arguments = ["--config-file", config, "--json", str(file), "--opts"]
     arguments += ["MODEL.WEIGHTS", str(checkpoints / "tood.pth")]
-    arguments += ["DATASETS.TEST_JSON", str(shapes / "val.json")]
+    arguments += ["DATASETS.TEST_ANNOTATIONS", str(shapes / "val.json")]
     arguments += ["DATASETS.TEST_IMAGES", str(shapes / "images")]
     monkeypatch.setattr("sys.argv", ["analyze_alignment.py", *arguments])
     load_program("tood/cli/analyze.py").main()

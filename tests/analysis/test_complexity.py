@@ -15,7 +15,7 @@ def program():
 
 
 def test_operations_by_hand(program):
-    """3x3, 4 to 8 channels, 5x6 cells; bias; normalisation; a matrix product."""
+    """3x3, 4 to 8 channels, 5x6 cells; bias; normalization; a matrix product."""
     x = torch.randn(1, 4, 5, 6)
     conv = nn.Conv2d(4, 8, 3, padding=1)
     assert program.count_flops(conv, x) == {"conv": 4 * 8 * 9 * 30, "bias": 8 * 30}
@@ -51,9 +51,9 @@ def test_training_counts_what_is_frozen_once(program, tiny_cfg):
     tiny_cfg.MODEL.BACKBONE.FREEZE_AT = 0
     free = build_model(tiny_cfg)
     once = program.count_parts(free, (64, 64))["model"]["conv"]
-    assert program.count_training(free, (64, 64))["conv"] == 3 * once
+    assert program.count_training_flops(free, (64, 64))["conv"] == 3 * once
     stem = 64 * 3 * 49 * 32 * 32 + 4 * 64 * 64 * 9 * 16 * 16  # and both blocks of res2
-    assert program.count_training(frozen, (64, 64))["conv"] == 3 * once - 2 * stem
+    assert program.count_training_flops(frozen, (64, 64))["conv"] == 3 * once - 2 * stem
 
 
 def test_table(program, monkeypatch, capsys):

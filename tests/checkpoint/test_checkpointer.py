@@ -11,7 +11,7 @@ import torch
 from detectron2.modeling import build_model
 
 from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.key_mapping import recognise
+from tood.checkpoint.key_mapping import detect_layout
 from tood.errors import CheckpointError
 
 
@@ -53,7 +53,7 @@ def test_own_checkpoint_round_trip(model, tiny_cfg, tmp_path):
     TOODCheckpointer(model, str(tmp_path)).save("model", iteration=7)
     loaded = other_model(tiny_cfg)
     assert not equal(model, loaded)
-    extra = TOODCheckpointer(loaded, complete=True).load(str(tmp_path / "model.pth"))
+    extra = TOODCheckpointer(loaded, strict=True).load(str(tmp_path / "model.pth"))
     assert equal(model, loaded) and extra["iteration"] == 7
 
 
@@ -62,7 +62,7 @@ def test_bare_state_dict(model, tiny_cfg, tmp_path, prefix):
     weights = {prefix + k: v for k, v in model.state_dict().items()}
     torch.save(weights, tmp_path / "model.pth")
     loaded = other_model(tiny_cfg)
-    TOODCheckpointer(loaded, complete=True).load(str(tmp_path / "model.pth"))
+    TOODCheckpointer(loaded, strict=True).load(str(tmp_path / "model.pth"))
     assert equal(model, loaded)
 
 
@@ -71,7 +71,7 @@ def test_backbone_files(model, tiny_cfg, tmp_path, names, caplog):
     weights = torchvision_names(model)
     if names == "detectron2":
         weights = model.backbone.bottom_up.state_dict()
-    assert recognise(weights, "file") == f"{names}-backbone"
+    assert detect_layout(weights, "file") == f"{names}-backbone"
     torch.save(weights, tmp_path / "backbone.pth")
     loaded = other_model(tiny_cfg)
     head = {k: v.clone() for k, v in loaded.head.state_dict().items()}
@@ -81,7 +81,7 @@ def test_backbone_files(model, tiny_cfg, tmp_path, names, caplog):
     assert all(torch.equal(v, head[k]) for k, v in loaded.head.state_dict().items())
     assert f"a backbone with {names}'s names" in caplog.text
     with pytest.raises(CheckpointError, match="holds a backbone only"):
-        TOODCheckpointer(loaded, complete=True).load(str(tmp_path / "backbone.pth"))
+        TOODCheckpointer(loaded, strict=True).load(str(tmp_path / "backbone.pth"))
 
 
 def test_another_number_of_classes(model, tiny_cfg, tmp_path, caplog):
@@ -94,7 +94,7 @@ def test_another_number_of_classes(model, tiny_cfg, tmp_path, caplog):
     assert torch.equal(loaded.head.tood_cls.weight, before)
     assert torch.equal(loaded.head.tood_reg.weight, model.head.tood_reg.weight)
     with pytest.raises(CheckpointError, match="set MODEL.TOOD.NUM_CLASSES"):
-        TOODCheckpointer(loaded, complete=True).load(str(tmp_path / "model.pth"))
+        TOODCheckpointer(loaded, strict=True).load(str(tmp_path / "model.pth"))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_address(model, tiny_cfg, tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         loaded = other_model(tiny_cfg)
         address = f"http://127.0.0.1:{server.server_port}/model.pth"
-        TOODCheckpointer(loaded, complete=True).load(address)
+        TOODCheckpointer(loaded, strict=True).load(address)
         server.shutdown()
     assert equal(model, loaded)
     assert list((tmp_path / "cache").rglob("model.pth"))
@@ -204,7 +204,7 @@ def test_address_with_a_query(model, tiny_cfg, tmp_path):
     TOODCheckpointer(model, str(tmp_path)).save("model")
     loaded = other_model(tiny_cfg)
     path = f"{tmp_path / 'model.pth'}?matching_heuristics=True"
-    TOODCheckpointer(loaded, complete=True).load(path)
+    TOODCheckpointer(loaded, strict=True).load(path)
     assert equal(model, loaded)
 
 
@@ -227,7 +227,7 @@ def test_unreachable_address(model):
 def test_no_weights(model, tiny_cfg):
     assert TOODCheckpointer(model).load("") == {}
     with pytest.raises(CheckpointError, match="add MODEL.WEIGHTS"):
-        TOODCheckpointer(model, complete=True).load("")
+        TOODCheckpointer(model, strict=True).load("")
 
 
 def test_a_file_that_is_no_dict(model, tmp_path):

@@ -13,9 +13,9 @@ from detectron2.modeling import build_model
 
 from tests.helpers import PUBLISHED, load_program, published_keys, published_model
 from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.key_mapping import from_tood, recognise, to_tood
-from tood.checkpoint.safe_load import read_file
-from tood.checkpoint.state_dict import find_weights
+from tood.checkpoint.key_mapping import detect_layout, from_tood_keys, to_tood_keys
+from tood.checkpoint.safe_load import load_file
+from tood.checkpoint.state_dict import extract_state_dict
 from tood.errors import CheckpointError
 
 
@@ -55,11 +55,11 @@ def test_every_key_of_the_published_models(name, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     weights, model = mmdet_weights(name), published_model(name)
     torch.save({"meta": {}, "state_dict": weights}, tmp_path / "published.pth")
-    TOODCheckpointer(model, complete=True).load(str(tmp_path / "published.pth"))
+    TOODCheckpointer(model, strict=True).load(str(tmp_path / "published.pth"))
     loaded = model.state_dict()
-    assert same(from_tood(loaded, "mmdet"), weights)
-    assert same(from_tood(loaded, "authors"), authors_names(weights))
-    ours, _ = to_tood(authors_names(weights), "authors")
+    assert same(from_tood_keys(loaded, "mmdet"), weights)
+    assert same(from_tood_keys(loaded, "authors"), authors_names(weights))
+    ours, _ = to_tood_keys(authors_names(weights), "authors")
     assert same(ours, dict(loaded))
     head = sum(key.startswith("bbox_head.") for key in weights)
     backbone = sum(key.startswith("backbone.") and "tracked" not in key for key in weights)
@@ -95,10 +95,10 @@ def test_some_keys_by_hand():
         "bbox_head.tood_cls.bias": "head.tood_cls.bias",
     }
     weights = {key: torch.zeros(()) for key in names}
-    ours, origins = to_tood(weights, "authors")
+    ours, origins = to_tood_keys(weights, "authors")
     assert list(ours) == list(names.values())
     assert origins == {ours: theirs for theirs, ours in names.items()}
-    back = from_tood(ours, "authors")
+    back = from_tood_keys(ours, "authors")
     assert back.keys() - names.keys() == {"backbone.bn1.num_batches_tracked"}
     assert names.keys() <= back.keys()
 
@@ -106,9 +106,9 @@ def test_some_keys_by_hand():
 def test_counters_that_counted_survive_the_round_trip():
     weights = mmdet_weights("TOOD-R50-1x")
     weights["backbone.layer2.0.bn1.num_batches_tracked"] += 7
-    ours, _ = to_tood(weights, "mmdet")
+    ours, _ = to_tood_keys(weights, "mmdet")
     assert sum(key.endswith("num_batches_tracked") for key in ours) == 1
-    assert same(from_tood(ours, "mmdet"), weights)
+    assert same(from_tood_keys(ours, "mmdet"), weights)
 
 
 def flat(weights):
@@ -152,7 +152,7 @@ def tiny_theirs():
 
     torch.manual_seed(0)
     state_dict = build_model(make_tiny_cfg()).state_dict()
-    return dict(state_dict), from_tood(state_dict, "mmdet")
+    return dict(state_dict), from_tood_keys(state_dict, "mmdet")
 
 
 @pytest.mark.parametrize("names", ["mmdet", "authors", "tood"])
@@ -168,7 +168,7 @@ def test_whatever_is_wrapped_around(tiny_theirs, tiny_cfg, tmp_path, names, wrap
     else:
         torch.save(contents, path)
     model = build_model(tiny_cfg)
-    TOODCheckpointer(model, complete=True).load(str(path))
+    TOODCheckpointer(model, strict=True).load(str(path))
     assert same(dict(model.state_dict()), ours)
 
 
@@ -176,7 +176,7 @@ def test_what_is_not_used_is_said(tiny_theirs, tiny_cfg, tmp_path, caplog):
     _, weights = tiny_theirs
     caplog.set_level(logging.INFO)
     torch.save(WRAPPED["copies of mmcv's EMA hook"](weights) | {"meta": META}, tmp_path / "ema.pth")
-    TOODCheckpointer(build_model(tiny_cfg), complete=True).load(str(tmp_path / "ema.pth"))
+    TOODCheckpointer(build_model(tiny_cfg), strict=True).load(str(tmp_path / "ema.pth"))
     assert f"{len(weights)} entries like ema_backbone_" in caplog.text and "meta" in caplog.text
 
 
@@ -214,7 +214,7 @@ TORCHVISION = {
 }
 
 
-def randomise_norms(module: torch.nn.Module) -> None:
+def randomize_norms(module: torch.nn.Module) -> None:
     for norm in module.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(norm.weight, 0.2, 0.4)
@@ -228,7 +228,7 @@ def randomise_norms(module: torch.nn.Module) -> None:
 def test_torchvision_backbones(name, tmp_path):
     """The same features as torchvision's network: names, strides, groups and statistics."""
     theirs = TORCHVISION[name](weights=None).eval()
-    randomise_norms(theirs)
+    randomize_norms(theirs)
     torch.save(theirs.state_dict(), tmp_path / "backbone.pth")
     model = published_model(name)
     TOODCheckpointer(model).load(str(tmp_path / "backbone.pth"))
@@ -292,7 +292,7 @@ def test_backbone_files(tiny_theirs, tiny_cfg, tmp_path, kind, caplog):
     loaded = model.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in expected.items())
     assert f"a backbone with {project}'s names" in caplog.text
-    assert "FPN and head start from their initialisation" in caplog.text
+    assert "FPN and head start from their initialization" in caplog.text
 
 
 def test_plain_backbone_for_a_deformable_one(tiny_cfg, tmp_path, caplog):
@@ -359,7 +359,7 @@ def test_reading_runs_no_code(tmp_path, suffix):
     else:
         torch.save(contents, path)
     with pytest.raises(CheckpointError, match=r"could run any code.*write its weights alone"):
-        read_file(str(path))
+        load_file(str(path))
     assert "bomb_went_off" not in sys.modules
 
 
@@ -374,7 +374,7 @@ class Crafted:
 def test_pickles_cannot_reach_into_numpy(tmp_path, contents):
     (tmp_path / "crafted.pkl").write_bytes(pickle.dumps({"model": contents}))
     with pytest.raises(CheckpointError):
-        find_weights(read_file(str(tmp_path / "crafted.pkl")), "crafted.pkl")
+        extract_state_dict(load_file(str(tmp_path / "crafted.pkl")), "crafted.pkl")
 
 
 def test_damaged_pickles_are_refused_or_read(tmp_path):
@@ -389,7 +389,7 @@ def test_damaged_pickles_are_refused_or_read(tmp_path):
             damaged[position] = random.randint(256)
         path.write_bytes(damaged)
         try:
-            read_file(str(path))
+            load_file(str(path))
         except CheckpointError:
             refused += 1
     assert refused > 500
@@ -409,7 +409,7 @@ def test_arrays_of_every_pickle_protocol(tmp_path, protocol):
     }
     path = tmp_path / "arrays.pkl"
     path.write_bytes(pickle.dumps(arrays, protocol=protocol))
-    read = read_file(str(path))
+    read = load_file(str(path))
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype and np.array_equal(read[name], array), name
 
@@ -418,7 +418,7 @@ def test_truncated_pickle(tmp_path):
     data = pickle.dumps({"model": {"a": np.zeros(100)}})
     (tmp_path / "cut.pkl").write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckpointError, match="truncated"):
-        read_file(str(tmp_path / "cut.pkl"))
+        load_file(str(tmp_path / "cut.pkl"))
 
 
 # ---- the tool ----
@@ -435,9 +435,9 @@ def test_tool_there_and_back(tiny_theirs, tmp_path, monkeypatch, capsys, to):
     weights = tiny_theirs[1] if to == "mmdet" else authors_names(tiny_theirs[1])
     torch.save({"state_dict": weights, "meta": META}, tmp_path / "theirs.pth")
     run_tool(monkeypatch, tmp_path / "theirs.pth", tmp_path / "new" / "ours.pth")
-    assert same(read_file(str(tmp_path / "new" / "ours.pth"))["model"], tiny_theirs[0])
+    assert same(load_file(str(tmp_path / "new" / "ours.pth"))["model"], tiny_theirs[0])
     run_tool(monkeypatch, tmp_path / "new" / "ours.pth", tmp_path / "back.pth", "--to", to)
-    assert same(read_file(str(tmp_path / "back.pth"))["state_dict"], weights)
+    assert same(load_file(str(tmp_path / "back.pth"))["state_dict"], weights)
     assert "not carried over: meta" in capsys.readouterr().out
     with pytest.raises(CheckpointError, match="exists already"):
         run_tool(monkeypatch, tmp_path / "theirs.pth", tmp_path / "back.pth")
@@ -449,7 +449,7 @@ def test_tool_checks_against_a_config(tiny_theirs, tiny_cfg, tmp_path, monkeypat
     torch.save({"model": tiny_theirs[0]}, tmp_path / "ours.pth")
     options = ["--config-file", tmp_path / "config.yaml"]
     run_tool(monkeypatch, tmp_path / "ours.pth", tmp_path / "a.pth", "--to", "mmdet", *options)
-    meta = read_file(str(tmp_path / "a.pth"))["meta"]
+    meta = load_file(str(tmp_path / "a.pth"))["meta"]
     assert meta["CLASSES"] == meta["dataset_meta"]["classes"] == tuple("abcde")
     weights = dict(tiny_theirs[0])
     del weights["head.tood_reg.bias"]
@@ -482,8 +482,8 @@ def test_tool_converts_a_backbone(tiny_theirs, tiny_cfg, tmp_path, monkeypatch):
     contents, _ = backbone_file(tiny_theirs, "mmpretrain")
     torch.save(contents, tmp_path / "backbone.pth")
     run_tool(monkeypatch, tmp_path / "backbone.pth", tmp_path / "ours.pth")
-    converted = read_file(str(tmp_path / "ours.pth"))["model"]
-    assert recognise(converted, "file") == "detectron2-backbone"
+    converted = load_file(str(tmp_path / "ours.pth"))["model"]
+    assert detect_layout(converted, "file") == "detectron2-backbone"
     TOODCheckpointer(build_model(tiny_cfg)).load(str(tmp_path / "ours.pth"))
     with pytest.raises(CheckpointError, match="backbone only"):
         run_tool(monkeypatch, tmp_path / "backbone.pth", tmp_path / "x.pth", "--to", "mmdet")

@@ -16,16 +16,16 @@ from detectron2.utils.visualizer import Visualizer
 from tests.helpers import CONFIGS, ROOT, load_program
 from tood import ASSIGNER_REGISTRY
 from tood.config.loading import load_config
-from tood.data.registration import categories
-from tood.data.synthetic import CLASSES, make_dataset
-from tood.errors import ConfigError, DataError, exit_on_user_error, message_of
+from tood.data.registration import class_info
+from tood.data.synthetic import CLASSES, write_dataset
+from tood.errors import ConfigError, DataError, exit_on_user_error, user_message
 from tood.inference.detector import Predictor
-from tood.inference.drawing import _color, draw
+from tood.inference.drawing import _color, draw_detections
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    return make_dataset(tmp_path_factory.mktemp("shapes"), num_train=4, num_val=3, size=64)
+    return write_dataset(tmp_path_factory.mktemp("shapes"), num_train=4, num_val=3, size=64)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def options(shapes):
     options += ["MODEL.TOOD.HEAD.NUM_CONVS", "1", "SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()"]
     options += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0"]
     for split, name in (("TRAIN", "train"), ("TEST", "val")):
-        options += [f"DATASETS.{split}_JSON", str(shapes / f"{name}.json")]
+        options += [f"DATASETS.{split}_ANNOTATIONS", str(shapes / f"{name}.json")]
         options += [f"DATASETS.{split}_IMAGES", str(shapes / "images")]
     return options
 
@@ -63,7 +63,7 @@ def train_net(*arguments):
     program = load_program("tood/cli/train.py")
     with exit_on_user_error():
         program.check(args)
-    return program.main(args)
+    return program.run(args)
 
 
 def test_train_resume_evaluate(options, tmp_path):
@@ -71,8 +71,8 @@ def test_train_resume_evaluate(options, tmp_path):
     train_net(*common)
     assert (tmp_path / "model_final.pth").is_file()
     saved = load_config(str(tmp_path / "config.yaml"), [])
-    saved.DATASETS.TEST, saved.DATASETS.TEST_JSON = (), ""
-    assert categories(saved) == (list(CLASSES), [1, 2, 3, 4, 5])
+    saved.DATASETS.TEST, saved.DATASETS.TEST_ANNOTATIONS = (), ""
+    assert class_info(saved) == (list(CLASSES), [1, 2, 3, 4, 5])
     train_net("--resume", *common, "SOLVER.MAX_ITER", 3)
     rows = [json.loads(x) for x in (tmp_path / "metrics.json").read_text().splitlines()]
     assert [row["iteration"] for row in rows if "total_loss" in row] == [1, 2]
@@ -86,9 +86,9 @@ def test_train_resume_evaluate(options, tmp_path):
         (["--eval-only"], "add MODEL.WEIGHTS"),
         (["MODEL.WEIGHTS", "/nowhere.pth"], "there is no file /nowhere.pth"),
         (["MODEL.TOOD.NUM_CLASSES", "80"], "add MODEL.TOOD.NUM_CLASSES 5"),
-        (["DATASETS.TRAIN_JSON", "/nowhere.json"], "no annotation file /nowhere.json"),
+        (["DATASETS.TRAIN_ANNOTATIONS", "/nowhere.json"], "no annotation file /nowhere.json"),
         (["MODEL.TOOD.NUM_CLASES", "5"], "NUM_CLASES"),
-        (["DATASETS.TRAIN_JSON", ""], "TRAIN_IMAGES is given without"),
+        (["DATASETS.TRAIN_ANNOTATIONS", ""], "TRAIN_IMAGES is given without"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(options, tmp_path, more, message, capsys):
@@ -127,7 +127,7 @@ class AssignerFromAFile(TaskAlignedAssigner):
 
 def test_parts_from_the_users_own_file(options, tmp_path):
     (tmp_path / "my_parts.py").write_text(OWN_PART)
-    own = ["MODEL.TOOD.IMPORTS", f"['{tmp_path / 'my_parts.py'}']"]
+    own = ["MODEL.TOOD.CUSTOM_IMPORTS", f"['{tmp_path / 'my_parts.py'}']"]
     own += ["MODEL.TOOD.ALIGNED.ASSIGNER", "AssignerFromAFile"]
     for _ in range(2):  # a second config of the same process imports nothing again
         model = build_model(load_config(CONFIG, [*options, *own]))
@@ -135,19 +135,19 @@ def test_parts_from_the_users_own_file(options, tmp_path):
     (tmp_path / "other").mkdir()
     second = tmp_path / "other" / "my_parts.py"
     second.write_text(OWN_PART.replace("AssignerFromAFile", "AssignerOfTheSameFileName"))
-    load_config(CONFIG, ["MODEL.TOOD.IMPORTS", f"['{second}']"])
+    load_config(CONFIG, ["MODEL.TOOD.CUSTOM_IMPORTS", f"['{second}']"])
     assert "AssignerOfTheSameFileName" in ASSIGNER_REGISTRY
-    with pytest.raises(ConfigError, match="MODEL.TOOD.IMPORTS names /nowhere/parts.py"):
-        load_config(CONFIG, ["MODEL.TOOD.IMPORTS", "['/nowhere/parts.py']"])
-    with pytest.raises(ConfigError, match="MODEL.TOOD.IMPORTS names no_such_module"):
-        load_config(CONFIG, ["MODEL.TOOD.IMPORTS", "['no_such_module']"])
+    with pytest.raises(ConfigError, match="MODEL.TOOD.CUSTOM_IMPORTS names /nowhere/parts.py"):
+        load_config(CONFIG, ["MODEL.TOOD.CUSTOM_IMPORTS", "['/nowhere/parts.py']"])
+    with pytest.raises(ConfigError, match="MODEL.TOOD.CUSTOM_IMPORTS names no_such_module"):
+        load_config(CONFIG, ["MODEL.TOOD.CUSTOM_IMPORTS", "['no_such_module']"])
 
 
 def test_message_of_a_data_loaders_process():
     text = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback ...\n"
     error = DataError(text + "tood.errors.DataError: the image x.png cannot be read\n")
-    assert message_of(error) == "the image x.png cannot be read"
-    assert message_of(DataError("plain: text")) == "plain: text"
+    assert user_message(error) == "the image x.png cannot be read"
+    assert user_message(DataError("plain: text")) == "plain: text"
 
 
 def test_config_with_an_unknown_key(tmp_path):
@@ -282,11 +282,11 @@ def test_predictor_reads_bgr(options, weights):
     instances = predictor(picture)
     assert seen[0].shape == (3, 64, 128) and (seen[0][0] == 200).all() and (seen[0][2] == 0).all()
     assert instances.image_size == (128, 256)
-    drawn = draw(picture, instances, categories(cfg)[0])
+    drawn = draw_detections(picture, instances, class_info(cfg)[0])
     assert drawn.shape == picture.shape and drawn.dtype == np.uint8
 
 
-def test_colours_can_be_lightened():
+def test_class_colors_are_valid():
     visualizer = Visualizer(np.zeros((8, 8, 3), np.uint8))
     for index in range(180):
         lighter = visualizer._change_color_brightness(_color(index), brightness_factor=0.7)
@@ -295,14 +295,14 @@ def test_colours_can_be_lightened():
 
 def test_names_and_ids_without_a_dataset(tiny_cfg):
     tiny_cfg.DATASETS.TEST = ()
-    names, ids = categories(tiny_cfg)
+    names, ids = class_info(tiny_cfg)
     assert names[:2] == ["class 0", "class 1"] and ids == [1, 2, 3, 4, 5]
-    names, ids = categories(load_config(str(CONFIGS / "TOOD-R50-1x.yaml"), []))
+    names, ids = class_info(load_config(str(CONFIGS / "TOOD-R50-1x.yaml"), []))
     assert names[0] == "person" and ids[-1] == 90  # COCO's own
 
 
 def test_names_from_the_test_set(options):
-    assert categories(load_config(CONFIG, options))[0] == list(CLASSES)
+    assert class_info(load_config(CONFIG, options))[0] == list(CLASSES)
 
 
 # ---- the quickstart's parts -------------------------------------------------------------------
@@ -360,14 +360,14 @@ def python(code: str, path: str) -> subprocess.CompletedProcess:
 )
 def test_missing_or_mismatched_packages(tmp_path, package, content, messages):
     (tmp_path / f"{package}.py").write_text(content)
-    done = python("-m tood.check", str(tmp_path))
+    done = python("-m tood.cli.check_env", str(tmp_path))
     assert done.returncode == 1
     for message in messages:
         assert message in done.stderr
 
 
 def test_check_prints_versions_and_one_pass(tmp_path):
-    done = python("-W ignore -m tood.check", str(tmp_path))
+    done = python("-W ignore -m tood.cli.check_env", str(tmp_path))
     assert done.returncode == 0, done.stderr
     for word in ("Python", "torch", "CUDA", "torchvision", "detectron2", "forward and backward"):
         assert word in done.stdout

@@ -78,16 +78,20 @@ def test_backbone(cfg, name):
 
 def test_head_and_assigners(cfg, name):
     node = cfg.MODEL.TOOD
-    assert (node.NUM_CLASSES, node.WARMUP_EPOCHS) == (80, 4)
+    assert (node.NUM_CLASSES, node.WARMUP.EPOCHS) == (80, 4)
     assert node.ANCHOR_TYPE == ("anchor_based" if "AnchorBased" in name else "anchor_free")
     assert (node.HEAD.NAME, node.HEAD.NUM_CONVS, node.HEAD.CHANNELS) == ("TOODHead", 6, 256)
     assert (node.HEAD.NORM, node.HEAD.PRIOR_PROB) == ("GN", 0.01)
     assert node.HEAD.NUM_DCN == (2 if "DCN" in name else 0)
-    assert node.WARMUP.ASSIGNER == "ATSSAssigner" and node.ATSS.TOPK == 9
+    assert node.WARMUP.ASSIGNER == "ATSSAssigner" and node.ASSIGNERS.ATSS.TOPK == 9
     assert node.ALIGNED.ASSIGNER == "TaskAlignedAssigner"
-    assert (node.TAL.TOPK, node.TAL.ALPHA, node.TAL.BETA) == (13, 1.0, 6.0)
-    assert (node.FOCAL_LOSS.ALPHA, node.FOCAL_LOSS.GAMMA) == (0.25, 2.0)
-    assert node.TASK_ALIGNED_LOSS.GAMMA == 2.0
+    assert (node.ASSIGNERS.TAL.TOPK, node.ASSIGNERS.TAL.ALPHA, node.ASSIGNERS.TAL.BETA) == (
+        13,
+        1.0,
+        6.0,
+    )
+    assert (node.CRITERIA.FOCAL_LOSS.ALPHA, node.CRITERIA.FOCAL_LOSS.GAMMA) == (0.25, 2.0)
+    assert node.CRITERIA.TASK_ALIGNED_LOSS.GAMMA == 2.0
     assert (node.LOSS_WEIGHTS.LOSS_CLS, node.LOSS_WEIGHTS.LOSS_BOX_REG) == (1.0, 2.0)
 
 
@@ -190,7 +194,7 @@ def test_resize_of_1x():
 
 
 def test_images_reach_the_model_as_the_recipe_says(tmp_path):
-    """From a file to the input of the network: RGB, normalised, padded to a multiple of 32."""
+    """From a file to the input of the network: RGB, normalized, padded to a multiple of 32."""
     cfg = published_cfg("TOOD-R50-1x")
     picture = np.full((60, 50, 3), (10, 100, 200), dtype=np.uint8)  # blue, green, red
     cv2.imwrite(str(tmp_path / "a.png"), picture)

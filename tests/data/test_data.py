@@ -9,22 +9,22 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from tood.data import build_test_loader, build_train_loader, setup_datasets
-from tood.data.filtering import MIN_IMAGE_SIDE, clean_training_dicts
+from tood.data.filtering import MIN_IMAGE_SIDE, filter_training_dicts
 from tood.data.registration import check_available
-from tood.data.synthetic import CLASSES, make_dataset, make_picture
+from tood.data.synthetic import CLASSES, draw_image, write_dataset
 from tood.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    return make_dataset(tmp_path_factory.mktemp("shapes"), num_train=6, num_val=3, size=96)
+    return write_dataset(tmp_path_factory.mktemp("shapes"), num_train=6, num_val=3, size=96)
 
 
 @pytest.fixture
 def shapes_cfg(tiny_cfg, shapes):
     for split in ("TRAIN", "TEST"):
         name = {"TRAIN": "train", "TEST": "val"}[split]
-        tiny_cfg.DATASETS[f"{split}_JSON"] = str(shapes / f"{name}.json")
+        tiny_cfg.DATASETS[f"{split}_ANNOTATIONS"] = str(shapes / f"{name}.json")
         tiny_cfg.DATASETS[f"{split}_IMAGES"] = str(shapes / "images")
     tiny_cfg.INPUT.MIN_SIZE_TRAIN = (96,)
     tiny_cfg.INPUT.MIN_SIZE_TEST = 96
@@ -80,7 +80,7 @@ def test_registration_by_config(shapes_cfg):
     ],
 )
 def test_json_that_is_no_dataset(shapes_cfg, shapes, tmp_path, change, message):
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, change)
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edit(shapes, tmp_path, change)
     with pytest.raises(DataError, match=message):
         setup_datasets(shapes_cfg)
 
@@ -96,19 +96,21 @@ def test_json_that_is_no_dataset(shapes_cfg, shapes, tmp_path, change, message):
     ],
 )
 def test_json_with_values_of_other_types(shapes_cfg, shapes, tmp_path, change, message):
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, change)
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edit(shapes, tmp_path, change)
     with pytest.raises(DataError, match=message):
         setup_datasets(shapes_cfg)
 
 
 def test_nothing_to_evaluate_against(shapes_cfg, shapes, tmp_path):
-    shapes_cfg.DATASETS.TEST_JSON = edit(shapes, tmp_path, lambda c: c["annotations"].clear())
+    shapes_cfg.DATASETS.TEST_ANNOTATIONS = edit(
+        shapes, tmp_path, lambda c: c["annotations"].clear()
+    )
     with pytest.raises(DataError, match="nothing can be evaluated"):
         setup_datasets(shapes_cfg)
 
 
 def test_boxes_without_area_in_the_test_set(shapes_cfg, shapes, tmp_path, caplog):
-    shapes_cfg.DATASETS.TEST_JSON = edit(
+    shapes_cfg.DATASETS.TEST_ANNOTATIONS = edit(
         shapes, tmp_path, lambda c: c["annotations"][0].update(bbox=[3, 3, 0, 5])
     )
     setup_datasets(shapes_cfg)
@@ -116,7 +118,7 @@ def test_boxes_without_area_in_the_test_set(shapes_cfg, shapes, tmp_path, caplog
 
 
 def test_a_test_set_that_is_not_there_is_noticed_before_training(shapes_cfg):
-    shapes_cfg.DATASETS.TEST_JSON = shapes_cfg.DATASETS.TEST_IMAGES = ""
+    shapes_cfg.DATASETS.TEST_ANNOTATIONS = shapes_cfg.DATASETS.TEST_IMAGES = ""
     shapes_cfg.DATASETS.TEST = ("nope_val",)
     with pytest.raises(DataError, match="nope_val"):
         setup_datasets(shapes_cfg)
@@ -124,7 +126,7 @@ def test_a_test_set_that_is_not_there_is_noticed_before_training(shapes_cfg):
 
 def test_evaluation_needs_area(shapes_cfg, shapes, tmp_path):
     path = edit(shapes, tmp_path, lambda c: [a.pop("area") for a in c["annotations"]] and None)
-    shapes_cfg.DATASETS.TEST_JSON = path
+    shapes_cfg.DATASETS.TEST_ANNOTATIONS = path
     with pytest.raises(DataError, match="lacks area"):
         setup_datasets(shapes_cfg)
 
@@ -132,7 +134,7 @@ def test_evaluation_needs_area(shapes_cfg, shapes, tmp_path):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("TRAIN_JSON", "/nowhere/train.json", "no annotation file /nowhere/train.json"),
+        ("TRAIN_ANNOTATIONS", "/nowhere/train.json", "no annotation file /nowhere/train.json"),
         ("TRAIN_IMAGES", "/nowhere", "no image folder /nowhere"),
         ("TRAIN_IMAGES", "", "no image folder"),
     ],
@@ -144,21 +146,21 @@ def test_missing_files(shapes_cfg, key, value, message):
 
 
 def test_images_without_json(shapes_cfg):
-    shapes_cfg.DATASETS.TRAIN_JSON = ""
-    with pytest.raises(ConfigError, match="without DATASETS.TRAIN_JSON"):
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = ""
+    with pytest.raises(ConfigError, match="without DATASETS.TRAIN_ANNOTATIONS"):
         setup_datasets(shapes_cfg)
 
 
 def test_training_set_without_a_test_set(shapes_cfg):
-    shapes_cfg.DATASETS.TEST_JSON = shapes_cfg.DATASETS.TEST_IMAGES = ""
-    with pytest.raises(ConfigError, match="without TEST_JSON.*coco_2017_val"):
+    shapes_cfg.DATASETS.TEST_ANNOTATIONS = shapes_cfg.DATASETS.TEST_IMAGES = ""
+    with pytest.raises(ConfigError, match="without TEST_ANNOTATIONS.*coco_2017_val"):
         setup_datasets(shapes_cfg)
     shapes_cfg.DATASETS.TEST = ()
     setup_datasets(shapes_cfg)
 
 
 def test_evaluation_needs_no_training_set(shapes_cfg):
-    shapes_cfg.DATASETS.TRAIN_JSON = "/nowhere.json"
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = "/nowhere.json"
     setup_datasets(shapes_cfg, ("TEST",))
     assert list(CLASSES) == shapes_cfg.MODEL.TOOD.CLASS_NAMES
 
@@ -168,7 +170,7 @@ def test_builtin_dataset_that_is_not_there(monkeypatch):
     monkeypatch.setitem(metadata.__dict__, "json_file", "/nowhere/instances_train2017.json")
     with pytest.raises(DataError, match="DETECTRON2_DATASETS"):
         check_available("coco_2017_train")
-    with pytest.raises(DataError, match="TRAIN_JSON"):
+    with pytest.raises(DataError, match="TRAIN_ANNOTATIONS"):
         check_available("nobody_train")
 
 
@@ -182,7 +184,7 @@ def test_classes_that_differ_between_training_and_test(shapes_cfg, shapes, tmp_p
     def rename(content):
         content["categories"][0]["name"] = "ellipse"
 
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, rename)
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edit(shapes, tmp_path, rename)
     with pytest.raises(ConfigError, match="ellipse"):
         setup_datasets(shapes_cfg)
 
@@ -195,7 +197,7 @@ def test_unusable_annotations_are_counted(shapes_cfg, shapes, tmp_path, caplog):
             first = content["annotations"][0]
             content["annotations"].append({**first, "id": number, "bbox": box})
 
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, spoil)
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edit(shapes, tmp_path, spoil)
     setup_datasets(shapes_cfg)
     caplog.set_level(logging.INFO, logger="tood")
     _, num_images = build_train_loader(shapes_cfg)
@@ -206,7 +208,9 @@ def test_unusable_annotations_are_counted(shapes_cfg, shapes, tmp_path, caplog):
 
 
 def test_no_annotation_at_all(shapes_cfg, shapes, tmp_path):
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, lambda c: c["annotations"].clear())
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edit(
+        shapes, tmp_path, lambda c: c["annotations"].clear()
+    )
     setup_datasets(shapes_cfg)
     with pytest.raises(DataError, match="not one usable annotation"):
         build_train_loader(shapes_cfg)
@@ -227,8 +231,8 @@ def test_images_that_are_left_out():
         record([annotation(iscrowd=1)]),
         record([annotation()], side=MIN_IMAGE_SIDE - 1),
     ]
-    assert clean_training_dicts(dicts, filter_empty=True) == dicts[:1]
-    assert clean_training_dicts(dicts, filter_empty=False) == dicts[:3]
+    assert filter_training_dicts(dicts, filter_empty=True) == dicts[:1]
+    assert filter_training_dicts(dicts, filter_empty=False) == dicts[:3]
 
 
 def test_crowd_regions_are_background(shapes_cfg, shapes, tmp_path):
@@ -238,7 +242,7 @@ def test_crowd_regions_are_background(shapes_cfg, shapes, tmp_path):
         for a in content["annotations"]:
             a["iscrowd"] = int(a["id"] % 2)
 
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, crowd)
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edit(shapes, tmp_path, crowd)
     setup_datasets(shapes_cfg)
     loader, _ = build_train_loader(shapes_cfg)
     content = json.loads((tmp_path / "edited.json").read_text())
@@ -271,7 +275,7 @@ def test_image_of_another_size(shapes_cfg, shapes, tmp_path):
         for image in content["images"]:
             image["width"] = 200
 
-    shapes_cfg.DATASETS.TRAIN_JSON = edit(shapes, tmp_path, stretch)
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edit(shapes, tmp_path, stretch)
     setup_datasets(shapes_cfg)
     loader, _ = build_train_loader(shapes_cfg)
     with pytest.raises(DataError, match="another size than its JSON says"):
@@ -279,10 +283,10 @@ def test_image_of_another_size(shapes_cfg, shapes, tmp_path):
 
 
 def test_shapes_are_deterministic():
-    picture, annotations = make_picture(3, 11, 96)
-    again, same = make_picture(3, 11, 96)
+    picture, annotations = draw_image(3, 11, 96)
+    again, same = draw_image(3, 11, 96)
     assert np.array_equal(picture, again) and annotations == same
-    other, _ = make_picture(4, 11, 96)
+    other, _ = draw_image(4, 11, 96)
     assert not np.array_equal(picture, other)
 
 
@@ -299,7 +303,7 @@ def test_shapes_dataset(shapes):
 
 
 def test_shapes_hold_all_classes_sizes_and_overlaps():
-    annotations = [make_picture(0, i)[1] for i in range(60)]
+    annotations = [draw_image(0, i)[1] for i in range(60)]
     flat = [a for image in annotations for a in image]
     assert {a["category_id"] for a in flat} == {1, 2, 3, 4, 5}
     sides = [max(a["bbox"][2:]) for a in flat]

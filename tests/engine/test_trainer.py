@@ -16,22 +16,22 @@ from detectron2.utils import comm
 from torch import nn
 
 from tood.data import setup_datasets
-from tood.data.synthetic import make_dataset
-from tood.engine import PhaseHook, Trainer, warmup_iterations
-from tood.engine.trainer import DivergedError
+from tood.data.synthetic import write_dataset
+from tood.engine import PhaseHook, Trainer, epochs_to_iters
+from tood.engine.trainer import TrainingDivergedError
 from tood.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    return make_dataset(tmp_path_factory.mktemp("shapes"), num_train=8, num_val=2, size=64)
+    return write_dataset(tmp_path_factory.mktemp("shapes"), num_train=8, num_val=2, size=64)
 
 
 @pytest.fixture
 def run_cfg(tiny_cfg, shapes, tmp_path):
     """8 pictures, batches of 2, 1 epoch of warm-up: 4 iterations of 6."""
     cfg = tiny_cfg
-    cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.TEST_JSON = (
+    cfg.DATASETS.TRAIN_ANNOTATIONS, cfg.DATASETS.TEST_ANNOTATIONS = (
         str(shapes / f"{split}.json") for split in ("train", "val")
     )
     cfg.DATASETS.TRAIN_IMAGES = cfg.DATASETS.TEST_IMAGES = str(shapes / "images")
@@ -40,7 +40,7 @@ def run_cfg(tiny_cfg, shapes, tmp_path):
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = 6, ()
     cfg.SOLVER.CHECKPOINT_PERIOD = 3
     cfg.TEST.EVAL_PERIOD = 0
-    cfg.MODEL.TOOD.WARMUP_EPOCHS = 1
+    cfg.MODEL.TOOD.WARMUP.EPOCHS = 1
     cfg.OUTPUT_DIR = str(tmp_path)
     cfg.SEED = 1
     setup_datasets(cfg)
@@ -73,7 +73,7 @@ def run_hook(hook, model, iterations, start=0):
     [(4, 117266, 16, 29317), (4, 117266, 2, 234532), (0, 100, 8, 0), (1, 10, 4, 3), (4, 8, 8, 4)],
 )
 def test_length_of_the_warmup(epochs, images, batch, expected):
-    assert warmup_iterations(epochs, images, batch) == expected
+    assert epochs_to_iters(epochs, images, batch) == expected
 
 
 def test_phase_at_every_iteration(caplog):
@@ -126,14 +126,14 @@ def test_training_evaluation_and_files(run_cfg, tmp_path, caplog):
     assert "until iteration 4 of 20" in caplog.text
     assert caplog.text.count("Iteration 4: task alignment learning") == 1
     merged = {k: v for row in read_metrics(tmp_path) for k, v in row.items()}
-    assert {"total_loss", "loss_cls", "loss_box_reg", "tal_phase", "bbox/AP"} <= set(merged)
-    assert {"assign/pos_per_gt", "assign/gt_without_pos"} <= set(merged)
+    assert {"total_loss", "loss_cls", "loss_box_reg", "phase_aligned", "bbox/AP"} <= set(merged)
+    assert {"assign/pos_per_gt", "assign/gt_without_pos_frac"} <= set(merged)
     assert (tmp_path / "model_final.pth").is_file()
     assert any(f.name.startswith("events.out.tfevents") for f in tmp_path.iterdir())
 
     run_cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
-    results = Trainer.evaluate(run_cfg)
-    again = Trainer.evaluate(run_cfg, resume=True)
+    results = Trainer.evaluate_checkpoint(run_cfg)
+    again = Trainer.evaluate_checkpoint(run_cfg, resume=True)
     assert again["bbox"]["AP"] == results["bbox"]["AP"]
     assert results["bbox"]["AP"] == pytest.approx(merged["bbox/AP"], nan_ok=True)
 
@@ -191,7 +191,7 @@ def test_published_configs_set_the_reference_world_size(tiny_cfg):
     one = DefaultTrainer.auto_scale_workers(cfg, 1)
     assert (one.SOLVER.IMS_PER_BATCH, one.SOLVER.MAX_ITER) == (2, 720000)
     assert pytest.approx(0.00125) == one.SOLVER.BASE_LR
-    assert warmup_iterations(4, 117266, one.SOLVER.IMS_PER_BATCH) == 234532
+    assert epochs_to_iters(4, 117266, one.SOLVER.IMS_PER_BATCH) == 234532
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_published_configs_set_the_reference_world_size(tiny_cfg):
     [
         (["TEST.AUG.ENABLED", True], "TEST.AUG.ENABLED"),
         (["SOLVER.AMP.ENABLED", True], "there is no GPU"),
-        (["MODEL.TOOD.WARMUP_EPOCHS", -1], "WARMUP_EPOCHS is -1"),
+        (["MODEL.TOOD.WARMUP.EPOCHS", -1], "WARMUP.EPOCHS is -1"),
         (["SOLVER.REFERENCE_WORLD_SIZE", 8], "add SOLVER.REFERENCE_WORLD_SIZE 0"),
     ],
 )
@@ -214,8 +214,8 @@ def test_divergence_gives_advice(run_cfg, warmup_epochs):
     """A learning rate far too large, in either phase: no error from inside of torch."""
     run_cfg.SOLVER.BASE_LR, run_cfg.SOLVER.WARMUP_ITERS = 1e8, 0
     run_cfg.SOLVER.MAX_ITER = 40
-    run_cfg.MODEL.TOOD.WARMUP_EPOCHS = warmup_epochs * 20
-    with pytest.raises(DivergedError, match="(.|\n)*SOLVER.BASE_LR"):
+    run_cfg.MODEL.TOOD.WARMUP.EPOCHS = warmup_epochs * 20
+    with pytest.raises(TrainingDivergedError, match="(.|\n)*SOLVER.BASE_LR"):
         Trainer(run_cfg).train()
 
 
@@ -232,10 +232,10 @@ def test_checkpoint_without_optimizer(run_cfg, caplog):
 def test_evaluation_settings_that_cannot_work(run_cfg):
     run_cfg.TEST.AUG.ENABLED = True
     with pytest.raises(ConfigError, match="TEST.AUG.ENABLED"):
-        Trainer.evaluate(run_cfg)
+        Trainer.evaluate_checkpoint(run_cfg)
     run_cfg.TEST.AUG.ENABLED, run_cfg.DATASETS.TEST = False, ()
     with pytest.raises(ConfigError, match="nothing to evaluate on"):
-        Trainer.evaluate(run_cfg)
+        Trainer.evaluate_checkpoint(run_cfg)
 
 
 def test_optimizer_decays_norms_and_biases(run_cfg):
@@ -279,7 +279,7 @@ def ddp_worker(rank, cfg, init_file, folder):
 
 
 def test_distributed_data_parallel(tiny_cfg, tmp_path):
-    """Two processes by gloo: the normaliser is the mean over both, the gradients are averaged."""
+    """Two processes by gloo: the normalizer is the mean over both, the gradients are averaged."""
     mp.spawn(ddp_worker, (tiny_cfg, tmp_path / "init", tmp_path), nprocs=2)
     found = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
     torch.manual_seed(0)

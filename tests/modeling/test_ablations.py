@@ -13,8 +13,8 @@ from tests.helpers import CONFIGS, load_program
 from tood.config.loading import load_config
 from tood.errors import ConfigError
 from tood.modeling import assigners
-from tood.modeling.backbone import P6P7
-from tood.modeling.criteria import base as criteria
+from tood.modeling.backbone import P6P7TopBlock
+from tood.modeling import criteria
 from tood.modeling.heads import ParallelHead, TOODHead, build_dense_head
 
 FOLDER = CONFIGS / "ablations"
@@ -43,7 +43,7 @@ PARTS = {
     "ATSS-Parallel": (ParallelHead, "ATSSAssigner", "CenternessFocalCriterion", True),
     "ATSS-THead": (TOODHead, "ATSSAssigner", "CenternessFocalCriterion", False),
     "ATSS-QFL-Parallel": (ParallelHead, "ATSSAssigner", "QualityFocalCriterion", False),
-    "IoU-Parallel": (ParallelHead, "IoUAssigner", "FocalCriterion", False),
+    "IoU-Parallel": (ParallelHead, "MaxIoUAssigner", "FocalCriterion", False),
     "TAL-Parallel": (ParallelHead, "TaskAlignedAssigner", "TaskAlignedCriterion", False),
     "TAL-Parallel-18e": (ParallelHead, "TaskAlignedAssigner", "TaskAlignedCriterion", False),
     "TAL-TAP-Parallel-18e": (ParallelHead, "TaskAlignedAssigner", "TaskAlignedCriterion", False),
@@ -115,8 +115,14 @@ def test_parts(name):
 
 
 def test_what_table_2_varies():
-    assert build_model(cfg_of("Centerness-Parallel")).phases["aligned"].assigner.center_radius == 0
-    assert build_model(cfg_of("FCOS-Parallel")).phases["aligned"].assigner.center_radius == 1.5
+    assert (
+        build_model(cfg_of("Centerness-Parallel")).phases["aligned"].assigner.center_sampling_radius
+        == 0
+    )
+    assert (
+        build_model(cfg_of("FCOS-Parallel")).phases["aligned"].assigner.center_sampling_radius
+        == 1.5
+    )
     assert build_model(cfg_of("TAL-TAP-Parallel-18e")).head.cls_prob_module is not None
     assert build_model(cfg_of("TAL-Parallel")).head.cls_prob_module is None
 
@@ -125,12 +131,17 @@ def test_table_4():
     found = set()
     for name in (name for name in NAMES if "alpha" in name):
         alpha, beta = re.fullmatch(r"TOOD-alpha([\d.]+)-beta(\d+)", name).groups()
-        tal = cfg_of(name).MODEL.TOOD.TAL
+        tal = cfg_of(name).MODEL.TOOD.ASSIGNERS.TAL
         assert (tal.ALPHA, tal.BETA, tal.TOPK) == (float(alpha), float(beta), 13)
         found.add((float(alpha), float(beta)))
     # The sixth row, 1.0 and 6, is TOOD-R50-1x.
     assert found == {(0.5, 2), (0.5, 4), (0.5, 6), (1.0, 8), (1.5, 8)}
-    assert {cfg_of(f"TOOD-m{m}").MODEL.TOOD.TAL.TOPK for m in (5, 9, 17, 21)} == {5, 9, 17, 21}
+    assert {cfg_of(f"TOOD-m{m}").MODEL.TOOD.ASSIGNERS.TAL.TOPK for m in (5, 9, 17, 21)} == {
+        5,
+        9,
+        17,
+        21,
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,9 +156,9 @@ def test_optimizer_and_schedule_are_detectron2s(name):
 @pytest.mark.parametrize("relu", [False, True])
 def test_relu_before_p7(relu):
     """FCOS has one."""
-    assert cfg_of("FCOS-Parallel").MODEL.TOOD.RELU_BEFORE_P7
-    assert not cfg_of("ATSS-Parallel").MODEL.TOOD.RELU_BEFORE_P7
-    block = P6P7(4, 4, relu=relu)
+    assert cfg_of("FCOS-Parallel").MODEL.TOOD.FPN.RELU_BEFORE_P7
+    assert not cfg_of("ATSS-Parallel").MODEL.TOOD.FPN.RELU_BEFORE_P7
+    block = P6P7TopBlock(4, 4, relu=relu)
     p6, p7 = block(torch.randn(1, 4, 8, 8))
     torch.testing.assert_close(p7, block.p7(p6.relu() if relu else p6))
     assert p6.min() < 0
@@ -180,14 +191,28 @@ def test_trains_and_detects(name, make_input):
 
 
 def test_values_that_make_no_sense_name_their_node():
-    with pytest.raises(ConfigError, match="MODEL.TOOD.TAL: iou_type is 'siou'"):
-        build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.TAL.IOU_TYPE", "siou"))
-    with pytest.raises(ConfigError, match="MODEL.TOOD.P6_FROM is 'p4'"):
-        build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.P6_FROM", "p4"))
+    with pytest.raises(ConfigError, match="MODEL.TOOD.ASSIGNERS.TAL: iou_type is 'siou'"):
+        build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.ASSIGNERS.TAL.IOU_TYPE", "siou"))
+    with pytest.raises(ConfigError, match="MODEL.TOOD.FPN.P6_SOURCE is 'p4'"):
+        build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.FPN.P6_SOURCE", "p4"))
 
 
 def test_options_of_later_work_reach_the_assigner():
-    opts = ["INSIDE_FIRST", "True", "MIN_SIZE", "8.0", "MIN_POSITIVES", "2", "IOU_TYPE", "ciou"]
-    opts = [f"MODEL.TOOD.TAL.{x}" if i % 2 == 0 else x for i, x in enumerate(opts)]
+    opts = [
+        "CANDIDATES_INSIDE_GT",
+        "True",
+        "MIN_GT_SIZE",
+        "8.0",
+        "MIN_POSITIVES",
+        "2",
+        "IOU_TYPE",
+        "ciou",
+    ]
+    opts = [f"MODEL.TOOD.ASSIGNERS.TAL.{x}" if i % 2 == 0 else x for i, x in enumerate(opts)]
     tal = build_model(cfg_of("TAL-Parallel", *opts)).phases["aligned"].assigner
-    assert (tal.inside_first, tal.min_size, tal.min_positives, tal.iou_type) == (True, 8, 2, "ciou")
+    assert (tal.candidates_inside_gt, tal.min_gt_size, tal.min_positives, tal.iou_type) == (
+        True,
+        8,
+        2,
+        "ciou",
+    )

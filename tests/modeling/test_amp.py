@@ -10,7 +10,7 @@ from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.criteria.focal import CenternessFocalCriterion
 from tood.modeling.criteria.task_aligned import TaskAlignedCriterion
 from tood.modeling.structures import FlatPredictions, flatten_levels
-from tood.modeling.targets import label_points
+from tood.modeling.targets import compute_targets
 
 PARTS = {
     "warmup": (ATSSAssigner, CenternessFocalCriterion),
@@ -24,7 +24,7 @@ def golden_losses(golden: GoldenHead, phase: str, output) -> dict[str, torch.Ten
     flat = FlatPredictions(
         flatten_levels(output.pred_scores).float(), flatten_levels(output.pred_boxes).float()
     )
-    labels, _ = label_points(
+    labels, _ = compute_targets(
         assigner,
         flat,
         golden.points(),

@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.helpers import CONFIGS
 from tood import add_tood_config
-from tood.modeling.backbone import P6P7, FrozenStatsBatchNorm2d
+from tood.modeling.backbone import FrozenStatsBatchNorm2d, P6P7TopBlock
 
 
 def count(parameters) -> int:
@@ -31,7 +31,7 @@ def test_parameters_of_the_published_model(r50):
     assert count(r50.head.parameters()) == 4_823_790
 
 
-def test_normalisation_of_the_published_model(r50):
+def test_normalization_of_the_published_model(r50):
     bottom_up = r50.backbone.bottom_up
     assert isinstance(bottom_up.stem.conv1.norm, FrozenBatchNorm2d)
     assert isinstance(bottom_up.res2[0].conv1.norm, FrozenBatchNorm2d)
@@ -72,7 +72,7 @@ def test_frozen_statistics_by_batch_norm_in_eval():
 
 
 def test_top_block_has_no_relu_before_p7():
-    block = P6P7(4, 4)
+    block = P6P7TopBlock(4, 4)
     p5 = torch.randn(1, 4, 8, 8)
     p6, p7 = block(p5)
     assert p6.min() < 0
@@ -91,7 +91,7 @@ def test_levels_and_strides(r50):
         (8, 12), (4, 6), (2, 3), (1, 2), (1, 1),
     ]  # fmt: skip
     anchors = r50.anchor_generator([features[f"p{i}"] for i in range(3, 8)])
-    # Centred on the cell's corner, side of 8 strides.
+    # Centerd on the cell's corner, side of 8 strides.
     assert anchors[0].tensor[:2].tolist() == [[-32, -32, 32, 32], [-24, -32, 40, 32]]
     assert anchors[4].tensor.tolist() == [[-512, -512, 512, 512]]
 
@@ -106,7 +106,7 @@ def test_channels_last_inside_changes_nothing_outside(r50):
 
 
 @pytest.mark.parametrize("norm", ["BN", "GN", "FrozenBN"])
-def test_other_normalisations_are_detectron2s(tiny_cfg, norm):
+def test_other_normalizations_are_detectron2s(tiny_cfg, norm):
     tiny_cfg.MODEL.RESNETS.NORM = norm
     backbone = build_backbone(tiny_cfg)
     assert not any(isinstance(m, FrozenStatsBatchNorm2d) for m in backbone.modules())

@@ -16,15 +16,15 @@ from tests.helpers import (
     tensor,
 )
 from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.key_mapping import to_tood
+from tood.checkpoint.key_mapping import to_tood_keys
 from tood.modeling import build_tood_resnet_fpn_backbone  # noqa: F401
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.criteria.focal import CenternessFocalCriterion
 from tood.modeling.criteria.task_aligned import TaskAlignedCriterion
 from tood.modeling.heads import TOODHead
-from tood.modeling.postprocessing import detect_single_image
-from tood.modeling.structures import FlatPredictions, Points, flatten_levels
-from tood.modeling.targets import label_points
+from tood.modeling.postprocessing import postprocess_single_image
+from tood.modeling.structures import AnchorGrid, FlatPredictions, flatten_levels
+from tood.modeling.targets import compute_targets
 from tools.reference.recipe import random_projection, recipe_input
 
 HEADS = {
@@ -131,14 +131,14 @@ class GoldenHead:
             for key, value in self.data.items()
             if key.startswith("state_dict/")
         }
-        converted, _ = to_tood(weights, "mmdet")
+        converted, _ = to_tood_keys(weights, "mmdet")
         self.head.load_state_dict({k.removeprefix("head."): v for k, v in converted.items()})
         self.features = [tensor(self.data[f"feat/{level}"]) for level in LEVELS]
         self.anchors = square_anchors([tuple(x.shape[-2:]) for x in self.features])
 
-    def points(self) -> Points:
+    def points(self) -> AnchorGrid:
         shapes = [tuple(x.shape[-2:]) for x in self.features]
-        return Points.from_levels(self.anchors, shapes, STRIDES)
+        return AnchorGrid.from_levels(self.anchors, shapes, STRIDES)
 
 
 @pytest.fixture(scope="module", params=list(HEADS))
@@ -178,7 +178,7 @@ def test_losses_and_gradients(golden_head, phase, variant):
     head.zero_grad()
     output = head(features, golden_head.anchors)
     flat = FlatPredictions(flatten_levels(output.pred_scores), flatten_levels(output.pred_boxes))
-    labels, _ = label_points(
+    labels, _ = compute_targets(
         assigner,
         flat,
         golden_head.points(),
@@ -207,7 +207,7 @@ def test_losses_and_gradients(golden_head, phase, variant):
         if name.startswith("feat"):
             gradient = features[int(name[4:])].grad
         else:
-            (ours,), _ = to_tood({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
+            (ours,), _ = to_tood_keys({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
             gradient = weights[ours.removeprefix("head.")].grad
         gradient = gradient.double()
         assert gradient.norm().item() == pytest.approx(norm, rel=1e-4, abs=1e-7), name
@@ -236,7 +236,7 @@ def test_post_processing_of_the_head(golden_head, kind, image):
     ]
     if kind == "dets_pow":
         scores = [level ** int(data["dets_pow_exponent"]) for level in scores]
-    detections = detect_single_image(
+    detections = postprocess_single_image(
         scores,
         boxes,
         score_thresh=0.05,
@@ -264,9 +264,9 @@ def test_full_r50(tiny_cfg, tmp_path, wrapped):
     add_tood_config(cfg)
     cfg.merge_from_file(str(CONFIGS / "TOOD-R50-1x.yaml"))
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0] * 3, [1.0] * 3  # the image is normalised
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0] * 3, [1.0] * 3  # the image is normalized
     model = build_model(cfg).eval()
-    TOODCheckpointer(model, complete=True).load(str(tmp_path / "r50.pth"))
+    TOODCheckpointer(model, strict=True).load(str(tmp_path / "r50.pth"))
     image = torch.from_numpy(recipe_input("image128x160", (1, 3, 128, 160)))
     with torch.no_grad():
         bottom_up = model.backbone.bottom_up(image)
@@ -280,7 +280,7 @@ def test_full_r50(tiny_cfg, tmp_path, wrapped):
         assert_close_to_range(maps[i], tensor(data[level]), 1e-5)
         assert_close_to_range(output.pred_scores[i], tensor(data[f"cls_score/{level}"]), 1e-5)
         assert_close_to_range(output.pred_boxes[i], tensor(data[f"bbox_pred/{level}"]), 1e-5)
-    detections = detect_single_image(
+    detections = postprocess_single_image(
         [x[0].flatten(1).t() for x in output.pred_scores],
         [x[0].flatten(1).t() * s for x, s in zip(output.pred_boxes, STRIDES, strict=True)],
         score_thresh=cfg.MODEL.TOOD.SCORE_THRESH_TEST,
@@ -292,14 +292,14 @@ def test_full_r50(tiny_cfg, tmp_path, wrapped):
     assert_same_detections(detections, data, "dets/img0")
 
 
-def test_initialisation_statistics():
+def test_initialization_statistics():
     expected = json.loads((DATA / "head_init_stats.json").read_text())
     for variant, num_dcn in (("num_dcn=0", 0), ("num_dcn=2", 2)):
         head = TOODHead(in_channels=256, num_classes=80, strides=STRIDES, num_dcn=num_dcn)
         ours = dict(head.named_parameters())
         seen = set()
         for name, stats in expected[variant].items():
-            (key,), _ = to_tood({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
+            (key,), _ = to_tood_keys({f"bbox_head.{name}": torch.zeros(())}, "mmdet")
             value = ours[key.removeprefix("head.")].detach()
             seen.add(key.removeprefix("head."))
             assert list(value.shape) == stats["shape"], name

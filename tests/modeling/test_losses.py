@@ -17,8 +17,8 @@ from tood.modeling.criteria.focal import CenternessFocalCriterion, FocalCriterio
 from tood.modeling.criteria.foveabox import FoveaBoxCriterion
 from tood.modeling.criteria.quality_focal import QualityFocalCriterion
 from tood.modeling.criteria.task_aligned import TaskAlignedCriterion
-from tood.modeling.losses import focal_loss, giou_loss, log_distance_loss, task_aligned_focal_loss
-from tood.modeling.structures import FlatPredictions, PointLabels
+from tood.modeling.losses import focal_loss, foveabox_box_loss, giou_loss, task_aligned_focal_loss
+from tood.modeling.structures import DenseTargets, FlatPredictions
 
 
 def boxes(*rows):
@@ -83,7 +83,7 @@ def test_inside_is_strict():
 def test_decoding_by_hand():
     point = torch.tensor([[4.0, 6.0]])
     assert distances_to_boxes(point, boxes([1, 2, 3, 4])).tolist() == [[3, 4, 7, 10]]
-    # Anchor of centre (4, 4) and side 8; half a side to the right, twice as high.
+    # Anchor of center (4, 4) and side 8; half a side to the right, twice as high.
     deltas = boxes([5.0, 0.0, 0.0, 5 * math.log(2)])
     torch.testing.assert_close(deltas_to_boxes(boxes([0, 0, 8, 8]), deltas), boxes([4, -4, 12, 12]))
     huge = deltas_to_boxes(boxes([0, 0, 8, 8]), boxes([0, 0, 1e6, 0]))
@@ -147,17 +147,17 @@ def test_log_distances_find_the_way_back():
     """A side across the point: the gradient leads it back, and the loss has no jump."""
     point, label = torch.tensor([[2.0, 2.0]]), boxes([0, 0, 4, 4])
     lost = boxes([2.5, 0, 4, 4]).requires_grad_()
-    log_distance_loss(point, lost, label, 0.11).sum().backward()
+    foveabox_box_loss(point, lost, label, 0.11).sum().backward()
     assert lost.grad[0, 0] > 0 and torch.isfinite(lost.grad).all()
     left = 2 - 2 * torch.tensor([1 / 64 - 1e-6, 1 / 64 + 1e-6])
     around = [boxes([x.item(), 0, 4, 4]) for x in left]
-    below, above = (log_distance_loss(point, box, label, 0.11).item() for box in around)
+    below, above = (foveabox_box_loss(point, box, label, 0.11).item() for box in around)
     assert below == pytest.approx(above, abs=1e-3)
 
 
-def make_labels(gt_classes, gt_boxes, metrics=None) -> PointLabels:
+def make_labels(gt_classes, gt_boxes, metrics=None) -> DenseTargets:
     points = torch.tensor([[1.0, 1.0], [2.0, 2.0], [5.0, 5.0]])
-    return PointLabels(
+    return DenseTargets(
         torch.tensor([gt_classes]),
         torch.tensor([gt_boxes], dtype=torch.float32),
         points,

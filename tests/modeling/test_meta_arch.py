@@ -14,9 +14,9 @@ from tests.helpers import STRIDES
 from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
 from tood.errors import ConfigError
 from tood.modeling.assigners import Assigner, Assignment, TaskAlignedAssigner
-from tood.modeling.heads import DenseHeadOutput
-from tood.modeling.structures import FlatPredictions, LossSum, Points
-from tood.modeling.targets import label_points
+from tood.modeling.heads import DensePredictions
+from tood.modeling.structures import AnchorGrid, FlatPredictions, LossSum
+from tood.modeling.targets import compute_targets
 
 PHASES = ["warmup", "aligned"]
 
@@ -69,12 +69,12 @@ def test_losses_are_divided_by_at_least_one(model):
             "loss_cls": LossSum(torch.tensor(6.0), torch.tensor(total)),
             "loss_box_reg": LossSum(torch.tensor(3.0), torch.tensor(2.0)),
         }
-        losses = model.losses(sums)
+        losses = model.normalize_losses(sums)
         assert losses["loss_cls"].item() == 6 / max(total, 1)
         assert losses["loss_box_reg"].item() == 3 / 2 * 2  # of weight 2
 
 
-def test_detections_are_clipped_before_the_suppression(model, make_input):
+def test_boxes_are_clipped_before_nms(model, make_input):
     """Two boxes that differ beyond the image only: one of them is left."""
     model.test_score_thresh = 0.5
     original = model.head.forward
@@ -167,10 +167,10 @@ def random_predictions(n: int, shapes, num_classes=5):
     return FlatPredictions(torch.rand(n, r, num_classes), boxes)
 
 
-def make_points(shapes) -> Points:
+def make_points(shapes) -> AnchorGrid:
     from tests.helpers import square_anchors
 
-    return Points.from_levels(square_anchors(shapes), shapes, STRIDES)
+    return AnchorGrid.from_levels(square_anchors(shapes), shapes, STRIDES)
 
 
 SHAPES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)]
@@ -184,9 +184,9 @@ def test_assignment_does_not_depend_on_the_batch():
     classes = [torch.tensor([2]), torch.tensor([0, 1, 2, 3])]
     points, sizes = make_points(SHAPES), [(96, 128), (96, 128)]
     assigner = TaskAlignedAssigner()
-    both, _ = label_points(assigner, predictions, points, sizes, 32, gt, classes)
+    both, _ = compute_targets(assigner, predictions, points, sizes, 32, gt, classes)
     first = FlatPredictions(predictions.scores[:1], predictions.boxes[:1])
-    alone, _ = label_points(assigner, first, points, sizes[:1], 32, gt[:1], classes[:1])
+    alone, _ = compute_targets(assigner, first, points, sizes[:1], 32, gt[:1], classes[:1])
     assert (alone.gt_classes[0] < 5).any()
     assert torch.equal(both.gt_classes[0], alone.gt_classes[0])
     assert torch.equal(both.norm_alignment_metrics[0], alone.norm_alignment_metrics[0])
@@ -196,7 +196,7 @@ def test_cells_of_the_padding_are_ignored():
     """A 50x61 image, 64x64 when rounded up to 32, in a batch of 96x128."""
     predictions = random_predictions(1, SHAPES)
     gt, classes = [torch.tensor([[0.0, 0.0, 128.0, 96.0]])], [torch.tensor([1])]
-    labels, _ = label_points(
+    labels, _ = compute_targets(
         TaskAlignedAssigner(topk=1000),
         predictions,
         make_points(SHAPES),
@@ -217,14 +217,14 @@ def test_cells_of_the_padding_are_ignored():
         assert (level[rows:] == -1).all() and (level[:, columns:] == -1).all()
 
 
-def test_phase_is_no_state(model, tiny_cfg):
+def test_phase_not_in_state_dict(model, tiny_cfg):
     assert model.phase == "warmup"
     model.set_phase("aligned")
     assert copy.deepcopy(model).phase == "aligned"  # as an averaged copy of the model has
     assert not any("phase" in key for key in model.state_dict())
     with pytest.raises(ValueError, match="unknown phase"):
         model.set_phase("epoch 4")
-    tiny_cfg.MODEL.TOOD.WARMUP_EPOCHS = 0
+    tiny_cfg.MODEL.TOOD.WARMUP.EPOCHS = 0
     assert build_model(tiny_cfg).phase == "aligned"
 
 
@@ -234,7 +234,7 @@ def test_phases_differ(model, make_input):
     assert losses["warmup"]["loss_cls"] != losses["aligned"]["loss_cls"]
 
 
-def test_silence_about_the_phase_is_broken(model, make_input, caplog):
+def test_warns_without_set_phase(model, make_input, caplog):
     caplog.set_level(logging.WARNING, logger="tood")
     model([make_input()])
     assert "set_phase" in caplog.text
@@ -297,7 +297,7 @@ def test_autocast(model, make_input, phase, dtype):
     sum(losses.values()).backward()
 
 
-def test_health_of_the_assignment_is_logged(model, make_input):
+def test_assignment_stats_are_logged(model, make_input):
     model.set_phase("aligned")
     inputs = make_input()
     inputs.update(height=960, width=1280)  # original size: the box counts as large
@@ -317,7 +317,7 @@ def test_health_of_the_assignment_is_logged(model, make_input):
         latest = storage.latest()
     positives = int((watch.last.matched_idxs >= 0).sum())
     assert latest["assign/pos_per_gt"][0] == positives > 0  # the same in both steps
-    assert latest["assign/gt_without_pos"][0] == 0
+    assert latest["assign/gt_without_pos_frac"][0] == 0
     assert "assign/pos_per_gt_large" in latest and "assign/pos_per_gt_small" not in latest
 
 
@@ -325,7 +325,7 @@ def test_health_of_the_assignment_is_logged(model, make_input):
 
 
 class NearestPoint(Assigner):
-    """Each ground truth takes the point nearest to its centre."""
+    """Each ground truth takes the point nearest to its center."""
 
     config_node = "NEAREST"
 
@@ -354,7 +354,7 @@ class PlainHead(nn.Module):
             h, w = x.shape[-2:]
             base = (level / stride).view(h, w, 4).permute(2, 0, 1)
             boxes.append(base + self.reg(x) * 0.1)
-        return DenseHeadOutput(scores, boxes)
+        return DensePredictions(scores, boxes)
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ def own_parts():
     DENSE_HEAD_REGISTRY._obj_map.pop("PlainHead")
 
 
-def test_head_and_assigner_of_the_users_own(tiny_cfg, own_parts, make_input):
+def test_custom_head_and_assigner(tiny_cfg, own_parts, make_input):
     node = tiny_cfg.MODEL.TOOD
     node.HEAD.NAME = "PlainHead"
     node.NEAREST = CfgNode({"REACH": 2.0})
@@ -390,9 +390,9 @@ def test_unknown_names(tiny_cfg, key):
 
 def test_config_reaches_the_parts(tiny_cfg):
     node = tiny_cfg.MODEL.TOOD
-    node.TAL.TOPK, node.TAL.ALPHA, node.TAL.BETA = 5, 0.5, 2.0
-    node.ATSS.TOPK = 3
-    node.FOCAL_LOSS.GAMMA, node.TASK_ALIGNED_LOSS.GAMMA = 1.0, 1.5
+    node.ASSIGNERS.TAL.TOPK, node.ASSIGNERS.TAL.ALPHA, node.ASSIGNERS.TAL.BETA = 5, 0.5, 2.0
+    node.ASSIGNERS.ATSS.TOPK = 3
+    node.CRITERIA.FOCAL_LOSS.GAMMA, node.CRITERIA.TASK_ALIGNED_LOSS.GAMMA = 1.0, 1.5
     phases = build_model(tiny_cfg).phases
     tal = phases["aligned"].assigner
     assert (tal.topk, tal.alpha, tal.beta) == (5, 0.5, 2.0)

@@ -2,7 +2,7 @@
 
 import torch
 
-from tood.modeling.postprocessing import detect_single_image, select_candidates
+from tood.modeling.postprocessing import postprocess_single_image, select_candidates
 
 OPTIONS = {"score_thresh": 0.05, "topk_candidates": 1000, "nms_thresh": 0.6, "max_detections": 100}
 
@@ -24,12 +24,12 @@ def test_candidates_are_pairs_above_the_threshold():
 def test_suppression_is_class_wise_and_above_the_threshold():
     # The second box overlaps the first by 0.8, the third by 0.59.
     b = boxes([0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 5.9])
-    one_class = detect_single_image(
+    one_class = postprocess_single_image(
         [torch.tensor([[0.9], [0.8], [0.7]])], [b], image_size=(20, 20), **OPTIONS
     )
     assert one_class.scores.tolist() == torch.tensor([0.9, 0.7]).tolist()
     two = torch.tensor([[0.9, 0.0], [0.0, 0.8], [0.7, 0.0]])
-    two_classes = detect_single_image([two], [b], image_size=(20, 20), **OPTIONS)
+    two_classes = postprocess_single_image([two], [b], image_size=(20, 20), **OPTIONS)
     assert two_classes.classes.tolist() == [0, 1, 0]
 
 
@@ -37,9 +37,9 @@ def test_clipping_comes_before_the_suppression():
     """Two boxes that differ outside of the image only: clipped, they are the same."""
     b = boxes([-100, 0, 10, 10], [0, 0, 10, 10], [30, 30, 40, 40])
     scores = [torch.tensor([[0.9], [0.8], [0.7]])]
-    clipped = detect_single_image(scores, [b], image_size=(20, 20), **OPTIONS)
+    clipped = postprocess_single_image(scores, [b], image_size=(20, 20), **OPTIONS)
     assert clipped.boxes.tolist() == [[0, 0, 10, 10]]  # the third has no area inside
-    raw = detect_single_image(scores, [b], image_size=None, **OPTIONS)
+    raw = postprocess_single_image(scores, [b], image_size=None, **OPTIONS)
     assert raw.boxes.tolist() == b.tolist()
 
 
@@ -48,14 +48,14 @@ def test_levels_are_cut_apart_and_together():
     b = [torch.arange(n)[:, None] * 20.0 + boxes([0, 0, 10, 10]) for n in (5, 3)]
     b[1] += 1000
     options = {**OPTIONS, "topk_candidates": 2}
-    found = detect_single_image(scores, b, image_size=None, **options)
+    found = postprocess_single_image(scores, b, image_size=None, **options)
     assert found.scores.tolist() == torch.tensor([0.9, 0.9, 0.5, 0.5]).tolist()
     options["max_detections"] = 3
-    assert len(detect_single_image(scores, b, image_size=None, **options).scores) == 3
+    assert len(postprocess_single_image(scores, b, image_size=None, **options).scores) == 3
 
 
 def test_nothing_to_find():
-    found = detect_single_image(
+    found = postprocess_single_image(
         [torch.zeros(4, 2)], [torch.rand(4, 4)], image_size=(8, 8), **OPTIONS
     )
     assert found.boxes.shape == (0, 4) and found.classes.dtype == torch.int64
@@ -64,5 +64,5 @@ def test_nothing_to_find():
 def test_unreadable_boxes_are_dropped():
     b = boxes([0, 0, 10, 10], [0, 0, 10, 10])
     b[0, 2] = float("nan")
-    found = detect_single_image([torch.full((2, 1), 0.9)], [b], image_size=(20, 20), **OPTIONS)
+    found = postprocess_single_image([torch.full((2, 1), 0.9)], [b], image_size=(20, 20), **OPTIONS)
     assert len(found.boxes) == 1

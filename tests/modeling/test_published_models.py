@@ -13,9 +13,9 @@ from detectron2.structures import Boxes, Instances
 
 from tests.helpers import DATA, PUBLISHED, golden, published_cfg, recipe_weights
 from tood.checkpoint import TOODCheckpointer
-from tood.checkpoint.key_mapping import from_tood
+from tood.checkpoint.key_mapping import from_tood_keys
 from tood.modeling.backbone import ChannelsLastFPN
-from tood.modeling.postprocessing import detect_single_image
+from tood.modeling.postprocessing import postprocess_single_image
 from tools.reference.recipe import random_projection
 
 MODELS = [name for name in PUBLISHED if name != "TOOD-R50-2x"]
@@ -38,7 +38,7 @@ def model(name, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "model.pth"
     torch.save({"state_dict": recipe_weights(name)}, path)
     model = build_model(published_cfg(name))
-    TOODCheckpointer(model, complete=True).load(str(path))
+    TOODCheckpointer(model, strict=True).load(str(path))
     path.unlink()
     return model
 
@@ -73,7 +73,7 @@ def test_detections(name, model, inputs, expected):
         anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
         output = model.head(maps, anchors)
     for i in (0, 1):
-        detections = detect_single_image(
+        detections = postprocess_single_image(
             [level[i].flatten(1).t() for level in output.pred_scores],
             [
                 level[i].flatten(1).t() * stride
@@ -130,7 +130,7 @@ def assert_moves_alike(model, name, inputs, expected, phase, tolerance):
     model.load_state_dict(before)
     # The new weights were rounded, by half a unit in the last place of each.
     rounding = {key: before[key].norm() * torch.finfo(before[key].dtype).eps for key in updates}
-    updates, rounding = from_tood(updates, "mmdet"), from_tood(rounding, "mmdet")
+    updates, rounding = from_tood_keys(updates, "mmdet"), from_tood_keys(rounding, "mmdet")
     names = expected[f"{name}/{phase}/names"].tolist()
     moved = 0
     for key, (norm, dot) in zip(names, expected[f"{name}/{phase}/updates"], strict=True):

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from tests.helpers import ROOT, load_program
-from tood.data.synthetic import make_dataset
+from tood.data.synthetic import write_dataset
 from tood.modeling import meta_arch
 
 
-def test_parts_beside_their_peers(tmp_path):
+def test_benchmark_without_reference(tmp_path):
     """Without MMDetection there is no peer for most cases; ours is timed all the same."""
     command = [sys.executable, "-m", "tools.benchmark", "--cases", "postprocess", "--repeat", "1"]
     command += ["--device", "cpu", "--json", str(tmp_path / "times.json")]
@@ -30,10 +30,15 @@ def test_evaluation(monkeypatch, capsys):
 
 
 def test_loader(monkeypatch, capsys, tmp_path):
-    shapes = make_dataset(tmp_path, num_train=4, num_val=1, size=64)
+    shapes = write_dataset(tmp_path, num_train=4, num_val=1, size=64)
     config = str(ROOT / "configs" / "quickstart" / "TOOD-R18-shapes.yaml")
     arguments = ["--config-file", config, "--workers", "0", "1", "--batches", "2", "--opts"]
-    arguments += ["DATASETS.TRAIN_JSON", str(shapes / "train.json"), "SOLVER.IMS_PER_BATCH", "2"]
+    arguments += [
+        "DATASETS.TRAIN_ANNOTATIONS",
+        str(shapes / "train.json"),
+        "SOLVER.IMS_PER_BATCH",
+        "2",
+    ]
     arguments += ["DATASETS.TRAIN_IMAGES", str(shapes / "images")]
     monkeypatch.setattr("sys.argv", ["benchmark_loader.py", *arguments])
     load_program("tools/benchmark/loader.py").main()
@@ -49,7 +54,7 @@ def test_training_reads_nothing_back_from_a_gpu(monkeypatch, capsys, phase):
         "preprocessing", "backbone", "FPN", "head", "assignment", "losses", "logging", "backward",
         "optimizer", "step",
     ]  # fmt: skip
-    checks = {"check_ground_truth", "preprocess_image", "_ground_truth"}
+    checks = {"validate_ground_truth", "preprocess_image", "_ground_truth"}
     assert {function for _, function in reads} <= checks, reads
 
 
@@ -59,7 +64,7 @@ def test_parts_of_inference(monkeypatch, capsys):
     assert list(rows) == ["preprocessing", "backbone", "FPN", "head", "post-processing", "step"]
     assert reads.pop(("nonzero", "select_candidates")) == 5 * 2
     assert set(reads) <= {
-        ("index", "detect_single_image"), ("torchvision::nms", "detect_single_image"),
+        ("index", "postprocess_single_image"), ("torchvision::nms", "postprocess_single_image"),
         ("index", "forward_inference"), ("_local_scalar_dense", "forward_inference"),
         ("_local_scalar_dense", "preprocess_image"),
     }  # fmt: skip
@@ -70,7 +75,9 @@ def run_profile(monkeypatch, capsys, *options):
     config = str(ROOT / "configs" / "quickstart" / "TOOD-R18-shapes.yaml")
     arguments = ["--config-file", config, "--size", "96x64", "--repeat", "1", "--device", "cpu"]
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.setattr(meta_arch, "label_points", meta_arch.label_points)  # undone at the end
+    monkeypatch.setattr(
+        meta_arch, "compute_targets", meta_arch.compute_targets
+    )  # undone at the end
     monkeypatch.setattr("sys.argv", ["profile_parts.py", *arguments, *options])
     load_program("tools/benchmark/profile_step.py").main()
     parts, reads = capsys.readouterr().out.split("\n\n")

@@ -4,7 +4,7 @@ tools/model_info.py                                     # all published models, 
 tools/model_info.py configs/TOOD-R50-1x.yaml --size 1333x800
 
 How it is counted: one multiply-add of a convolution or matrix product is one FLOP (so G are GMAC),
-each bias adds one and each normalisation two per element of its output. That is the counting that
+each bias adds one and each normalization two per element of its output. That is the counting that
 gives the 100.79 G of the paper's Table 1 for T-head. Activations, pooling, upsampling, decoding and
 the sampling of deformable convolutions are not counted. "in all" counts what frozen batch norms
 hold as parameters too, as MMDetection does; running statistics never count.
@@ -106,7 +106,7 @@ def count_flops(module: nn.Module, *inputs: Tensor) -> Counter:
 
 
 class _Network(nn.Module):
-    """From a normalised image to the maps of the predictions, which tracing can follow."""
+    """From a normalized image to the maps of the predictions, which tracing can follow."""
 
     def __init__(self, model: TOOD) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def count_parts(model: TOOD, size: tuple[int, int]) -> dict[str, Counter]:
     return {**parts, "model": backbone + modules["head"]}
 
 
-def count_training(model: TOOD, size: tuple[int, int]) -> Counter:
+def count_training_flops(model: TOOD, size: tuple[int, int]) -> Counter:
     """Operations of forward and backward on one image of (width, height).
 
     Each product has two more in the backward pass, but for the frozen beginning of the backbone.

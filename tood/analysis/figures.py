@@ -33,16 +33,16 @@ from torch import Tensor, nn
 
 from tood.config.loading import load_config
 from tood.data.formats.coco import read_coco_json
-from tood.data.registration import categories
+from tood.data.registration import class_info
 from tood.errors import DataError, exit_on_user_error
-from tood.evaluation import DensePredictions, PredictionRecorder
+from tood.evaluation import ImagePredictions, PredictionRecorder
 from tood.inference.detector import Predictor
-from tood.inference.drawing import draw, readable_scale
+from tood.inference.drawing import display_scale, draw_detections
 from tood.modeling.box_ops import box_iou
 from tood.modeling.heads import TOODHead
 
-# Colours of the paper's Figure 1.
-CLASSIFICATION, LOCALISATION, TRUTH = "red", "lime", "gold"
+# Colors of the paper's Figure 1.
+CLASSIFICATION, LOCALIZATION, TRUTH = "red", "lime", "gold"
 # Detections that are drawn score more than this.
 SHOWN_SCORE = 0.3
 SIDES = {"x1": "tab:blue", "y1": "tab:orange", "x2": "tab:green", "y2": "tab:red"}
@@ -64,7 +64,7 @@ class View:
 
     title: str
     result: np.ndarray
-    dense: DensePredictions
+    dense: ImagePredictions
     points: Tensor
     level_shapes: list[tuple[int, int]]
     cells: list[Tensor]
@@ -84,7 +84,7 @@ class Viewer:
         cfg = load_config(config_file, [*opts, "MODEL.WEIGHTS", weights])
         self.title = Path(config_file).stem
         self.predictor = Predictor(cfg)
-        self.names, self.ids = categories(cfg)
+        self.names, self.ids = class_info(cfg)
         model = self.predictor.model
         self.recorder = PredictionRecorder(model)
         self.recorder.start()
@@ -94,7 +94,7 @@ class Viewer:
         if isinstance(head := model.head, TOODHead):
             for name, module in {
                 "classification": head.cls_decomp.layer_attention,
-                "localisation": head.reg_decomp.layer_attention,
+                "localization": head.reg_decomp.layer_attention,
                 "M": head.cls_prob_module[-1],
                 "O": head.reg_offset_module[-1],
             }.items():
@@ -113,9 +113,9 @@ class Viewer:
         instances = instances[instances.scores > SHOWN_SCORE]
         transform = self.predictor.resize.get_transform(image)
         scale = torch.tensor([image.shape[1] / transform.new_w, image.shape[0] / transform.new_h])
-        dense = self.recorder.of_image(0)
-        dense = DensePredictions(dense.scores.cpu(), dense.boxes.cpu() * scale.repeat(2))
-        result = draw(image, instances, self.names, readable_scale(image))[:, :, ::-1]
+        dense = self.recorder.for_image(0)
+        dense = ImagePredictions(dense.scores.cpu(), dense.boxes.cpu() * scale.repeat(2))
+        result = draw_detections(image, instances, self.names, display_scale(image))[:, :, ::-1]
         points = self.recorder.points.cpu() * scale
         shapes = self.recorder.level_shapes
         cells = [stride * scale for stride in self.strides]
@@ -157,7 +157,7 @@ def _rectangle(axes: Axes, box: Tensor, color: str, style: str = "-") -> None:
 
 
 def _overlay(axes: Axes, view: View, values: Tensor, size: tuple[int, int], top: float) -> None:
-    """Colours of values (R,) over a picture of (height, width)."""
+    """Colors of values (R,) over a picture of (height, width)."""
     (rows, columns), (width, height) = view.level_shapes[0], view.cells[0].tolist()
     left, high = (view.points[0] - view.cells[0] / 2).tolist()
     extent = (left, left + columns * width, high + rows * height, high)
@@ -189,8 +189,8 @@ def draw_instance(views: list[View], image: np.ndarray, box: Tensor, category: i
         _overlay(row[1], view, scores, size, scores.max().item())
         _show(row[2], picture, size, f"IoU of the predicted boxes, at most {ious.max():.2f}", box)
         _overlay(row[2], view, ious, size, 1.0)
-        best = {"classification": scores.argmax(), "localisation": ious.argmax()}
-        colors = {"classification": CLASSIFICATION, "localisation": LOCALISATION}
+        best = {"classification": scores.argmax(), "localization": ious.argmax()}
+        colors = {"classification": CLASSIFICATION, "localization": LOCALIZATION}
         title = ", ".join(
             f"best for {task}: score {scores[i]:.2f}, IoU {ious[i]:.2f}" for task, i in best.items()
         )
@@ -209,7 +209,7 @@ def draw_head(view: View, image: np.ndarray, strides: list[int]) -> plt.Figure:
     """Layer attention by level and task, M, and O of the level with the highest score."""
     size, picture = image.shape[:2], image[:, :, ::-1]
     figure, axes = plt.subplots(1, 4, figsize=(18, 4.2), layout="constrained")
-    for place, task in zip(axes, ("classification", "localisation"), strict=False):
+    for place, task in zip(axes, ("classification", "localization"), strict=False):
         attention = torch.stack([level.flatten() for level in view.head[task]])
         place.imshow(attention, cmap="viridis", vmin=0, vmax=1, aspect="auto")
         for level, layer in np.ndindex(*attention.shape):

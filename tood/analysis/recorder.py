@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..modeling import TOOD
 from ..modeling.box_ops import box_centers
-from ..modeling.structures import DensePredictions
+from ..modeling.structures import ImagePredictions
 
 
 class PredictionRecorder:
@@ -74,7 +74,7 @@ class PredictionRecorder:
         return self._call
 
     @torch.no_grad()
-    def of_image(self, index: int) -> DensePredictions:
+    def for_image(self, index: int) -> ImagePredictions:
         """The predictions for an image of the last batch.
 
         Args:
@@ -85,9 +85,9 @@ class PredictionRecorder:
         """
         output = self._last()[1]
         if isinstance(self.model, TOOD):
-            scores, boxes, centerness = output.of_image(index, self.model.level_strides)
+            scores, boxes, centerness = output.for_image(index, self.model.level_strides)
             scores, boxes = torch.cat(scores), torch.cat(boxes)
-            return DensePredictions(
+            return ImagePredictions(
                 scores if centerness is None else scores * torch.cat(centerness), boxes
             )
         num_classes = self.model.num_classes
@@ -96,7 +96,7 @@ class PredictionRecorder:
             for levels, columns in zip(output, (num_classes, 4), strict=True)
         )
         boxes = self.model.box2box_transform.apply_deltas(deltas.float(), self._anchors())
-        return DensePredictions(logits.float().sigmoid(), boxes)
+        return ImagePredictions(logits.float().sigmoid(), boxes)
 
 
 def _rows(level: Tensor, columns: int) -> Tensor:

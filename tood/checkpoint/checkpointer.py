@@ -8,19 +8,19 @@ from detectron2.checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
-from ..compat import forget_address
+from ..compat import reset_parsed_url
 from ..errors import CheckpointError
 from ..modeling import TOOD
 from .key_mapping import (
     BACKBONE_PREFIX,
-    DESCRIPTIONS,
+    LAYOUT_DESCRIPTIONS,
+    detect_layout,
     is_backbone_only,
-    is_counter,
-    recognise,
-    to_tood,
+    is_batch_counter,
+    to_tood_keys,
 )
-from .safe_load import locate, read_file
-from .state_dict import find_weights
+from .safe_load import load_file, resolve_path
+from .state_dict import extract_state_dict
 
 # Parameters with one row for each class.
 _PER_CLASS = ("head.tood_cls.weight", "head.tood_cls.bias")
@@ -37,13 +37,13 @@ class TOODCheckpointer(DetectionCheckpointer):
 
     What a file is follows from its keys. Every key has to find its place in the model and every
     parameter its value, but for two cases, which are announced: a file that holds a backbone
-    only, and another number of classes, whose last layer then starts anew. With ``complete``
+    only, and another number of classes, whose last layer then starts anew. With ``strict``
     neither is accepted.
 
     Args:
         model: the model.
         save_dir: where checkpoints are written.
-        complete: the weights have to fill the whole model: for evaluation and inference.
+        strict: the weights have to fill the whole model: for evaluation and inference.
         save_to_disk: see detectron2.
         **checkpointables: other objects to save and load.
 
@@ -56,19 +56,19 @@ class TOODCheckpointer(DetectionCheckpointer):
         model: nn.Module,
         save_dir: str = "",
         *,
-        complete: bool = False,
+        strict: bool = False,
         save_to_disk: bool | None = None,
         **checkpointables: object,
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
-        self.complete = complete
+        self.strict = strict
         self._path = ""
 
     def load(self, path: str, *args: object, **kwargs: object) -> dict[str, Any]:
         """Load weights, and what was saved beside them.
 
         Args:
-            path: a file or URL; empty leaves the model as it was initialised.
+            path: a file or URL; empty leaves the model as it was initialized.
             *args: see fvcore's Checkpointer.
             **kwargs: see fvcore's Checkpointer.
 
@@ -76,7 +76,7 @@ class TOODCheckpointer(DetectionCheckpointer):
             What the file holds beside the objects that were loaded.
         """
         self._path = path
-        if not path and self.complete:
+        if not path and self.strict:
             raise CheckpointError(
                 "no weights were given, and evaluating or running a model that was never trained "
                 "says nothing: add MODEL.WEIGHTS <file or URL>"
@@ -84,13 +84,13 @@ class TOODCheckpointer(DetectionCheckpointer):
         if not path:
             return super().load(path, *args, **kwargs)
         try:
-            return super().load(locate(path), *args, **kwargs)
+            return super().load(resolve_path(path), *args, **kwargs)
         except CheckpointError as error:
-            raise CheckpointError(f"{error}{self._origin(path)}") from error
+            raise CheckpointError(f"{error}{self._resume_hint(path)}") from error
         finally:
-            forget_address(self)
+            reset_parsed_url(self)
 
-    def _origin(self, path: str) -> str:
+    def _resume_hint(self, path: str) -> str:
         """The end of a message: where a path came from, and what to do about it."""
         if self.save_dir and self.has_checkpoint() and path == self.get_checkpoint_file():
             return (
@@ -100,7 +100,7 @@ class TOODCheckpointer(DetectionCheckpointer):
         return ""
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        data = read_file(filename)
+        data = load_file(filename)
         if isinstance(data, Mapping) and isinstance(data.get("model"), Mapping):
             checkpoint = dict(data)
         elif filename.endswith(".pkl"):  # Caffe2's; detectors among them keep more beside "blobs"
@@ -115,16 +115,16 @@ class TOODCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
         if not isinstance(self.model, TOOD):  # a detector to compare with: detectron2's own rules
             incompatible = super()._load_model(checkpoint)
-            if self.complete and incompatible.missing_keys:
+            if self.strict and incompatible.missing_keys:
                 raise CheckpointError(
                     f"{self._path} leaves {len(incompatible.missing_keys)} parameters of the "
                     f"{type(self.model).__name__} without a value: it is of another model"
                 )
             return incompatible
-        weights = find_weights(checkpoint.pop("model"), self._path)
-        weights.left_out += [key for key in _EMA_ENTRIES if key in checkpoint]
-        layout = recognise(weights.tensors, self._path)
-        state_dict, origins = to_tood(weights.tensors, layout)
+        weights = extract_state_dict(checkpoint.pop("model"), self._path)
+        weights.ignored += [key for key in _EMA_ENTRIES if key in checkpoint]
+        layout = detect_layout(weights.tensors, self._path)
+        state_dict, origins = to_tood_keys(weights.tensors, layout)
         parts = dict.fromkeys(_PARTS, 0)
         for name in state_dict:
             part = next((part for part, prefix in _PARTS.items() if name.startswith(prefix)), None)
@@ -132,9 +132,11 @@ class TOODCheckpointer(DetectionCheckpointer):
                 parts[part] += 1
         found = ", ".join(f"{part} {count}" for part, count in parts.items() if count)
         level = logging.WARNING if layout == "caffe2-backbone" else logging.INFO
-        self.logger.log(level, "%s is %s: tensors of %s.", self._path, DESCRIPTIONS[layout], found)
-        if weights.left_out:
-            self.logger.info("Not used of it: %s.", ", ".join(weights.left_out))
+        self.logger.log(
+            level, "%s is %s: tensors of %s.", self._path, LAYOUT_DESCRIPTIONS[layout], found
+        )
+        if weights.ignored:
+            self.logger.info("Not used of it: %s.", ", ".join(weights.ignored))
         self._check(state_dict, layout, origins)
         # Every key has its place by now, but for counters, which only plain batch norms have:
         # nothing is left for detectron2's heuristics to guess.
@@ -148,9 +150,9 @@ class TOODCheckpointer(DetectionCheckpointer):
     def _check(self, state_dict: dict[str, Tensor], layout: str, origins: dict[str, str]) -> None:
         """Raise where keys have no place or parameters no value, but for the two allowed cases."""
         expected = self.model.state_dict()
-        missing = {key for key in expected.keys() - state_dict.keys() if not is_counter(key)}
+        missing = {key for key in expected.keys() - state_dict.keys() if not is_batch_counter(key)}
         unexpected = {
-            origins[key] for key in state_dict.keys() - expected.keys() if not is_counter(key)
+            origins[key] for key in state_dict.keys() - expected.keys() if not is_batch_counter(key)
         }
         misshaped = {
             key: f"{origins[key]} {tuple(state_dict[key].shape)}, in the model {tuple(value.shape)}"
@@ -159,7 +161,7 @@ class TOODCheckpointer(DetectionCheckpointer):
         }
         self._check_values(state_dict)
         if is_backbone_only(layout):
-            if self.complete:
+            if self.strict:
                 raise CheckpointError(
                     f"{self._path} holds a backbone only, and the model needs weights for its "
                     "head too: give the weights of a trained detector"
@@ -169,7 +171,7 @@ class TOODCheckpointer(DetectionCheckpointer):
             offsets = {key for key in missing if ".conv2_offset." in key}
             missing -= offsets
             self.logger.info(
-                "FPN and head start from their initialisation%s.",
+                "FPN and head start from their initialization%s.",
                 ", offsets of the backbone's deformable convolutions from 0" if offsets else "",
             )
         if (
@@ -180,7 +182,7 @@ class TOODCheckpointer(DetectionCheckpointer):
             )
             and len(misshaped) == len(_PER_CLASS)
         ):
-            if self.complete:
+            if self.strict:
                 raise CheckpointError(
                     f"{self._path} was trained for another number of classes "
                     f"({next(iter(misshaped.values()))}): set MODEL.TOOD.NUM_CLASSES to that of "

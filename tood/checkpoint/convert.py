@@ -23,15 +23,15 @@ from detectron2.utils.logger import setup_logger
 from tood.checkpoint import TOODCheckpointer
 from tood.checkpoint.key_mapping import (
     BACKBONE_PREFIX,
-    DESCRIPTIONS,
-    WRITABLE,
-    from_tood,
+    EXPORT_LAYOUTS,
+    LAYOUT_DESCRIPTIONS,
+    detect_layout,
+    from_tood_keys,
     is_backbone_only,
-    recognise,
-    to_tood,
+    to_tood_keys,
 )
-from tood.checkpoint.safe_load import locate, read_file
-from tood.checkpoint.state_dict import find_weights
+from tood.checkpoint.safe_load import load_file, resolve_path
+from tood.checkpoint.state_dict import extract_state_dict
 from tood.config.loading import load_config
 from tood.errors import CheckpointError, exit_on_user_error
 
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("input", help="file or URL, in any layout that MODEL.WEIGHTS takes")
     parser.add_argument("output", help="file to write")
     parser.add_argument(
-        "--to", choices=("tood", *WRITABLE), default="tood", help="whose names the output has"
+        "--to", choices=("tood", *EXPORT_LAYOUTS), default="tood", help="whose names the output has"
     )
     parser.add_argument(
         "--config-file",
@@ -59,20 +59,20 @@ def convert(path: str, to: str) -> dict[str, torch.Tensor]:
 
     Args:
         path: a file or URL.
-        to: "tood", or one of :data:`WRITABLE`.
+        to: "tood", or one of :data:`EXPORT_LAYOUTS`.
 
     Raises:
         CheckpointError: the file cannot be read, or has weights without a name there.
     """
-    weights = find_weights(read_file(locate(path)), path)
-    layout = recognise(weights.tensors, path)
-    print(f"{path}: {DESCRIPTIONS[layout]}, {len(weights.tensors)} tensors")
-    if weights.left_out:
-        print(f"not carried over: {', '.join(weights.left_out)}")
-    state_dict, _ = to_tood(weights.tensors, layout)
+    weights = extract_state_dict(load_file(resolve_path(path)), path)
+    layout = detect_layout(weights.tensors, path)
+    print(f"{path}: {LAYOUT_DESCRIPTIONS[layout]}, {len(weights.tensors)} tensors")
+    if weights.ignored:
+        print(f"not carried over: {', '.join(weights.ignored)}")
+    state_dict, _ = to_tood_keys(weights.tensors, layout)
     if not is_backbone_only(layout):
         # Also where our own names stay: it raises for names that are none of a TOOD.
-        theirs = from_tood(state_dict, "mmdet" if to == "tood" else to)
+        theirs = from_tood_keys(state_dict, "mmdet" if to == "tood" else to)
         return state_dict if to == "tood" else theirs
     if to != "tood":
         raise CheckpointError(f"{path} is a backbone only: it can be converted with --to tood")
@@ -94,7 +94,7 @@ def main() -> None:
     if args.config_file:
         cfg = load_config(args.config_file, ["MODEL.DEVICE", "cpu"])
         is_backbone = "stem.conv1.weight" in state_dict
-        TOODCheckpointer(build_model(cfg), complete=not is_backbone).load(args.input)
+        TOODCheckpointer(build_model(cfg), strict=not is_backbone).load(args.input)
         names = tuple(cfg.MODEL.TOOD.CLASS_NAMES)
         if args.to != "tood" and names:  # where MMDetection 2.x and 3.x look for them
             contents["meta"] = {"CLASSES": names, "dataset_meta": {"classes": names}}

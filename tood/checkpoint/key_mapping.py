@@ -1,6 +1,6 @@
 """The names that parameters have in other projects, and ours; both ways.
 
-A layout is recognised by its names alone. The backbone's are torchvision's, which MMDetection's
+A layout is recognized by its names alone. The backbone's are torchvision's, which MMDetection's
 ResNet shares; the head's are MMDetection's (2.x and 3.x) or the authors'.
 """
 
@@ -99,7 +99,7 @@ _TABLES: dict[str, _Pairs] = {
 }
 
 # What a layout is, for people.
-DESCRIPTIONS = {
+LAYOUT_DESCRIPTIONS = {
     "detectron2": "a detector with detectron2's names",
     "mmdet": "a TOOD checkpoint with MMDetection's names",
     "authors": "a TOOD checkpoint with the authors' names",
@@ -110,7 +110,7 @@ DESCRIPTIONS = {
     "MODEL.PIXEL_STD [1.0, 1.0, 1.0] and MODEL.RESNETS.STRIDE_IN_1X1 True)",
 }
 # Layouts of whole models that can be written as well as read.
-WRITABLE = ("mmdet", "authors")
+EXPORT_LAYOUTS = ("mmdet", "authors")
 
 # The classifier on top of a backbone that was trained on ImageNet.
 _CLASSIFIERS = ("fc.", "stem.fc.", "head.fc.", "fc1000.", "linear.")
@@ -133,7 +133,7 @@ def _renamer(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str | None]:
     return rename
 
 
-def recognise(names: Iterable[str], path: str) -> str:
+def detect_layout(names: Iterable[str], path: str) -> str:
     """The layout of a state_dict by its names.
 
     Args:
@@ -141,7 +141,7 @@ def recognise(names: Iterable[str], path: str) -> str:
         path: for messages.
 
     Returns:
-        A key of :data:`DESCRIPTIONS`. ``"detectron2"`` is this project's own layout, and that of
+        A key of :data:`LAYOUT_DESCRIPTIONS`. ``"detectron2"`` is this project's own layout, and that of
         detectron2's other detectors.
 
     Raises:
@@ -159,7 +159,7 @@ def recognise(names: Iterable[str], path: str) -> str:
 
 
 def _layout_of(names: set[str]) -> str:
-    """See :func:`recognise`; ``""`` for none of them."""
+    """See :func:`detect_layout`; ``""`` for none of them."""
     if any(name.startswith("bbox_head.tood_cls.") for name in names):
         of_authors = any(name.startswith("bbox_head.cls_decomp.la_conv") for name in names)
         return "authors" if of_authors else "mmdet"
@@ -184,12 +184,12 @@ def is_backbone_only(layout: str) -> bool:
     return layout.endswith("-backbone")
 
 
-def is_counter(name: str) -> bool:
-    """Batch norm's count of batches: no weight, and kept by some normalisations only."""
+def is_batch_counter(name: str) -> bool:
+    """Batch norm's count of batches: no weight, and kept by some normalizations only."""
     return name.endswith(".num_batches_tracked")
 
 
-def to_tood(state_dict: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tensor], dict]:
+def to_tood_keys(state_dict: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tensor], dict]:
     """Rename a state_dict's entries to this project's names.
 
     The classifier of a backbone file is left out, and so are other projects' counters of batches
@@ -197,7 +197,7 @@ def to_tood(state_dict: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Te
 
     Args:
         state_dict: of the given layout.
-        layout: see :func:`recognise`.
+        layout: see :func:`detect_layout`.
 
     Returns:
         The renamed state_dict, in which entries that the layout does not know keep their names;
@@ -211,21 +211,21 @@ def to_tood(state_dict: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Te
     for name, value in state_dict.items():
         if is_backbone_only(layout) and name.startswith(_CLASSIFIERS):
             continue
-        if layout != "detectron2" and is_counter(name) and not value.any():
+        if layout != "detectron2" and is_batch_counter(name) and not value.any():
             continue
         ours = rename(name) or name
         renamed[ours], origins[ours] = value, name
     return renamed, origins
 
 
-def from_tood(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """The inverse of :func:`to_tood`, for the layouts of whole models.
+def from_tood_keys(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """The inverse of :func:`to_tood_keys`, for the layouts of whole models.
 
-    Counters of batches, which this project's frozen normalisations do not keep, are added as 0.
+    Counters of batches, which this project's frozen normalizations do not keep, are added as 0.
 
     Args:
         state_dict: with this project's names.
-        layout: one of :data:`WRITABLE`.
+        layout: one of :data:`EXPORT_LAYOUTS`.
 
     Raises:
         CheckpointError: names that the layout has no place for: another head or backbone.
@@ -243,7 +243,7 @@ def from_tood(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor
             renamed.setdefault(counter, torch.zeros((), dtype=torch.int64))
     if strange:
         raise CheckpointError(
-            f"{len(strange)} parameters have no name in {DESCRIPTIONS[layout]}: "
+            f"{len(strange)} parameters have no name in {LAYOUT_DESCRIPTIONS[layout]}: "
             f"{'; '.join(strange[:10])}. Only T-head on ResNet or ResNeXt with FPN can be carried "
             "over"
         )

@@ -103,7 +103,7 @@ def _with_arrays(data: Any) -> Any:
     return data
 
 
-def locate(path: str) -> str:
+def resolve_path(path: str) -> str:
     """The local path of a file or URL, which is downloaded once.
 
     Args:
@@ -127,7 +127,7 @@ def locate(path: str) -> str:
     return local
 
 
-def read_file(path: str) -> Any:
+def load_file(path: str) -> Any:
     """What ``torch.save`` or, for a .pkl file, ``pickle.dump`` wrote; weights and plain data only.
 
     Args:

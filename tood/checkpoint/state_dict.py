@@ -23,29 +23,29 @@ _EMA_COUNTERS = {"steps", "n_averaged", "num_updates", "decay"}
 
 
 @dataclass
-class Weights:
+class LoadedWeights:
     """The weights of a file.
 
     Attributes:
         tensors: by the names of their layout, without the prefixes of wrappers.
-        left_out: what else the file holds, in words.
+        ignored: what else the file holds, in words.
     """
 
     tensors: dict[str, Tensor]
-    left_out: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
 
-def find_weights(data: Any, path: str) -> Weights:
+def extract_state_dict(data: Any, path: str) -> LoadedWeights:
     """The weights in what a checkpoint file holds, whatever is wrapped around them.
 
     Args:
-        data: of :func:`read_file`.
+        data: of :func:`load_file`.
         path: for messages.
 
     Raises:
         CheckpointError: there are none.
     """
-    left_out: list[str] = []
+    ignored: list[str] = []
     while isinstance(data, Mapping):
         inner = next(
             (key for key in (*_WRAPPERS, *_EMA_WRAPPERS) if isinstance(data.get(key), Mapping)),
@@ -53,7 +53,7 @@ def find_weights(data: Any, path: str) -> Weights:
         )
         if inner is None:
             break
-        left_out += [str(key) for key in data if key != inner]
+        ignored += [str(key) for key in data if key != inner]
         data = data[inner]
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{path} holds a {type(data).__name__}, and not weights by name")
@@ -64,15 +64,15 @@ def find_weights(data: Any, path: str) -> Weights:
         ):
             tensors[str(key)] = torch.as_tensor(value)
         else:
-            left_out.append(str(key))
+            ignored.append(str(key))
     if not tensors:
         raise CheckpointError(
-            f"{path} holds no weights by name: {left_out[0] if left_out else 'it'} is no tensor"
+            f"{path} holds no weights by name: {ignored[0] if ignored else 'it'} is no tensor"
         )
-    return _without_prefixes(tensors, left_out)
+    return _without_prefixes(tensors, ignored)
 
 
-def _without_prefixes(tensors: dict[str, Tensor], left_out: list[str]) -> Weights:
+def _without_prefixes(tensors: dict[str, Tensor], ignored: list[str]) -> LoadedWeights:
     """Take off the prefixes that all names share, and copies of the weights beside them."""
     names = set(tensors)
     flat_names = {name.replace(".", "_") for name in names}
@@ -85,16 +85,16 @@ def _without_prefixes(tensors: dict[str, Tensor], left_out: list[str]) -> Weight
         and (name[len(prefix) :] in names or name[len(prefix) :] in flat_names)
     }
     if copies:
-        left_out.append(f"{len(copies)} entries like {min(copies)}, a copy of the weights")
+        ignored.append(f"{len(copies)} entries like {min(copies)}, a copy of the weights")
         tensors = {name: value for name, value in tensors.items() if name not in copies}
     counters = {
         name for name in tensors if name.count(".") < 2 and name.rpartition(".")[2] in _EMA_COUNTERS
     }
-    left_out += sorted(counters)
+    ignored += sorted(counters)
     tensors = {name: value for name, value in tensors.items() if name not in counters}
     while tensors:
         prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
         if prefix is None:
             break
         tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
-    return Weights(tensors, left_out)
+    return LoadedWeights(tensors, ignored)

@@ -1,8 +1,8 @@
-r"""How well classification and localisation agree: Table 6 of the paper, for any checkpoint.
+r"""How well classification and localization agree: Table 6 of the paper, for any checkpoint.
 
 tools/analyze_alignment.py --config-file configs/TOOD-R50-1x.yaml --opts MODEL.WEIGHTS <file or URL>
 tools/analyze_alignment.py --config-file configs/TOOD-R50-1x.yaml --json table6.json --opts \
-    MODEL.WEIGHTS model.pth DATASETS.TEST_JSON val.json DATASETS.TEST_IMAGES images/
+    MODEL.WEIGHTS model.pth DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/
 
 AP is COCO's. PCC and IoU are means over the instances, before the suppression; the boxes are
 counted after it. tood.evaluation.AlignmentEvaluator defines them exactly. Works for configs of
@@ -34,7 +34,7 @@ COLUMNS = ["AP", "AP75", "PCC", "IoU-top10", "correct", "redundant", "error", "i
 def analyze(cfg: CfgNode) -> dict[str, float]:
     """The columns, for the model and the first test dataset of a config."""
     model = build_model(cfg).eval()
-    TOODCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
+    TOODCheckpointer(model, strict=True).load(cfg.MODEL.WEIGHTS)
     name = cfg.DATASETS.TEST[0]
     evaluators = DatasetEvaluators(
         [FastCOCOEvaluator(name, output_dir=None), AlignmentEvaluator(name, model)]

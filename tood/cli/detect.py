@@ -21,12 +21,12 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from tood.config.loading import load_config
-from tood.data.registration import categories
+from tood.data.registration import class_info
 from tood.errors import ConfigError, exit_on_user_error
 from tood.inference.detector import Predictor, to_coco_results
-from tood.inference.drawing import draw, readable_scale
+from tood.inference.drawing import display_scale, draw_detections
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 logger = logging.getLogger("tood.demo")
 
@@ -63,7 +63,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def find_pictures(inputs: list[str], output: Path) -> list[Path]:
+def collect_images(inputs: list[str], output: Path) -> list[Path]:
     """The files that the arguments of ``--input`` name, each once.
 
     What lies in the output folder is left out of searched folders and patterns: it was drawn by an
@@ -80,7 +80,7 @@ def find_pictures(inputs: list[str], output: Path) -> list[Path]:
             found[path] = None
             continue
         if path.is_dir():
-            files = [f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES]
+            files = [f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES]
         else:
             files = [f for f in map(Path, glob.glob(name, recursive=True)) if f.is_file()]
         files = sorted(f for f in files if drawn not in f.resolve().parents)
@@ -100,7 +100,7 @@ def output_paths(pictures: list[Path], folder: Path) -> list[Path]:
     Raises:
         ConfigError: a drawn picture would take the place of its original.
     """
-    names = [p.name if p.suffix.lower() in SUFFIXES else f"{p.name}.png" for p in pictures]
+    names = [p.name if p.suffix.lower() in IMAGE_SUFFIXES else f"{p.name}.png" for p in pictures]
     counts = Counter(names)
     targets = [
         folder / (name if counts[name] == 1 else f"{picture.parent.name}_{i}_{name}")
@@ -113,7 +113,7 @@ def output_paths(pictures: list[Path], folder: Path) -> list[Path]:
     return targets
 
 
-def image_ids(pictures: list[Path]) -> list[int]:
+def make_image_ids(pictures: list[Path]) -> list[int]:
     """Ids for the results: the file names where all are numbers, as COCO's are, else 1, 2, ..."""
     stems = [picture.stem for picture in pictures]
     if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
@@ -121,7 +121,7 @@ def image_ids(pictures: list[Path]) -> list[int]:
     return list(range(1, len(pictures) + 1))
 
 
-def read_picture(path: Path) -> np.ndarray | None:
+def read_image(path: Path) -> np.ndarray | None:
     """BGR pixels, or None where the file is no picture that OpenCV can read."""
     try:
         return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
@@ -139,25 +139,27 @@ def run() -> int:
         raise ConfigError(f"--output {output} is a file, and must be a folder")
     if args.save_json and Path(args.save_json).is_dir():
         raise ConfigError(f"--save-json {args.save_json} is a folder, and must be a file")
-    pictures = find_pictures(args.input, output)
+    pictures = collect_images(args.input, output)
     targets = output_paths(pictures, output)
     cfg = load_config(args.config_file, args.opts)
     # The model drops what the threshold does not want, so that it also counts in
     # TEST.DETECTIONS_PER_IMAGE.
     cfg.MODEL.TOOD.SCORE_THRESH_TEST = args.confidence_threshold
     predictor = Predictor(cfg)
-    names, ids = categories(cfg)
+    names, ids = class_info(cfg)
 
     output.mkdir(parents=True, exist_ok=True)
     results, images, skipped, drawn = [], [], [], 0
-    work = zip(pictures, targets, image_ids(pictures), strict=True)
+    work = zip(pictures, targets, make_image_ids(pictures), strict=True)
     for path, target, image_id in tqdm(list(work), unit="picture"):
-        picture = read_picture(path)
+        picture = read_image(path)
         if picture is None:
             skipped.append(path)
             continue
         instances = predictor(picture)
-        if not cv2.imwrite(str(target), draw(picture, instances, names, readable_scale(picture))):
+        if not cv2.imwrite(
+            str(target), draw_detections(picture, instances, names, display_scale(picture))
+        ):
             skipped.append(path)
             continue
         drawn += 1

@@ -17,7 +17,7 @@ import matplotlib
 from tqdm import tqdm
 
 from tood.config.loading import load_config
-from tood.engine import warmup_iterations
+from tood.engine import epochs_to_iters
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -72,7 +72,7 @@ def show_progress(bar: tqdm, rows: list[dict]) -> None:
     values = {key: value for row in rows for key, value in row.items()}
     if "total_loss" not in values:
         return
-    bar.set_description("TAL" if values.get("tal_phase") else "ATSS", refresh=False)
+    bar.set_description("TAL" if values.get("phase_aligned") else "ATSS", refresh=False)
     shown = {"loss": f"{values['total_loss']:.2f}"}
     if "bbox/AP" in values:
         shown["AP"] = f"{values['bbox/AP']:.1f}"
@@ -151,8 +151,8 @@ def report(ap: float, minutes: float, output: Path) -> None:
     print("  # train on data of yours, K classes in COCO format (the numbers: README.md)")
     print(
         f"  {python} train_net.py --config-file configs/TOOD-R50-1x.yaml --num-gpus 1 "
-        "MODEL.TOOD.NUM_CLASSES K DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images/ "
-        "DATASETS.TEST_JSON val.json DATASETS.TEST_IMAGES images/ SOLVER.REFERENCE_WORLD_SIZE 0 "
+        "MODEL.TOOD.NUM_CLASSES K DATASETS.TRAIN_ANNOTATIONS train.json DATASETS.TRAIN_IMAGES images/ "
+        "DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/ SOLVER.REFERENCE_WORLD_SIZE 0 "
         "SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.0025 SOLVER.MAX_ITER 3000 "
         'SOLVER.STEPS "(2000, 2750)" TEST.EVAL_PERIOD 500 OUTPUT_DIR output/mine'
     )
@@ -173,13 +173,13 @@ def main() -> None:
 
     options = ["OUTPUT_DIR", str(output)]
     for split, name in (("TRAIN", "train"), ("TEST", "val")):
-        options += [f"DATASETS.{split}_JSON", str(data / f"{name}.json")]
+        options += [f"DATASETS.{split}_ANNOTATIONS", str(data / f"{name}.json")]
         options += [f"DATASETS.{split}_IMAGES", str(data / "images")]
     if args.short:
         options += SHORT
     cfg = load_config(str(ROOT / CONFIG), options)
     num_images = len(json.loads((data / "train.json").read_text(encoding="utf-8"))["images"])
-    switch = warmup_iterations(cfg.MODEL.TOOD.WARMUP_EPOCHS, num_images, cfg.SOLVER.IMS_PER_BATCH)
+    switch = epochs_to_iters(cfg.MODEL.TOOD.WARMUP.EPOCHS, num_images, cfg.SOLVER.IMS_PER_BATCH)
 
     max_iter = cfg.SOLVER.MAX_ITER
     print(

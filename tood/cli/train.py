@@ -3,7 +3,7 @@
 ./train_net.py --config-file configs/TOOD-R50-1x.yaml --num-gpus 8
 ./train_net.py --config-file configs/TOOD-R50-1x.yaml --eval-only MODEL.WEIGHTS <file or URL>
 
-Your own data, in COCO format, needs no code: DATASETS.TRAIN_JSON, TRAIN_IMAGES, TEST_JSON and
+Your own data, in COCO format, needs no code: DATASETS.TRAIN_ANNOTATIONS, TRAIN_IMAGES, TEST_ANNOTATIONS and
 TEST_IMAGES at the end of the command.
 """
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict:
     with exit_on_user_error():
         cfg = setup(args)
         if args.eval_only:
-            results = Trainer.evaluate(cfg, resume=args.resume)
+            results = Trainer.evaluate_checkpoint(cfg, resume=args.resume)
             if comm.is_main_process():
                 verify_results(cfg, results)
             return results

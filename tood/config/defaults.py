@@ -19,9 +19,9 @@ def add_tood_config(cfg: CfgNode) -> None:
 
     # ---- your own data: a COCO-format JSON and the folder that its file names are relative to ----
     # Where given, they take the place of DATASETS.TRAIN and DATASETS.TEST.
-    cfg.DATASETS.TRAIN_JSON = ""
+    cfg.DATASETS.TRAIN_ANNOTATIONS = ""
     cfg.DATASETS.TRAIN_IMAGES = ""
-    cfg.DATASETS.TEST_JSON = ""
+    cfg.DATASETS.TEST_ANNOTATIONS = ""
     cfg.DATASETS.TEST_IMAGES = ""
 
 
@@ -29,7 +29,7 @@ def _add_model_keys(node: CfgNode) -> None:
     """The keys of ``MODEL.TOOD`` that the model itself and inference need."""
     # Python files or modules that the programs import before they build the model: they register
     # heads, assigners and criteria of your own, to be named below.
-    node.IMPORTS = []
+    node.CUSTOM_IMPORTS = []
     # K, the number of classes of the dataset. The class index K means background.
     node.NUM_CLASSES = 80
     # Feature maps of the backbone that the head works on, finest first.
@@ -47,7 +47,7 @@ def _add_model_keys(node: CfgNode) -> None:
     node.HEAD.NUM_CONVS = 6
     # Channels of every layer.
     node.HEAD.CHANNELS = 256
-    # Normalisation of the head's convolutions, by detectron2's names ("GN" has 32 groups).
+    # Normalization of the head's convolutions, by detectron2's names ("GN" has 32 groups).
     node.HEAD.NORM = "GN"
     # How many layers (of each tower), from the first on, are deformable (DCNv2, 4 groups).
     node.HEAD.NUM_DCN = 0
@@ -55,18 +55,19 @@ def _add_model_keys(node: CfgNode) -> None:
     node.HEAD.PRIOR_PROB = 0.01
     # What only ParallelHead reads.
     node.PARALLEL_HEAD = CfgNode()
-    # A centerness branch on the tower of localisation (ATSS, FCOS).
+    # A centerness branch on the tower of localization (ATSS, FCOS).
     node.PARALLEL_HEAD.CENTERNESS = False
     # The task-aligned predictor on top of both towers ("TAP" of Table 2).
-    node.PARALLEL_HEAD.TASK_ALIGNED = False
-    # The towers' convolutions have biases although a normalisation follows (FCOS).
+    node.PARALLEL_HEAD.WITH_TAP = False
+    # The towers' convolutions have biases although a normalization follows (FCOS).
     node.PARALLEL_HEAD.CONV_BIAS = False
 
     # ---- the backbone "build_tood_resnet_fpn_backbone" ----
+    node.FPN = CfgNode()
     # What P6 is made from: "p5", or the backbone's last map "res5" (FoveaBox).
-    node.P6_FROM = "p5"
+    node.FPN.P6_SOURCE = "p5"
     # A ReLU between P6 and P7 (FCOS).
-    node.RELU_BEFORE_P7 = False
+    node.FPN.RELU_BEFORE_P7 = False
 
     # ---- inference; TEST.DETECTIONS_PER_IMAGE (100) is detectron2's ----
     # Candidates score more than this.
@@ -86,11 +87,11 @@ def _add_model_keys(node: CfgNode) -> None:
 
 def _add_training_keys(node: CfgNode) -> None:
     """The keys of ``MODEL.TOOD`` that only training needs."""
+    node.WARMUP = CfgNode()
     # Length of the warm-up phase in epochs of the training set as filtered; 0 starts with task
     # alignment learning. In the authors' code 4 of 12 and 4 of 24 epochs.
-    node.WARMUP_EPOCHS = 4
+    node.WARMUP.EPOCHS = 4
     # The warm-up phase: its assigner (ASSIGNER_REGISTRY) and losses (CRITERION_REGISTRY).
-    node.WARMUP = CfgNode()
     node.WARMUP.ASSIGNER = "ATSSAssigner"
     node.WARMUP.CRITERION = "CenternessFocalCriterion"
     # The phase after it, task alignment learning (TAL).
@@ -104,61 +105,63 @@ def _add_training_keys(node: CfgNode) -> None:
 
 def _add_assigner_keys(node: CfgNode) -> None:
     """A node for each assigner: the arguments of its constructor."""
-    node.ATSS = CfgNode()
+    node.ASSIGNERS = CfgNode()
+    node.ASSIGNERS.ATSS = CfgNode()
     # Candidates per ground truth and level.
-    node.ATSS.TOPK = 9
-    node.TAL = CfgNode()
+    node.ASSIGNERS.ATSS.TOPK = 9
+    node.ASSIGNERS.TAL = CfgNode()
     # m of the paper: candidates per ground truth, over all levels.
-    node.TAL.TOPK = 13
+    node.ASSIGNERS.TAL.TOPK = 13
     # Exponents of the alignment metric t = s^alpha * u^beta (eq. 9).
-    node.TAL.ALPHA = 1.0
-    node.TAL.BETA = 6.0
+    node.ASSIGNERS.TAL.ALPHA = 1.0
+    node.ASSIGNERS.TAL.BETA = 6.0
     # Options of later work, off here; configs/ablations/README.md says whose.
     # Look for the TOPK candidates among the points inside a ground truth only, instead of dropping
     # those outside afterwards.
-    node.TAL.INSIDE_FIRST = False
+    node.ASSIGNERS.TAL.CANDIDATES_INSIDE_GT = False
     # Sides of a ground truth below so many pixels count as so long where points have to be inside.
-    node.TAL.MIN_SIZE = 0.0
+    node.ASSIGNERS.TAL.MIN_GT_SIZE = 0.0
     # A ground truth with fewer positives gets the nearest points that no other has.
-    node.TAL.MIN_POSITIVES = 0
+    node.ASSIGNERS.TAL.MIN_POSITIVES = 0
     # What u is: "iou", "giou", "diou" or "ciou"; values below 0 count as 0.
-    node.TAL.IOU_TYPE = "iou"
-    node.FCOS = CfgNode()
-    # Half a side of the square around a ground truth's centre that points must lie in, in strides;
+    node.ASSIGNERS.TAL.IOU_TYPE = "iou"
+    node.ASSIGNERS.FCOS = CfgNode()
+    # Half a side of the square around a ground truth's center that points must lie in, in strides;
     # 0 for the whole box.
-    node.FCOS.CENTER_RADIUS = 1.5
+    node.ASSIGNERS.FCOS.CENTER_SAMPLING_RADIUS = 1.5
     # Limits between the levels, in pixels of the largest distance from the point to a side.
-    node.FCOS.SIZES_OF_INTEREST = [64, 128, 256, 512]
-    node.FOVEABOX = CfgNode()
+    node.ASSIGNERS.FCOS.SIZES_OF_INTEREST = [64, 128, 256, 512]
+    node.ASSIGNERS.FOVEABOX = CfgNode()
     # Sides of the middle part that points must lie in, as a share of the ground truth's.
-    node.FOVEABOX.SIGMA = 0.4
+    node.ASSIGNERS.FOVEABOX.SIGMA = 0.4
     # For each level the ground truths' smallest and largest square root of the area, in pixels.
-    node.FOVEABOX.SCALE_RANGES = [[1, 64], [32, 128], [64, 256], [128, 512], [256, 2048]]
+    node.ASSIGNERS.FOVEABOX.SCALE_RANGES = [[1, 64], [32, 128], [64, 256], [128, 512], [256, 2048]]
     # RetinaNet's rule.
-    node.IOU = CfgNode()
+    node.ASSIGNERS.MAX_IOU = CfgNode()
     # An anchor that overlaps no ground truth by this IoU is background...
-    node.IOU.NEGATIVE_THRESH = 0.4
+    node.ASSIGNERS.MAX_IOU.NEG_IOU_THRESH = 0.4
     # ...and one that does by this is positive; those between take part in no loss.
-    node.IOU.POSITIVE_THRESH = 0.5
+    node.ASSIGNERS.MAX_IOU.POS_IOU_THRESH = 0.5
 
 
 def _add_loss_keys(node: CfgNode) -> None:
     """A node for each criterion, and the weights of the losses."""
+    node.CRITERIA = CfgNode()
     # Focal loss with hard labels: weight of the positives, and focusing exponent.
-    node.FOCAL_LOSS = CfgNode()
-    node.FOCAL_LOSS.ALPHA = 0.25
-    node.FOCAL_LOSS.GAMMA = 2.0
+    node.CRITERIA.FOCAL_LOSS = CfgNode()
+    node.CRITERIA.FOCAL_LOSS.ALPHA = 0.25
+    node.CRITERIA.FOCAL_LOSS.GAMMA = 2.0
     # Classification loss of TAL (eq. 11): focusing exponent gamma.
-    node.TASK_ALIGNED_LOSS = CfgNode()
-    node.TASK_ALIGNED_LOSS.GAMMA = 2.0
+    node.CRITERIA.TASK_ALIGNED_LOSS = CfgNode()
+    node.CRITERIA.TASK_ALIGNED_LOSS.GAMMA = 2.0
     # Quality focal loss: focusing exponent.
-    node.QUALITY_FOCAL_LOSS = CfgNode()
-    node.QUALITY_FOCAL_LOSS.BETA = 2.0
+    node.CRITERIA.QUALITY_FOCAL_LOSS = CfgNode()
+    node.CRITERIA.QUALITY_FOCAL_LOSS.BETA = 2.0
     # FoveaBox: focal loss as above, and where smooth L1 turns from square to linear.
-    node.FOVEABOX_LOSS = CfgNode()
-    node.FOVEABOX_LOSS.ALPHA = 0.4
-    node.FOVEABOX_LOSS.GAMMA = 1.5
-    node.FOVEABOX_LOSS.BETA = 0.11
+    node.CRITERIA.FOVEABOX_LOSS = CfgNode()
+    node.CRITERIA.FOVEABOX_LOSS.ALPHA = 0.4
+    node.CRITERIA.FOVEABOX_LOSS.GAMMA = 1.5
+    node.CRITERIA.FOVEABOX_LOSS.BETA = 0.11
     # Weights of the losses in the total, by their names, in both phases.
     node.LOSS_WEIGHTS = CfgNode()
     node.LOSS_WEIGHTS.LOSS_CLS = 1.0

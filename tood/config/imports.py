@@ -28,4 +28,4 @@ def _import(name: str) -> None:
         spec.loader.exec_module(module)
     except (ModuleNotFoundError, FileNotFoundError) as error:
         sys.modules.pop(key, None)
-        raise ConfigError(f"MODEL.TOOD.IMPORTS names {name}: {error}") from error
+        raise ConfigError(f"MODEL.TOOD.CUSTOM_IMPORTS names {name}: {error}") from error

@@ -43,7 +43,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
         cfg.merge_from_list(opts)
     except (KeyError, ValueError, AssertionError) as error:
         raise ConfigError(f"in the options: {_reason(error)}") from error
-    for name in cfg.MODEL.TOOD.IMPORTS:
+    for name in cfg.MODEL.TOOD.CUSTOM_IMPORTS:
         _import(name)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no GPU: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)

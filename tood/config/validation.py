@@ -10,7 +10,7 @@ from ..errors import ConfigError
 logger = logging.getLogger(__name__)
 
 
-def check_evaluation(cfg: CfgNode) -> None:
+def validate_test(cfg: CfgNode) -> None:
     """Raise a ConfigError for test settings that cannot work here."""
     if cfg.TEST.AUG.ENABLED:
         raise ConfigError(
@@ -19,9 +19,9 @@ def check_evaluation(cfg: CfgNode) -> None:
         )
 
 
-def check_solver(cfg: CfgNode) -> None:
+def validate_solver(cfg: CfgNode) -> None:
     """Raise a ConfigError for settings that detectron2 would stop at later, in its own words."""
-    check_evaluation(cfg)
+    validate_test(cfg)
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise ConfigError("SOLVER.AMP.ENABLED is True, and there is no GPU: set it to False")
     batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE

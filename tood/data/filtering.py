@@ -16,7 +16,7 @@ MIN_BOX_SIDE = 1.0
 MIN_IMAGE_SIDE = 32
 
 
-def clean_training_dicts(dicts: list[dict[str, Any]], filter_empty: bool) -> list[dict[str, Any]]:
+def filter_training_dicts(dicts: list[dict[str, Any]], filter_empty: bool) -> list[dict[str, Any]]:
     """Leave out what cannot be learned from, and say how much that was.
 
     As the reference does: boxes with a side below 1 pixel (also negative or not a number) or wholly
@@ -39,7 +39,7 @@ def clean_training_dicts(dicts: list[dict[str, Any]], filter_empty: bool) -> lis
             continue
         annotations = []
         for annotation in record.get("annotations", ()):
-            reason = _unusable(annotation, height, width)
+            reason = unusable_reason(annotation, height, width)
             if reason:
                 dropped[reason] += 1
                 examples.setdefault(reason, f"{annotation['bbox']} in {record['file_name']}")
@@ -61,7 +61,7 @@ def clean_training_dicts(dicts: list[dict[str, Any]], filter_empty: bool) -> lis
     return kept
 
 
-def _unusable(annotation: dict[str, Any], height: float, width: float) -> str:
+def unusable_reason(annotation: dict[str, Any], height: float, width: float) -> str:
     """Why a box cannot be learned from; empty if it can."""
     box = [float(value) for value in annotation["bbox"]]
     x1, y1, x2, y2 = BoxMode.convert(box, annotation["bbox_mode"], BoxMode.XYXY_ABS)

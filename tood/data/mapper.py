@@ -10,7 +10,7 @@ from detectron2.data.detection_utils import SizeMismatchError
 from ..errors import DataError
 
 
-class ReadableMapper:
+class ErrorContextMapper:
     """A dataset mapper whose errors name the image and the mend.
 
     Args:

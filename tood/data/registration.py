@@ -15,7 +15,7 @@ from .formats.coco import (
 )
 
 
-def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
+def class_info(cfg: CfgNode) -> tuple[list[str], list[int]]:
     """Names of the classes, and their ids in COCO-format files, by class index.
 
     From the config, where training has noted them; else from its test set, a named JSON or
@@ -23,8 +23,8 @@ def categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
     """
     node = cfg.MODEL.TOOD
     names, ids = list(node.CLASS_NAMES), list(node.CATEGORY_IDS)
-    if not names and Path(cfg.DATASETS.TEST_JSON).is_file():
-        names, ids = sorted_categories(read_coco_json(cfg.DATASETS.TEST_JSON))
+    if not names and Path(cfg.DATASETS.TEST_ANNOTATIONS).is_file():
+        names, ids = sorted_categories(read_coco_json(cfg.DATASETS.TEST_ANNOTATIONS))
     elif not names and cfg.DATASETS.TEST:
         names, ids = registered_categories(cfg.DATASETS.TEST[0])
     if len(names) != node.NUM_CLASSES:
@@ -105,19 +105,19 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
         ConfigError: the number of classes is not that of the dataset.
     """
     for split in splits:
-        json_file, images = cfg.DATASETS[f"{split}_JSON"], cfg.DATASETS[f"{split}_IMAGES"]
+        json_file, images = cfg.DATASETS[f"{split}_ANNOTATIONS"], cfg.DATASETS[f"{split}_IMAGES"]
         if json_file:
             cfg.DATASETS[split] = (register_coco(json_file, images, split == "TEST"),)
         elif images:
             raise ConfigError(
-                f"DATASETS.{split}_IMAGES is given without DATASETS.{split}_JSON, the annotations"
+                f"DATASETS.{split}_IMAGES is given without DATASETS.{split}_ANNOTATIONS, the annotations"
             )
-    if "TRAIN" in splits and cfg.DATASETS.TRAIN_JSON and not cfg.DATASETS.TEST_JSON:
+    if "TRAIN" in splits and cfg.DATASETS.TRAIN_ANNOTATIONS and not cfg.DATASETS.TEST_ANNOTATIONS:
         untouched = [name for name in cfg.DATASETS.TEST if name.startswith("coco_")]
         if untouched:
             raise ConfigError(
-                f"DATASETS.TRAIN_JSON is given without TEST_JSON, and {untouched[0]} is no test "
-                "of it: add DATASETS.TEST_JSON and TEST_IMAGES, or DATASETS.TEST '()' to "
+                f"DATASETS.TRAIN_ANNOTATIONS is given without TEST_ANNOTATIONS, and {untouched[0]} is no test "
+                "of it: add DATASETS.TEST_ANNOTATIONS and TEST_IMAGES, or DATASETS.TEST '()' to "
                 "train without evaluation"
             )
     for name in (name for split in splits for name in cfg.DATASETS[split]):
@@ -157,8 +157,8 @@ def check_available(name: str) -> None:
     """
     if name not in DatasetCatalog.list():
         raise DataError(
-            f"no dataset is registered as {name!r}: for data of your own set DATASETS.TRAIN_JSON, "
-            "TRAIN_IMAGES, TEST_JSON and TEST_IMAGES"
+            f"no dataset is registered as {name!r}: for data of your own set DATASETS.TRAIN_ANNOTATIONS, "
+            "TRAIN_IMAGES, TEST_ANNOTATIONS and TEST_IMAGES"
         )
     metadata = MetadataCatalog.get(name)
     for what in ("json_file", "image_root"):

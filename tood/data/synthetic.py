@@ -45,13 +45,13 @@ def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray
     total = np.zeros((size, size, 3), np.float32)
     for cells in (4, 12, 40):
         grid = rng.normal(size=(cells, cells, 3)).astype(np.float32)
-        # Mostly grey, so that colour says little.
+        # Mostly gray, so that color says little.
         grid = 0.4 * grid + 0.6 * grid.mean(axis=2, keepdims=True)
         total += cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC) * contrast / 2
     return total
 
 
-def _colour(rng: np.random.Generator, category: int) -> np.ndarray:
+def _class_color(rng: np.random.Generator, category: int) -> np.ndarray:
     """(3,) float32 BGR, of a hue near that of the class, so that minutes are enough to learn."""
     hue = (category * 180 / len(CLASSES) + rng.normal(0, 6)) % 180
     hsv = np.uint8([[[hue, rng.uniform(140, 240), rng.uniform(110, 250)]]])
@@ -64,9 +64,7 @@ def _box(mask: np.ndarray) -> list[int]:
     return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
 
 
-def make_picture(
-    seed: int, number: int, size: int = 160
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def draw_image(seed: int, number: int, size: int = 160) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Draw one picture.
 
     Args:
@@ -91,9 +89,9 @@ def make_picture(
         corners = _outline(CLASSES[category]) @ turn.T * radius + center
         mask = np.zeros((size, size), np.uint8)
         cv2.fillPoly(mask, [np.round(corners * 16).astype(np.int32)], 1, shift=4)
-        colour = _colour(rng, category)
+        color = _class_color(rng, category)
         inside = mask.astype(bool)
-        picture[inside] = (colour + _texture(rng, size, 15))[inside]
+        picture[inside] = (color + _texture(rng, size, 15))[inside]
         owner[inside] = index
         shapes.append((index, category, int(inside.sum())))
     annotations = []
@@ -108,7 +106,7 @@ def make_picture(
     return picture.clip(0, 255).astype(np.uint8), annotations
 
 
-def make_dataset(
+def write_dataset(
     out: str | Path, num_train: int = 600, num_val: int = 120, size: int = 160, seed: int = 0
 ) -> Path:
     """Write a dataset.
@@ -129,7 +127,7 @@ def make_dataset(
     for split, first, count in (("train", 0, num_train), ("val", num_train, num_val)):
         images, annotations = [], []
         for number in range(first, first + count):
-            picture, found = make_picture(seed, number, size)
+            picture, found = draw_image(seed, number, size)
             name = f"{number:06d}.png"
             if not cv2.imwrite(str(out / "images" / name), picture):
                 raise OSError(f"cannot write {out / 'images' / name}")
@@ -150,7 +148,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="side of the pictures, in pixels")
     parser.add_argument("--seed", type=int, default=0, help="the same seed, the same pictures")
     args = parser.parse_args()
-    out = make_dataset(args.out, args.num_train, args.num_val, args.size, args.seed)
+    out = write_dataset(args.out, args.num_train, args.num_val, args.size, args.seed)
     print(f"{args.num_train} + {args.num_val} pictures in {out}")
 
 

@@ -1,7 +1,7 @@
 """Training."""
 
 from .hooks.phase import PhaseHook
-from .schedule import warmup_iterations
+from .schedule import epochs_to_iters
 from .trainer import Trainer
 
-__all__ = ["PhaseHook", "Trainer", "warmup_iterations"]
+__all__ = ["PhaseHook", "Trainer", "epochs_to_iters"]

@@ -6,7 +6,7 @@ import math
 logger = logging.getLogger(__name__)
 
 
-def warmup_iterations(epochs: float, num_images: int, images_per_batch: int) -> int:
+def epochs_to_iters(epochs: float, num_images: int, images_per_batch: int) -> int:
     """Length of the warm-up phase in iterations.
 
     Args:

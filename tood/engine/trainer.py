@@ -11,20 +11,20 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.events import EventWriter
 
 from ..checkpoint import TOODCheckpointer
-from ..compat import saves_optimizer
-from ..config.validation import check_evaluation, check_solver
+from ..compat import trainer_saves_optimizer
+from ..config.validation import validate_solver, validate_test
 from ..data import build_test_loader, build_train_loader
 from ..errors import ConfigError, TOODError
 from ..evaluation import FastCOCOEvaluator
 from ..modeling import TOOD
 from .hooks.phase import PhaseHook
-from .schedule import warmup_iterations
+from .schedule import epochs_to_iters
 from .writers import AssignmentPrinter
 
 logger = logging.getLogger(__name__)
 
 
-class DivergedError(TOODError, FloatingPointError):
+class TrainingDivergedError(TOODError, FloatingPointError):
     """The loss is no number any more."""
 
 
@@ -36,7 +36,7 @@ class Trainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        check_solver(cfg)
+        validate_solver(cfg)
         super().__init__(cfg)
 
     def build_hooks(self) -> list[HookBase]:
@@ -49,8 +49,8 @@ class Trainer(DefaultTrainer):
         model = getattr(self.model, "module", self.model)
         if isinstance(model, TOOD):
             # self.cfg is what detectron2 made of the config for this number of processes.
-            warmup_iters = warmup_iterations(
-                self.cfg.MODEL.TOOD.WARMUP_EPOCHS,
+            warmup_iters = epochs_to_iters(
+                self.cfg.MODEL.TOOD.WARMUP.EPOCHS,
                 self.data_loader.num_images,
                 self.cfg.SOLVER.IMS_PER_BATCH,
             )
@@ -66,7 +66,7 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except FloatingPointError as error:
-            raise DivergedError(
+            raise TrainingDivergedError(
                 f"{error}\nTraining has diverged. What helps, in this order: SOLVER.BASE_LR in "
                 f"proportion to SOLVER.IMS_PER_BATCH (0.01 for 16; here {self.cfg.SOLVER.BASE_LR} "
                 f"for {self.cfg.SOLVER.IMS_PER_BATCH}), a longer SOLVER.WARMUP_ITERS, "
@@ -77,7 +77,7 @@ class Trainer(DefaultTrainer):
     def state_dict(self) -> dict:
         """What a checkpoint holds beside the weights: iteration, hooks, optimizer, loss scale."""
         state = super().state_dict()
-        if not saves_optimizer(DefaultTrainer):
+        if not trainer_saves_optimizer(DefaultTrainer):
             # As main writes it, so that either version reads what the other wrote.
             inner = {"iteration": self.iter, "optimizer": self.optimizer.state_dict()}
             scaler = getattr(self._trainer, "grad_scaler", None)
@@ -94,7 +94,7 @@ class Trainer(DefaultTrainer):
             state_dict = {**state_dict, "_trainer": {"iteration": state_dict["iteration"]}}
             state_dict["_trainer"]["optimizer"] = self.optimizer.state_dict()
         super().load_state_dict(state_dict)
-        if inner is not None and not saves_optimizer(DefaultTrainer):
+        if inner is not None and not trainer_saves_optimizer(DefaultTrainer):
             self.optimizer.load_state_dict(inner["optimizer"])
             scaler = getattr(self._trainer, "grad_scaler", None)
             if scaler is not None and "grad_scaler" in inner:
@@ -121,17 +121,17 @@ class Trainer(DefaultTrainer):
         return FastCOCOEvaluator(dataset_name, output_dir=folder)
 
     @classmethod
-    def evaluate(cls, cfg: CfgNode, resume: bool = False) -> dict:
+    def evaluate_checkpoint(cls, cfg: CfgNode, resume: bool = False) -> dict:
         """Build the model, load weights that fill the whole of it, and evaluate.
 
         Args:
             cfg: the config; ``MODEL.WEIGHTS`` names the weights.
             resume: take the last checkpoint of ``OUTPUT_DIR`` instead, if there is one.
         """
-        check_evaluation(cfg)
+        validate_test(cfg)
         if not cfg.DATASETS.TEST:
             raise ConfigError("DATASETS.TEST is empty, so there is nothing to evaluate on")
         model = cls.build_model(cfg)
-        checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+        checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         return cls.test(cfg, model)

@@ -35,7 +35,7 @@ class AssignmentPrinter(EventWriter):
 
         logger.info(
             "%s phase: positives per ground truth %s; ground truths without any %s",
-            "aligned" if latest.get("tal_phase") else "warm-up",
+            "aligned" if latest.get("phase_aligned") else "warm-up",
             line("pos_per_gt", ".1f"),
-            line("gt_without_pos", ".1%"),
+            line("gt_without_pos_frac", ".1%"),
         )

@@ -17,12 +17,12 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..analysis.alignment import (
-    count_detections,
-    instance_statistics,
+    alignment_per_instance,
+    classify_detections,
 )
 from ..analysis.recorder import PredictionRecorder
 from ..errors import DataError
-from ..modeling.structures import DensePredictions
+from ..modeling.structures import ImagePredictions
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class AlignmentEvaluator(DatasetEvaluator):
     """The columns of the paper's Table 6 (section 4.3), for TOOD and detectron2's RetinaNet.
 
     Runs in the same pass as ``COCOEvaluator`` (detectron2's ``DatasetEvaluators``), and adds up
-    over processes. :func:`instance_statistics` and :func:`count_detections` define the numbers; the
+    over processes. :func:`alignment_per_instance` and :func:`classify_detections` define the numbers; the
     paper leaves open which predictions are an instance's, and what counts where there is none.
     Crowd regions are left out. Boxes are clipped to the image, as detections are.
 
@@ -62,25 +62,25 @@ class AlignmentEvaluator(DatasetEvaluator):
             if x.get("image_id") not in self._truth:
                 raise DataError(f"image {x.get('image_id')} is not in the dataset of the evaluator")
             gt_boxes, gt_classes = self._truth[x["image_id"]]
-            dense = _in_image(self.recorder.of_image(index), x)
+            dense = _in_image(self.recorder.for_image(index), x)
             self.add(dense, output["instances"].to("cpu"), gt_boxes, gt_classes)
 
     def add(
         self,
-        dense: DensePredictions,
+        dense: ImagePredictions,
         detections: Instances,
         gt_boxes: Tensor,
         gt_classes: Tensor,
     ) -> None:
         """Add an image: everything on the CPU, boxes in one unit."""
-        for correlation, overlap in instance_statistics(*dense, gt_boxes, gt_classes):
+        for correlation, overlap in alignment_per_instance(*dense, gt_boxes, gt_classes):
             self._sums["instances"] += 1
             self._sums["overlap"] += overlap
             if correlation is not None:
                 self._sums["ranked instances"] += 1
                 self._sums["correlation"] += correlation
         boxes, classes = detections.pred_boxes.tensor, detections.pred_classes
-        self._sums.update(count_detections(boxes, classes, gt_boxes, gt_classes))
+        self._sums.update(classify_detections(boxes, classes, gt_boxes, gt_classes))
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Means and counts over all processes; None in those that are not the first.
@@ -120,10 +120,10 @@ def _ground_truth(record: dict) -> tuple[Tensor, Tensor]:
     return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), classes
 
 
-def _in_image(dense: DensePredictions, x: dict) -> DensePredictions:
+def _in_image(dense: ImagePredictions, x: dict) -> ImagePredictions:
     """The predictions on the CPU, with boxes in pixels of the image as it was read, clipped."""
     height, width = x["image"].shape[-2:]
     boxes = Boxes(dense.boxes.float().cpu().clone())
     boxes.scale(x.get("width", width) / width, x.get("height", height) / height)
     boxes.clip((x.get("height", height), x.get("width", width)))
-    return DensePredictions(dense.scores.float().cpu(), boxes.tensor)
+    return ImagePredictions(dense.scores.float().cpu(), boxes.tensor)

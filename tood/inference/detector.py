@@ -27,7 +27,7 @@ class Predictor:
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
-        TOODCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
+        TOODCheckpointer(self.model, strict=True).load(cfg.MODEL.WEIGHTS)
         self.resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
     @torch.no_grad()

@@ -8,15 +8,15 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 
 # Longer side in pixels from which on labels fit beside the objects.
-READABLE_SIDE = 480
+MIN_DISPLAY_SIDE = 480
 
 
-def readable_scale(image: np.ndarray) -> float:
+def display_scale(image: np.ndarray) -> float:
     """Scale to draw an image (H, W, 3) at: labels could not be read in small ones otherwise."""
-    return max(1.0, READABLE_SIDE / max(image.shape[:2]))
+    return max(1.0, MIN_DISPLAY_SIDE / max(image.shape[:2]))
 
 
-def draw(
+def draw_detections(
     image: np.ndarray, instances: Instances, names: Sequence[str], scale: float = 1.0
 ) -> np.ndarray:
     """Draw boxes with class names and scores.
@@ -42,7 +42,7 @@ def draw(
 
 
 def _color(index: int) -> tuple[float, float, float]:
-    """An RGB colour of a class, 0 to 1; neighbours differ."""
+    """An RGB color of a class, 0 to 1; neighbors differ."""
     hue = int(index * 67 % 180)
     # Not as bright as can be: detectron2 lightens it for the labels, and matplotlib before 3.11
     # refuses what rounding then leaves above 1.

@@ -12,7 +12,7 @@ SIZE_NAMES = ("small", "medium", "large")
 class AssignmentStatistics:
     """Adds up assignments on their own device and tells of them now and then.
 
-    Adding waits for nothing; only :meth:`flush` reads the numbers back.
+    Adding waits for nothing; only :meth:`compute_and_reset` reads the numbers back.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class AssignmentStatistics:
         counts = rows.new_zeros(len(SIZE_NAMES), 3).index_add(0, sizes, rows)
         self._counts = counts if self._counts is None else self._counts + counts
 
-    def flush(self) -> dict[str, float]:
+    def compute_and_reset(self) -> dict[str, float]:
         """The means since the last call, by name; sizes that did not occur are left out.
 
         Returns:
-            ``pos_per_gt`` (mean number of positives of a ground truth) and ``gt_without_pos``
+            ``pos_per_gt`` (mean number of positives of a ground truth) and ``gt_without_pos_frac``
             (share of ground truths without any, 0 to 1), each for all and with the suffixes
             ``_small``, ``_medium``, ``_large``.
         """
@@ -54,5 +54,5 @@ class AssignmentStatistics:
         for suffix, (gts, without, positives) in rows.items():
             if gts:
                 means[f"pos_per_gt{suffix}"] = positives / gts
-                means[f"gt_without_pos{suffix}"] = without / gts
+                means[f"gt_without_pos_frac{suffix}"] = without / gts
         return means

@@ -1,6 +1,6 @@
 """Backbone of the published models: detectron2's ResNet and FPN with the parts that they lack.
 
-Five small parts: a normalisation with frozen statistics and trainable scale and shift, a residual
+Five small parts: a normalization with frozen statistics and trainable scale and shift, a residual
 block with deformable convolution that needs no compiled code, a top block that makes P6 and P7, an
 FPN with the memory layout that a CPU is fast with, and the builder that puts them together.
 """
@@ -14,7 +14,7 @@ from detectron2.modeling.backbone import FPN, Backbone, build_resnet_backbone
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
-from ..compat import drop_batch_counter
+from ..compat import remove_num_batches_tracked
 from ..errors import ConfigError
 from .layers import DeformConv, predict_offsets
 
@@ -22,7 +22,7 @@ FROZEN_STATS_BN = "FrozenStatsBN"
 
 
 class FrozenStatsBatchNorm2d(nn.Module):
-    """Batch normalisation by fixed statistics, with trainable scale and shift.
+    """Batch normalization by fixed statistics, with trainable scale and shift.
 
     What the published models train with: MMDetection's ``norm_eval=True``. detectron2's
     ``FrozenBatchNorm2d`` freezes scale and shift too. Its entries in a state_dict are the same.
@@ -41,7 +41,7 @@ class FrozenStatsBatchNorm2d(nn.Module):
         self.register_buffer("running_var", norm.running_var)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, H, W)."""
+        """Normalize (N, C, H, W)."""
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
         )
@@ -54,13 +54,13 @@ class FrozenStatsBatchNorm2d(nn.Module):
             norm.weight, norm.bias = module.weight, module.bias
             norm.running_mean, norm.running_var = module.running_mean, module.running_var
             return norm
-        drop_batch_counter(module)
+        remove_num_batches_tracked(module)
         for name, child in module.named_children():
             setattr(module, name, cls.convert(child))
         return module
 
 
-class DeformBottleneck(CNNBlockBase):
+class DeformBottleneckBlock(CNNBlockBase):
     """A bottleneck block whose 3x3 convolution is deformable.
 
     detectron2's ``DeformBottleneckBlock`` needs its compiled code, and a GPU; this one has the
@@ -119,7 +119,7 @@ class DeformBottleneck(CNNBlockBase):
         return F.relu(out + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class P6P7(nn.Module):
+class P6P7TopBlock(nn.Module):
     """FPN top block: P6 and P7 by 3x3 convolutions of stride 2.
 
     detectron2's ``LastLevelP6P7`` always has a ReLU before P7.
@@ -181,7 +181,9 @@ def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     resnet = build_resnet_backbone(cfg, input_shape)
     for stage in filter(None, (getattr(resnet, name, None) for name in deformable)):
         for i, block in enumerate(stage):
-            stage[i] = DeformBottleneck(block, resnets.DEFORM_MODULATED, resnets.DEFORM_NUM_GROUPS)
+            stage[i] = DeformBottleneckBlock(
+                block, resnets.DEFORM_MODULATED, resnets.DEFORM_NUM_GROUPS
+            )
     if resnets.NORM == FROZEN_STATS_BN:
         # detectron2 has frozen the first stages completely; what still trains becomes ours.
         resnet = FrozenStatsBatchNorm2d.convert(resnet)
@@ -194,7 +196,7 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
 
     Args:
         cfg: reads ``MODEL.RESNETS``, ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN``, as
-            detectron2's own builders do, and ``P6_FROM`` and ``RELU_BEFORE_P7`` of ``MODEL.TOOD``.
+            detectron2's own builders do, and ``FPN.P6_SOURCE`` and ``RELU_BEFORE_P7`` of ``MODEL.TOOD``.
         input_shape: of the image.
 
     Raises:
@@ -203,15 +205,19 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     bottom_up = _build_resnet(cfg, input_shape)
     sources = {"p5": channels, "res5": bottom_up.output_shape()["res5"].channels}
-    source = cfg.MODEL.TOOD.P6_FROM
+    source = cfg.MODEL.TOOD.FPN.P6_SOURCE
     if source not in sources:
-        raise ConfigError(f"MODEL.TOOD.P6_FROM is {source!r}; it must be one of {list(sources)}")
+        raise ConfigError(
+            f"MODEL.TOOD.FPN.P6_SOURCE is {source!r}; it must be one of {list(sources)}"
+        )
     fpn = ChannelsLastFPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=channels,
         norm=cfg.MODEL.FPN.NORM,
-        top_block=P6P7(sources[source], channels, source, cfg.MODEL.TOOD.RELU_BEFORE_P7),
+        top_block=P6P7TopBlock(
+            sources[source], channels, source, cfg.MODEL.TOOD.FPN.RELU_BEFORE_P7
+        ),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
     for name, module in fpn.named_modules():

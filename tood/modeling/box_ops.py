@@ -67,7 +67,7 @@ def points_inside_boxes(points: Tensor, boxes: Tensor, margin: float = INSIDE_MA
 
 
 def box_centers(boxes: Tensor) -> Tensor:
-    """Centres (..., 2) of boxes (..., 4)."""
+    """Centers (..., 2) of boxes (..., 4)."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .box_ops import box_area, boxes_to_distances
 
 
-def binary_cross_entropy(pred_scores: Tensor, targets: Tensor) -> Tensor:
+def nan_safe_binary_cross_entropy(pred_scores: Tensor, targets: Tensor) -> Tensor:
     """Binary cross entropy that takes scores and labels that are no numbers.
 
     PyTorch's stops the program there, on a GPU for good. The focusing factors of the losses below
@@ -44,7 +44,7 @@ def focal_loss(pred_scores: Tensor, targets: Tensor, alpha: float, gamma: float)
     """
     miss = pred_scores * (1 - targets) + (1 - pred_scores) * targets
     weight = alpha * targets + (1 - alpha) * (1 - targets)
-    return binary_cross_entropy(pred_scores, targets) * weight * miss.pow(gamma)
+    return nan_safe_binary_cross_entropy(pred_scores, targets) * weight * miss.pow(gamma)
 
 
 def task_aligned_focal_loss(pred_scores: Tensor, targets: Tensor, gamma: float) -> Tensor:
@@ -60,7 +60,9 @@ def task_aligned_focal_loss(pred_scores: Tensor, targets: Tensor, gamma: float) 
     Returns:
         (...) losses.
     """
-    return binary_cross_entropy(pred_scores, targets) * (targets - pred_scores).abs().pow(gamma)
+    return nan_safe_binary_cross_entropy(pred_scores, targets) * (targets - pred_scores).abs().pow(
+        gamma
+    )
 
 
 def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float = 1e-6) -> Tensor:
@@ -90,7 +92,7 @@ def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float = 1e-6) -> Tensor
     return (1 - inter / union + (enclosing - union) / enclosing).clamp(0, 2)
 
 
-def log_distance_loss(points: Tensor, pred_boxes: Tensor, gt_boxes: Tensor, beta: float) -> Tensor:
+def foveabox_box_loss(points: Tensor, pred_boxes: Tensor, gt_boxes: Tensor, beta: float) -> Tensor:
     """Smooth L1 of the logarithms of the distances to the four sides (FoveaBox).
 
     In units of two strides; those of the ground truth are cut to [1/16, 16]. Below 1/64 the

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from ..compat import has_event_storage
 from ..errors import ConfigError, DataError
 from .assigners import Assignment, AssignmentStatistics
-from .heads import DenseHeadOutput, build_dense_head
+from .heads import DensePredictions, build_dense_head
 from .phases import Phase, build_phases
-from .postprocessing import detect_single_image
-from .structures import FlatPredictions, LossSum, Points, flatten_levels
-from .targets import label_points
+from .postprocessing import postprocess_single_image
+from .structures import AnchorGrid, FlatPredictions, LossSum, flatten_levels
+from .targets import compute_targets
 
 # The assignment's statistics are read back from the device this often, when detectron2's writers
 # also write; every read makes the step wait for the device.
@@ -51,7 +51,7 @@ class TOOD(nn.Module):
         num_classes: K.
         loss_weights: weight of each loss by its name, 1 for others.
         test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image: see
-            :func:`~tood.modeling.postprocessing.detect_single_image`.
+            :func:`~tood.modeling.postprocessing.postprocess_single_image`.
         pixel_mean, pixel_std: of each channel, in the order of ``INPUT.FORMAT``.
 
     Raises:
@@ -122,7 +122,7 @@ class TOOD(nn.Module):
             "head_in_features": node.IN_FEATURES,
             "anchor_generator": build_anchor_generator(cfg, input_shape),
             "phases": build_phases(node),
-            "initial_phase": "warmup" if node.WARMUP_EPOCHS > 0 else "aligned",
+            "initial_phase": "warmup" if node.WARMUP.EPOCHS > 0 else "aligned",
             "num_classes": node.NUM_CLASSES,
             "loss_weights": {key.lower(): weight for key, weight in node.LOSS_WEIGHTS.items()},
             "test_score_thresh": node.SCORE_THRESH_TEST,
@@ -179,7 +179,7 @@ class TOOD(nn.Module):
         return self.forward_inference(batched_inputs, images, predictions)
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise the images and pad them to one batch."""
+        """Normalize the images and pad them to one batch."""
         images = [
             (x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
         ]
@@ -190,7 +190,7 @@ class TOOD(nn.Module):
         batched_inputs: list[dict],
         images: ImageList,
         anchors: list[Tensor],
-        predictions: DenseHeadOutput,
+        predictions: DensePredictions,
     ) -> dict[str, Tensor]:
         """Label the points by the phase's assigner and compute its losses."""
         if not self._phase_was_set and self.phase == "warmup":
@@ -208,17 +208,17 @@ class TOOD(nn.Module):
             flat = FlatPredictions(
                 *(None if maps is None else flatten_levels(maps).float() for maps in predictions)
             )
-            labels, assignments = label_points(
+            labels, assignments = compute_targets(
                 phase.assigner,
                 flat,
-                Points.from_levels(anchors, shapes, self.level_strides),
+                AnchorGrid.from_levels(anchors, shapes, self.level_strides),
                 images.image_sizes,
                 self.backbone.size_divisibility,
                 [gt.gt_boxes.tensor for gt in gt_instances],
                 [gt.gt_classes for gt in gt_instances],
             )
-            losses = self.losses(phase.criterion(flat, labels))
-        self._log_statistics(batched_inputs, gt_instances, assignments)
+            losses = self.normalize_losses(phase.criterion(flat, labels))
+        self._log_assignment_stats(batched_inputs, gt_instances, assignments)
         return losses
 
     def _ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
@@ -237,8 +237,8 @@ class TOOD(nn.Module):
                 )
         return [x["instances"].to(self.device) for x in batched_inputs]
 
-    def losses(self, sums: dict[str, LossSum]) -> dict[str, Tensor]:
-        """Divide each sum by its normaliser's mean over processes, at least 1, and weight it."""
+    def normalize_losses(self, sums: dict[str, LossSum]) -> dict[str, Tensor]:
+        """Divide each sum by its normalizer's mean over processes, at least 1, and weight it."""
         normalizers = torch.stack([loss.normalizer for loss in sums.values()]).detach()
         world_size = comm.get_world_size()
         if world_size > 1:
@@ -249,7 +249,7 @@ class TOOD(nn.Module):
             for (name, loss), normalizer in zip(sums.items(), normalizers, strict=True)
         }
 
-    def _log_statistics(
+    def _log_assignment_stats(
         self,
         batched_inputs: list[dict],
         gt_instances: list[Instances],
@@ -264,18 +264,18 @@ class TOOD(nn.Module):
             return
         storage = get_event_storage()
         if (storage.iter + 1) % STATISTICS_PERIOD == 0:
-            for name, value in self._statistics.flush().items():
+            for name, value in self._statistics.compute_and_reset().items():
                 storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
 
     def forward_inference(
-        self, batched_inputs: list[dict], images: ImageList, predictions: DenseHeadOutput
+        self, batched_inputs: list[dict], images: ImageList, predictions: DensePredictions
     ) -> list[dict]:
         """Detections of each image of the batch, in the size that its input asks for."""
         results = []
         for i, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
             height, width = (int(side) for side in size)
-            detections = detect_single_image(
-                *predictions.of_image(i, self.level_strides),
+            detections = postprocess_single_image(
+                *predictions.for_image(i, self.level_strides),
                 score_thresh=self.test_score_thresh,
                 topk_candidates=self.test_topk_candidates,
                 nms_thresh=self.test_nms_thresh,

@@ -1,5 +1,6 @@
 """The phases of training, and what each works with, by names in the config."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,10 @@ from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
 from ..errors import ConfigError
-from ..registry import look_up
+from ..registry import get_registered
 from .assigners import ASSIGNER_REGISTRY, Assigner
 from .criteria.base import CRITERION_REGISTRY
-from .structures import FlatPredictions, LossSum, PointLabels
+from .structures import DenseTargets, FlatPredictions, LossSum
 
 # ATSS and focal loss first, then task alignment learning.
 PHASES = ("warmup", "aligned")
@@ -22,7 +23,7 @@ class Phase:
     """One phase: who assigns, and what the loss is of the labels that follow."""
 
     assigner: Assigner
-    criterion: Callable[[FlatPredictions, PointLabels], dict[str, LossSum]]
+    criterion: Callable[[FlatPredictions, DenseTargets], dict[str, LossSum]]
 
 
 def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
@@ -34,9 +35,9 @@ def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
     Raises:
         ConfigError: no assigner or criterion of that name is registered, or a length below 0.
     """
-    if tood_node.WARMUP_EPOCHS < 0:
+    if tood_node.WARMUP.EPOCHS < 0:
         raise ConfigError(
-            f"MODEL.TOOD.WARMUP_EPOCHS is {tood_node.WARMUP_EPOCHS}; 0 is for no warm-up"
+            f"MODEL.TOOD.WARMUP.EPOCHS is {tood_node.WARMUP.EPOCHS}; 0 is for no warm-up"
         )
     return {
         phase: Phase(
@@ -50,9 +51,10 @@ def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
 def _build(registry: Registry, tood_node: CfgNode, key: str) -> Any:
     """Make the class that ``key`` names, with the keys of its config node as arguments."""
     phase, part = key.split(".")
-    cls = look_up(registry, tood_node[phase][part], f"MODEL.TOOD.{key}")
-    node = getattr(cls, "config_node", None)
+    cls = get_registered(registry, tood_node[phase][part], f"MODEL.TOOD.{key}")
+    path = getattr(cls, "config_node", None)
+    node = functools.reduce(CfgNode.__getitem__, path.split("."), tood_node) if path else {}
     try:
-        return cls(**{name.lower(): x for name, x in tood_node[node].items()} if node else {})
+        return cls(**{name.lower(): value for name, value in node.items()})
     except ValueError as error:
-        raise ConfigError(f"MODEL.TOOD.{node}: {error}") from error
+        raise ConfigError(f"MODEL.TOOD.{path}: {error}") from error

@@ -8,7 +8,7 @@ import torch
 from detectron2.layers import batched_nms
 from torch import Tensor
 
-from .structures import Detections
+from .structures import ImageDetections
 
 
 def select_candidates(
@@ -17,7 +17,7 @@ def select_candidates(
     score_thresh: float,
     topk: int,
     pred_centerness: Tensor | None = None,
-) -> Detections:
+) -> ImageDetections:
     """The best (point, class) pairs of one level.
 
     Args:
@@ -40,10 +40,10 @@ def select_candidates(
     scores, order = scores.topk(min(topk, len(scores)))
     idxs = idxs[order]
     classes = idxs.div(num_points, rounding_mode="floor")
-    return Detections(pred_boxes[idxs % num_points], scores, classes)
+    return ImageDetections(pred_boxes[idxs % num_points], scores, classes)
 
 
-def detect_single_image(
+def postprocess_single_image(
     pred_scores: list[Tensor],
     pred_boxes: list[Tensor],
     pred_centerness: list[Tensor] | None = None,
@@ -53,7 +53,7 @@ def detect_single_image(
     nms_thresh: float,
     max_detections: int,
     image_size: tuple[int, int] | None,
-) -> Detections:
+) -> ImageDetections:
     """Detections of one image.
 
     Per level the best candidates above the threshold; boxes clipped to the image, those without
@@ -94,4 +94,4 @@ def detect_single_image(
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
     keep = batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
-    return Detections(boxes[keep], scores[keep], classes[keep])
+    return ImageDetections(boxes[keep], scores[keep], classes[keep])

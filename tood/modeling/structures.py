@@ -10,7 +10,7 @@ from .box_ops import box_centers
 
 
 @dataclass(frozen=True)
-class Points:
+class AnchorGrid:
     """The points of a batch's feature maps, level after level, row by row.
 
     Attributes:
@@ -30,7 +30,7 @@ class Points:
     @classmethod
     def from_levels(
         cls, anchors: list[Tensor], shapes: list[tuple[int, int]], strides: list[int]
-    ) -> "Points":
+    ) -> "AnchorGrid":
         """Join the levels' anchors (Hi * Wi, 4)."""
         per_point = [
             level.new_full((len(level), 1), stride)
@@ -39,7 +39,7 @@ class Points:
         joined = torch.cat(anchors)
         return cls(joined, box_centers(joined), torch.cat(per_point), shapes, strides)
 
-    def inside(self, height: int, width: int) -> tuple[Tensor, list[int]]:
+    def indices_inside(self, height: int, width: int) -> tuple[Tensor, list[int]]:
         """The points whose cells begin inside a part of the batch.
 
         Args:
@@ -82,7 +82,7 @@ class FlatPredictions(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PointLabels:
+class DenseTargets:
     """What the points of a batch are to predict.
 
     Attributes:
@@ -107,7 +107,7 @@ class LossSum(NamedTuple):
     normalizer: Tensor
 
 
-class Detections(NamedTuple):
+class ImageDetections(NamedTuple):
     """Boxes (D, 4), scores (D,) and classes (D,) int64 of one image, best first."""
 
     boxes: Tensor
@@ -115,7 +115,7 @@ class Detections(NamedTuple):
     classes: Tensor
 
 
-class DenseHeadOutput(NamedTuple):
+class DensePredictions(NamedTuple):
     """Predictions of a one-stage head, level by level, in float32.
 
     Attributes:
@@ -129,7 +129,7 @@ class DenseHeadOutput(NamedTuple):
     pred_boxes: list[Tensor]
     pred_centerness: list[Tensor] | None = None
 
-    def of_image(
+    def for_image(
         self, index: int, strides: list[int]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
         """The predictions for one image, boxes in pixels.
@@ -169,7 +169,7 @@ class Assignment:
             take part in no loss, which some rules have between positives and background.
         alignment_metrics: (R,) float32, the paper's t (eq. 9) of the point for its ground truth,
             0 for background; None from assigners that do not look at predictions.
-        norm_alignment_metrics: (R,) float32 in [0, 1], the normalised t-hat (section 3.2.2), 0 for
+        norm_alignment_metrics: (R,) float32 in [0, 1], the normalized t-hat (section 3.2.2), 0 for
             background; None likewise.
     """
 
@@ -180,14 +180,14 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class ImageSamples:
+class AssignerInput:
     """The points of one image with all that an assigner may ask for.
 
     Attributes:
         pred_scores: (R, K) probabilities.
         pred_boxes: (R, 4) pixels.
         anchors: (R, 4) pixels.
-        points: (R, 2) pixels, the centres of the anchors.
+        points: (R, 2) pixels, the centers of the anchors.
         strides: (R,) pixels, of each point's level.
         num_anchors_per_level: how many of the R points each level has, in order.
     """
@@ -200,7 +200,7 @@ class ImageSamples:
     num_anchors_per_level: list[int]
 
 
-class DensePredictions(NamedTuple):
+class ImagePredictions(NamedTuple):
     """Predictions of all R points of all levels for one image.
 
     Attributes:

@@ -7,29 +7,29 @@ Shapes: **N** images, **L** levels, **Hi, Wi** the map of level i, **R** points 
 import torch
 from torch import Tensor
 
-from .assigners import IGNORED, Assigner, Assignment, ImageSamples
-from .structures import FlatPredictions, PointLabels, Points
+from .assigners import IGNORED, Assigner, AssignerInput, Assignment
+from .structures import AnchorGrid, DenseTargets, FlatPredictions
 
 
 def _round_up(value: int, divisor: int) -> int:
     return -(-value // divisor) * divisor if divisor > 1 else value
 
 
-def _pick(values: Tensor, idxs: Tensor) -> Tensor:
+def _take_rows(values: Tensor, idxs: Tensor) -> Tensor:
     """The rows ``idxs``, of which there are no two alike and none out of order."""
     return values if len(idxs) == len(values) else values[idxs]
 
 
 @torch.no_grad()
-def label_points(
+def compute_targets(
     assigner: Assigner,
     predictions: FlatPredictions,
-    points: Points,
+    points: AnchorGrid,
     image_sizes: list[tuple[int, int]],
     size_divisor: int,
     gt_boxes: list[Tensor],
     gt_classes: list[Tensor],
-) -> tuple[PointLabels, list[Assignment]]:
+) -> tuple[DenseTargets, list[Assignment]]:
     """What each point of a batch is to predict; each image on its own.
 
     Args:
@@ -55,20 +55,24 @@ def label_points(
         gt_classes,
         strict=True,
     ):
-        inside, counts = points.inside(*(_round_up(int(side), size_divisor) for side in size))
-        samples = ImageSamples(
-            _pick(scores, inside),
-            _pick(boxes, inside),
-            _pick(points.anchors, inside),
-            _pick(points.centers, inside),
-            _pick(points.strides[:, 0], inside),
+        inside, counts = points.indices_inside(
+            *(_round_up(int(side), size_divisor) for side in size)
+        )
+        samples = AssignerInput(
+            _take_rows(scores, inside),
+            _take_rows(boxes, inside),
+            _take_rows(points.anchors, inside),
+            _take_rows(points.centers, inside),
+            _take_rows(points.strides[:, 0], inside),
             counts,
         )
         assignment = assigner.assign(samples, image_gt_boxes.float(), image_gt_classes)
         assignments.append(assignment)
-        labels.append(_spread(assignment, inside, image_gt_boxes.float(), len(points.anchors)))
+        labels.append(
+            _scatter_to_batch(assignment, inside, image_gt_boxes.float(), len(points.anchors))
+        )
     classes, boxes, metrics = zip(*labels, strict=True)
-    return PointLabels(
+    return DenseTargets(
         gt_classes=torch.stack(classes),
         gt_boxes=torch.stack(boxes) / points.strides,
         points=points.centers / points.strides,
@@ -76,7 +80,7 @@ def label_points(
     ), assignments
 
 
-def _spread(
+def _scatter_to_batch(
     assignment: Assignment, inside: Tensor, gt_boxes: Tensor, num_points: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Spread an assignment of the points ``inside`` an image over all R points of the batch."""

@@ -1,7 +1,7 @@
 r"""How many images a second the training loader reads, resizes and flips, by number of workers.
 
 tools/benchmark_loader.py --config-file configs/TOOD-R50-2x.yaml --workers 0 1 2 4 \
-    --opts DATASETS.TRAIN_JSON train.json DATASETS.TRAIN_IMAGES images/
+    --opts DATASETS.TRAIN_ANNOTATIONS train.json DATASETS.TRAIN_IMAGES images/
 
 Set DATALOADER.NUM_WORKERS (of each GPU's process) so that the number is above what the GPU eats:
 SOLVER.IMS_PER_BATCH divided by the GPUs and by the seconds of an iteration.

@@ -109,11 +109,11 @@ def watch_parts(model: TOOD, watch: Stopwatch) -> None:
     watch.put(model.backbone.bottom_up, "forward", "backbone")
     watch.put(model.backbone, "forward", "backbone and FPN")
     watch.put(model.head, "forward", "head")
-    watch.put(meta_arch, "label_points", "assignment")
+    watch.put(meta_arch, "compute_targets", "assignment")
     for name, phase in model.phases.items():
         model.phases[name] = replace(phase, criterion=watch.around("losses", phase.criterion))
     watch.put(model, "losses", "losses")
-    watch.put(model, "_log_statistics", "logging")
+    watch.put(model, "_log_assignment_stats", "logging")
     watch.put(model, "forward_inference", "post-processing")
 
 

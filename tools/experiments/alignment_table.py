@@ -2,7 +2,7 @@ r"""Does alignment hold? Table 6 of the paper on data of your own: two heads, tw
 
 tools/alignment_experiment.py --config-file configs/quickstart/TOOD-R18-shapes.yaml --seeds 1 2 3
 tools/alignment_experiment.py --config-file configs/TOOD-R50-1x.yaml --out output/bccd --opts \
-    DATASETS.TRAIN_JSON bccd/train.json ... SOLVER.MAX_ITER 6000 "SOLVER.STEPS (4000,5500)"
+    DATASETS.TRAIN_ANNOTATIONS bccd/train.json ... SOLVER.MAX_ITER 6000 "SOLVER.STEPS (4000,5500)"
 
 Trains every combination with every seed by train_net.py, runs tools/analyze_alignment.py on the
 result, and prints means and standard deviations over the seeds. What is there already under --out
@@ -29,7 +29,7 @@ ROOT = Path(tood.__file__).resolve().parents[1]
 # What each row changes in the config, in the order of Table 6.
 PARALLEL = ["MODEL.TOOD.HEAD.NAME", "ParallelHead", "MODEL.TOOD.HEAD.NUM_CONVS", "4"]
 CENTERNESS = ["MODEL.TOOD.PARALLEL_HEAD.CENTERNESS", "True"]
-ATSS = ["MODEL.TOOD.WARMUP_EPOCHS", "0", "MODEL.TOOD.ALIGNED.ASSIGNER", "ATSSAssigner"]
+ATSS = ["MODEL.TOOD.WARMUP.EPOCHS", "0", "MODEL.TOOD.ALIGNED.ASSIGNER", "ATSSAssigner"]
 ATSS += ["MODEL.TOOD.ALIGNED.CRITERION", "CenternessFocalCriterion"]
 ROWS = {
     "Parallel head + ATSS": PARALLEL + CENTERNESS + ATSS,
@@ -67,7 +67,7 @@ def train_and_analyze(args: argparse.Namespace, row: str, seed: int) -> dict[str
 
 
 def main() -> None:
-    """Train, analyse, and print the table."""
+    """Train, analyze, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

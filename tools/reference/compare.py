@@ -30,11 +30,11 @@ from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from tood.checkpoint.key_mapping import from_tood
+from tood.checkpoint.key_mapping import from_tood_keys
 from tood.config.loading import load_config
 from tood.errors import DataError, exit_on_user_error
 from tood.modeling.meta_arch import TOOD
-from tood.modeling.postprocessing import detect_single_image
+from tood.modeling.postprocessing import postprocess_single_image
 from tools.reference.mmdet import MMDET_CONFIGS, MMDetTOOD, peer_of, precision, random_projection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +120,7 @@ def run_ours(model: TOOD, cfg: CfgNode, inputs: list[dict]) -> Run:
         model.train().set_phase(phase)
         found = model(inputs)
         losses.update({f"{phase}/{name}": loss.item() for name, loss in found.items()})
-        updates[phase] = from_tood(
+        updates[phase] = from_tood_keys(
             step(model, build_optimizer(cfg, model), found.values()), "mmdet"
         )
     with torch.no_grad():
@@ -134,7 +134,7 @@ def run_ours(model: TOOD, cfg: CfgNode, inputs: list[dict]) -> Run:
         levels = zip(predictions.pred_boxes, model.level_strides, strict=True)
         boxes = [level * stride for level, stride in levels]
         detections = [
-            detect_single_image(
+            postprocess_single_image(
                 [level[i].flatten(1).t() for level in scores],
                 [level[i].flatten(1).t() for level in boxes],
                 score_thresh=model.test_score_thresh,

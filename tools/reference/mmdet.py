@@ -20,7 +20,7 @@ import torchvision
 from torch import Tensor, nn
 
 from tood.checkpoint.convert import convert
-from tood.checkpoint.key_mapping import to_tood
+from tood.checkpoint.key_mapping import to_tood_keys
 from tood.errors import ConfigError
 from tools.reference.recipe import random_projection, recipe_tensor  # noqa: F401  (the tools share it)
 
@@ -119,7 +119,7 @@ def peer_of(name: str, model: nn.Module, path: str | None = None) -> "MMDetTOOD"
     peer = MMDetTOOD(name)
     weights = mmdet_weights(path, peer.model)
     peer.load(weights)
-    model.load_state_dict(to_tood(weights, "mmdet")[0])
+    model.load_state_dict(to_tood_keys(weights, "mmdet")[0])
     return peer
 
 
@@ -182,7 +182,7 @@ class MMDetTOOD:
     def preprocess(
         self, images: list[np.ndarray], boxes: list[Tensor] | None = None, classes: Any = None
     ) -> tuple[Tensor, list]:
-        """Normalise and pad a batch, as MMDetection does.
+        """Normalize and pad a batch, as MMDetection does.
 
         Args:
             images: BGR, (H, W, 3), uint8.
@@ -206,7 +206,7 @@ class MMDetTOOD:
         data = self.model.data_preprocessor({"inputs": inputs, "data_samples": samples})
         return data["inputs"].to(next(self.model.parameters()).dtype), data["data_samples"]
 
-    def losses(self, batch: Tensor, samples: list) -> dict[str, Tensor]:
+    def normalize_losses(self, batch: Tensor, samples: list) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_box_reg`` as our model returns them."""
         losses = self.model.loss(batch, samples)
         return {"loss_cls": sum(losses["loss_cls"]), "loss_box_reg": sum(losses["loss_bbox"])}

@@ -261,7 +261,7 @@ def test_ground_truth_between_the_points_gets_nothing():
     assert (assignment.matched_idxs == -1).all()
     statistics = AssignmentStatistics()
     statistics.update(assignment.matched_idxs, torch.tensor([25.0]))
-    assert statistics.flush()["gt_without_pos_small"] == 1.0
+    assert statistics.compute_and_reset()["gt_without_pos_frac_small"] == 1.0
 
 
 def test_one_level_alone():
@@ -275,7 +275,7 @@ def test_one_level_alone():
     assert TaskAlignedAssigner()(*one).matched_idxs.tolist() == tal_oracle(*one)[0]
 
 
-def test_no_overlap_with_anyone_is_no_tie():
+def test_zero_iou_is_not_a_tie():
     """A point whose box overlaps nothing goes to nobody, inside of two ground truths or not."""
     gts = torch.tensor([[0.0, 0.0, 20.0, 20.0], [0.0, 0.0, 22.0, 22.0]])
     box = torch.tensor([[100.0, 100.0, 110.0, 110.0]])
@@ -371,7 +371,7 @@ def test_atss_with_levels_smaller_than_topk(counts):
 
 
 def test_point_on_the_edge_of_a_ground_truth():
-    """ATSS at an anchor whose centre lies on the edge and in a corner: no positive, no error."""
+    """ATSS at an anchor whose center lies on the edge and in a corner: no positive, no error."""
     anchors = torch.cat(square_anchors(SHAPES))
     gt = torch.tensor([[8.0, 8.0, 16.0, 16.0]])
     assignment = ATSSAssigner()(anchors, [h * w for h, w in SHAPES], gt, torch.tensor([0]))
@@ -439,18 +439,18 @@ def test_constructor_arguments_that_make_no_sense():
 
 def test_statistics_by_hand():
     statistics = AssignmentStatistics()
-    assert statistics.flush() == {}
+    assert statistics.compute_and_reset() == {}
     # Three ground truths: small with 2 positives, small with none, large with 1.
     statistics.update(torch.tensor([0, -1, 0, 2]), torch.tensor([32.0**2 - 1, 10.0, 96.0**2]))
     statistics.update(torch.tensor([-1, -1]), torch.zeros(0))
-    means = statistics.flush()
+    means = statistics.compute_and_reset()
     assert means["pos_per_gt"] == 1.0
     assert means["pos_per_gt_small"] == 1.0
-    assert means["gt_without_pos_small"] == 0.5
+    assert means["gt_without_pos_frac_small"] == 0.5
     assert means["pos_per_gt_large"] == 1.0
-    assert means["gt_without_pos"] == pytest.approx(1 / 3)
+    assert means["gt_without_pos_frac"] == pytest.approx(1 / 3)
     assert "pos_per_gt_medium" not in means
-    assert statistics.flush() == {}
+    assert statistics.compute_and_reset() == {}
 
 
 def test_registry():

@@ -17,10 +17,10 @@ from tests.modeling.assigners.test_assigners import (
     tal_oracle,
 )
 from tood.modeling.assigners import (
+    AssignerInput,
     FCOSAssigner,
     FoveaBoxAssigner,
-    ImageSamples,
-    IoUAssigner,
+    MaxIoUAssigner,
     TaskAlignedAssigner,
 )
 from tood.modeling.box_ops import box_centers
@@ -29,14 +29,14 @@ NUM_CLASSES = 4
 COUNTS = [rows * columns for rows, columns in SHAPES]
 
 
-def make_samples(half_cell: bool, seed: int = 0) -> ImageSamples:
+def make_samples(half_cell: bool, seed: int = 0) -> AssignerInput:
     """The points of one image, in the corners or in the middle of their cells."""
     generator = torch.Generator().manual_seed(seed)
     strides = torch.cat([torch.full((n,), float(s)) for n, s in zip(COUNTS, STRIDES, strict=True)])
     anchors = torch.cat(square_anchors(SHAPES)) + half_cell * strides[:, None] / 2
     points = box_centers(anchors)
     reach = strides[:, None] * 3 * torch.rand(len(points), 2, generator=generator)
-    return ImageSamples(
+    return AssignerInput(
         torch.rand(len(points), NUM_CLASSES, generator=generator),
         torch.cat([points - reach, points + reach], dim=1),
         anchors,
@@ -57,7 +57,7 @@ def smallest(claims: list[list[int]], gt_boxes: torch.Tensor) -> list[int]:
     return [min(own, key=lambda m: (area[m], m), default=-1) for own in claims]
 
 
-def level_of(samples: ImageSamples, r: int) -> int:
+def level_of(samples: AssignerInput, r: int) -> int:
     return STRIDES.index(int(samples.strides[r]))
 
 
@@ -121,7 +121,7 @@ def test_foveabox_equals_oracle(seed, sigma):
 def test_iou_rule_by_hand_and_by_detectron2(seed):
     """The thresholds, and the best anchors of each ground truth."""
     samples, (boxes, classes) = make_samples(False), ground_truth(seed, 6)
-    assignment = IoUAssigner().assign(samples, boxes, classes)
+    assignment = MaxIoUAssigner().assign(samples, boxes, classes)
     ious = [[iou(box, anchor) for anchor in samples.anchors.tolist()] for box in boxes.tolist()]
     for r, (matched, label) in enumerate(
         zip(assignment.matched_idxs.tolist(), assignment.gt_classes.tolist(), strict=True)
@@ -141,17 +141,17 @@ def test_iou_rule_by_hand_and_by_detectron2(seed):
 def test_iou_rule_gives_nothing_to_a_box_that_overlaps_no_anchor(useless):
     """Every anchor would be its best otherwise, alone and beside another box."""
     samples = make_samples(False)
-    assignment = IoUAssigner().assign(samples, torch.tensor([useless]), torch.tensor([1]))
+    assignment = MaxIoUAssigner().assign(samples, torch.tensor([useless]), torch.tensor([1]))
     assert (assignment.gt_classes == NUM_CLASSES).all()
     usual = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
-    alone = IoUAssigner().assign(samples, usual, torch.tensor([0]))
+    alone = MaxIoUAssigner().assign(samples, usual, torch.tensor([0]))
     both = torch.cat([usual, torch.tensor([useless])])
-    together = IoUAssigner().assign(samples, both, torch.tensor([0, 1]))
+    together = MaxIoUAssigner().assign(samples, both, torch.tensor([0, 1]))
     assert (alone.matched_idxs >= 0).any()
     assert together.matched_idxs.tolist() == alone.matched_idxs.tolist()
 
 
-@pytest.mark.parametrize("assigner", [FCOSAssigner(), FoveaBoxAssigner(), IoUAssigner()])
+@pytest.mark.parametrize("assigner", [FCOSAssigner(), FoveaBoxAssigner(), MaxIoUAssigner()])
 def test_no_ground_truth(assigner):
     empty = torch.zeros(0, dtype=torch.int64)
     assignment = assigner.assign(make_samples(True), torch.zeros(0, 4), empty)
@@ -175,9 +175,9 @@ def test_chunks_have_no_influence(rule):
     [
         (lambda: FCOSAssigner(sizes_of_interest=[64]), "SIZES_OF_INTEREST has 1 limits, and 5"),
         (lambda: FoveaBoxAssigner(scale_ranges=[(1, 2)]), "SCALE_RANGES has 1 pairs for 5 levels"),
-        (lambda: IoUAssigner(0.6, 0.5), "must be in order"),
+        (lambda: MaxIoUAssigner(0.6, 0.5), "must be in order"),
         (lambda: TaskAlignedAssigner(iou_type="siou"), "iou_type is 'siou'"),
-        (lambda: TaskAlignedAssigner(min_size=-1), "must not be negative"),
+        (lambda: TaskAlignedAssigner(min_gt_size=-1), "must not be negative"),
     ],
 )
 def test_numbers_that_do_not_fit(build, message):
@@ -204,7 +204,7 @@ def test_inside_first_equals_oracle(seed):
         samples.pred_scores, samples.pred_boxes, samples.points, boxes, classes, topk=5
     )
     samples = make_samples(False, seed)
-    found = align(samples, boxes, classes, topk=5, inside_first=True)
+    found = align(samples, boxes, classes, topk=5, candidates_inside_gt=True)
     assert found.matched_idxs.tolist() == expected
     torch.testing.assert_close(found.norm_alignment_metrics, torch.tensor(norm))
     assert (found.matched_idxs >= 0).sum() >= (align(samples, boxes, classes, topk=5)
@@ -216,7 +216,7 @@ def test_min_size_lets_a_box_between_the_points_have_some():
     samples = make_samples(False)
     box, label = torch.tensor([[34.5, 34.5, 37.5, 37.5]]), torch.tensor([1])
     assert (align(samples, box, label).matched_idxs == -1).all()
-    found = align(samples, box, label, min_size=16.0, inside_first=True)
+    found = align(samples, box, label, min_gt_size=16.0, candidates_inside_gt=True)
     own = samples.points[found.matched_idxs == 0]
     assert len(own) and ((own - 36).abs() < 8).all()
 

@@ -10,8 +10,8 @@ from tood.modeling.criteria.focal import CenternessFocalCriterion
 from tood.modeling.criteria.foveabox import FoveaBoxCriterion
 from tood.modeling.criteria.quality_focal import QualityFocalCriterion
 from tood.modeling.heads.box_coding import Scale, decode_boxes
-from tood.modeling.structures import FlatPredictions, Points, flatten_levels
-from tood.modeling.targets import label_points
+from tood.modeling.structures import AnchorGrid, FlatPredictions, flatten_levels
+from tood.modeling.targets import compute_targets
 
 SIZE = (96, 128)
 SHAPES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)]
@@ -72,8 +72,8 @@ def test_losses_and_gradients(name, expected):
     )
     truth = [[tensor(expected[f"{name}/{key}{i}"]) for i in (0, 1)] for key in
              ("gt_boxes", "gt_classes")]  # fmt: skip
-    points = Points.from_levels(anchors, SHAPES, STRIDES)
-    labels, assignments = label_points(assigner, flat, points, [SIZE] * 2, 32, *truth)
+    points = AnchorGrid.from_levels(anchors, SHAPES, STRIDES)
+    labels, assignments = compute_targets(assigner, flat, points, [SIZE] * 2, 32, *truth)
     assert all((found.matched_idxs >= 0).sum() >= 5 for found in assignments)
     losses = {
         key: loss.total / loss.normalizer.clamp(min=1) * (box_weight if "box" in key else 1)

@@ -23,18 +23,18 @@ def features(count=1, channels=8):
     return [torch.randn(count, channels, *shape) for shape in SHAPES]
 
 
-def randomise(head: nn.Module) -> None:
+def randomize(head: nn.Module) -> None:
     with torch.no_grad():
         for parameter in head.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
 
 
 @pytest.mark.parametrize("centerness", [False, True])
-@pytest.mark.parametrize("task_aligned", [False, True])
-def test_forward_by_hand(centerness, task_aligned):
+@pytest.mark.parametrize("with_tap", [False, True])
+def test_forward_by_hand(centerness, with_tap):
     """Layer by layer, in the order of the papers."""
-    head = make_head(centerness=centerness, task_aligned=task_aligned, num_convs=2, norm="")
-    randomise(head)
+    head = make_head(centerness=centerness, with_tap=with_tap, num_convs=2, norm="")
+    randomize(head)
     maps = features(2)
     out = head(maps, square_anchors(SHAPES))
     assert (out.pred_centerness is not None) == centerness
@@ -48,7 +48,7 @@ def test_forward_by_hand(centerness, task_aligned):
         boxes = decode_boxes(
             head.bbox_pred(reg), anchors[i], head.scales[i], STRIDES[i], "anchor_free"
         )
-        if task_aligned:
+        if with_tap:
             both = torch.cat([cls, reg], dim=1)
             scores = (scores * head.cls_prob_module(both).sigmoid()).sqrt()
             boxes = align_boxes(boxes, head.reg_offset_module(both))
@@ -66,7 +66,7 @@ def test_linear_distances(head_class):
         anchor_type="anchor_free_linear",
     )  # fmt: skip
     regression = torch.tensor([1.0, -2.0, 3.0, 0.5]).view(1, 4, 1, 1)
-    anchors = torch.tensor([[-4.0, -4.0, 12.0, 12.0]])  # centre (4, 4), half a stride
+    anchors = torch.tensor([[-4.0, -4.0, 12.0, 12.0]])  # center (4, 4), half a stride
     with torch.no_grad():
         head.scales[0].scale.fill_(2.0)
     boxes = decode_boxes(regression, anchors, head.scales[0], 8, head.anchor_type)
@@ -75,7 +75,7 @@ def test_linear_distances(head_class):
 
 def test_start():
     """All scores at the prior, small weights, offsets near 0; the branch at one half."""
-    head = make_head(centerness=True, task_aligned=True, channels=64, prior_prob=0.02)
+    head = make_head(centerness=True, with_tap=True, channels=64, prior_prob=0.02)
     out = head(features(), square_anchors(SHAPES))
     scores = torch.cat([x.flatten() for x in out.pred_scores])
     assert scores.mean().item() == pytest.approx(0.02, rel=0.1)
@@ -85,8 +85,8 @@ def test_start():
 
 
 def test_batched_equals_single():
-    head = make_head(centerness=True, task_aligned=True)
-    randomise(head)
+    head = make_head(centerness=True, with_tap=True)
+    randomize(head)
     maps, anchors = features(2), square_anchors(SHAPES)
     together = head(maps, anchors)
     for n in range(2):

@@ -10,7 +10,7 @@ from torchvision.ops import deform_conv2d
 from tests.helpers import STRIDES, square_anchors
 from tood.modeling.heads import DENSE_HEAD_REGISTRY, ParallelHead, TaskDecomposition, TOODHead
 from tood.modeling.heads.task_alignment import align_boxes
-from tood.modeling.layers import pointwise_per_image, sample_per_channel
+from tood.modeling.layers import deform_sampling, dynamic_conv1x1
 
 
 def small_head(**changes) -> TOODHead:
@@ -38,7 +38,7 @@ def test_sampling_equals_deformable_convolution(shape, spread):
     """Also at the borders and far outside; forward and both gradients."""
     values = (torch.randn(2, 4, *shape) * 50).requires_grad_()
     offsets = (torch.randn(2, 8, *shape) * spread).requires_grad_()
-    ours, theirs = sample_per_channel(values, offsets), reference_sampling(values, offsets)
+    ours, theirs = deform_sampling(values, offsets), reference_sampling(values, offsets)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
     direction = torch.randn_like(ours)
     ours_grad = torch.autograd.grad((ours * direction).sum(), (values, offsets))
@@ -51,14 +51,14 @@ def test_sampling_equals_deformable_convolution(shape, spread):
 def test_sampling_at_whole_positions_has_the_derivative_of_the_reference(distance):
     values = torch.randn(1, 2, 4, 5)
     offsets = torch.full((1, 4, 4, 5), distance, requires_grad=True)
-    ours = torch.autograd.grad(sample_per_channel(values, offsets).sum(), offsets)
+    ours = torch.autograd.grad(deform_sampling(values, offsets).sum(), offsets)
     theirs = torch.autograd.grad(reference_sampling(values, offsets).sum(), offsets)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_sampling_with_zero_offset_is_the_identity():
     values = torch.randn(2, 4, 5, 6)
-    assert torch.equal(sample_per_channel(values, torch.zeros(2, 8, 5, 6)), values)
+    assert torch.equal(deform_sampling(values, torch.zeros(2, 8, 5, 6)), values)
 
 
 def test_sampling_order_of_offsets_by_hand():
@@ -67,7 +67,7 @@ def test_sampling_order_of_offsets_by_hand():
     offsets = torch.zeros(1, 4, 2, 2)
     offsets[0, 0] = 1  # dy of channel 0
     offsets[0, 3] = 1  # dx of channel 1
-    sampled = sample_per_channel(values, offsets)
+    sampled = deform_sampling(values, offsets)
     assert sampled[0, 0].tolist() == [[2, 3], [0, 0]]
     assert sampled[0, 1].tolist() == [[5, 0], [7, 0]]
 
@@ -75,11 +75,11 @@ def test_sampling_order_of_offsets_by_hand():
 def test_sampling_survives_unreadable_offsets():
     values = torch.randn(1, 1, 3, 3)
     offsets = torch.full((1, 2, 3, 3), float("inf"))
-    assert (sample_per_channel(values, offsets) == 0).all()
+    assert (deform_sampling(values, offsets) == 0).all()
     offsets[0, 0, 0, 0] = float("nan")
-    assert torch.isnan(sample_per_channel(values, offsets)[0, 0, 0, 0])
+    assert torch.isnan(deform_sampling(values, offsets)[0, 0, 0, 0])
     with pytest.raises(ValueError, match="do not fit"):
-        sample_per_channel(values, torch.zeros(1, 4, 3, 3))
+        deform_sampling(values, torch.zeros(1, 4, 3, 3))
 
 
 def test_decomposition_equals_scaled_features():
@@ -101,7 +101,7 @@ def test_what_is_read_off_the_stack():
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     stack = torch.randn(3, 128, 5, 6)
-    cls, reg, prob_logits, offsets = head._read(stack)
+    cls, reg, prob_logits, offsets = head._project_stack(stack)
     for i in range(3):
         image = stack[i : i + 1]
         for ours, module in (
@@ -118,7 +118,7 @@ def test_pointwise_per_image(n):
     x = torch.randn(n, 5, 3, 4, requires_grad=True)
     weight = torch.randn(n, 7, 5, requires_grad=True)
     expected = torch.einsum("noc,nchw->nohw", weight, x)
-    ours = pointwise_per_image(x, weight)
+    ours = dynamic_conv1x1(x, weight)
     torch.testing.assert_close(ours, expected)
     direction = torch.randn_like(ours)
     torch.testing.assert_close(
@@ -238,7 +238,7 @@ def test_batched_equals_single(shapes):
 
 
 @pytest.mark.parametrize("norm", ["GN", ""])
-def test_without_normalisation(norm):
+def test_without_normalization(norm):
     head = small_head(norm=norm)
     output = head(features(), square_anchors(SHAPES))
     assert all(torch.isfinite(x).all() for x in output.pred_boxes)

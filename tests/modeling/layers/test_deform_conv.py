@@ -137,7 +137,7 @@ def test_offsets_that_are_no_numbers_stay_in_their_cell():
     assert set(map(tuple, changed)) <= {(0, 2, 3), (0, 4, 4)}
 
 
-def randomise(conv: nn.Conv2d) -> None:
+def randomize(conv: nn.Conv2d) -> None:
     nn.init.normal_(conv.weight, std=0.1)
     nn.init.normal_(conv.bias, std=0.5)
 
@@ -147,7 +147,7 @@ def test_layer_of_the_head():
     conv = ModulatedDeformConv(8, 6, deform_groups=4)
     x = torch.randn(2, 8, 5, 7)
     torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, padding=1) / 2)
-    randomise(conv.conv_offset)
+    randomize(conv.conv_offset)
     o1, o2, mask = conv.conv_offset(x).chunk(3, dim=1)
     expected = torchvision.ops.deform_conv2d(
         x, torch.cat([o1, o2], 1), conv.weight, padding=1, mask=mask.sigmoid()
@@ -160,7 +160,7 @@ def test_layer_of_the_head():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_layer_of_another_precision(dtype):
     conv = ModulatedDeformConv(8, 6, deform_groups=2, norm=nn.GroupNorm(2, 6))
-    randomise(conv.conv_offset)
+    randomize(conv.conv_offset)
     x = torch.randn(1, 8, 5, 7)
     expected = conv(x)
     out = conv.to(dtype)(x.to(dtype))
@@ -192,7 +192,7 @@ def test_block_of_the_backbone(deform_cfg):
     norm = ("weight", "bias", "running_mean", "running_var")
     assert shapes == {f"conv2.norm.{k}": (16,) for k in norm}
     assert not block.conv2_offset.weight.any() and not block.conv2_offset.bias.any()
-    randomise(block.conv2_offset)
+    randomize(block.conv2_offset)
     x = torch.randn(1, 32, 12, 20)
     out = F.relu(block.conv1(x))
     first, second, mask = F.conv2d(out, *block.conv2_offset.parameters(), 2, 1).chunk(3, 1)
@@ -230,7 +230,7 @@ def test_dcn_v1(deform_cfg):
     deform_cfg.MODEL.RESNETS.DEFORM_NUM_GROUPS = 2
     block = build_backbone(deform_cfg).bottom_up.res4[1]
     assert block.conv2_offset.out_channels == 36
-    randomise(block.conv2_offset)
+    randomize(block.conv2_offset)
     x = torch.randn(1, 128, 6, 7)
     out = F.relu(block.conv1(x))
     out = torchvision.ops.deform_conv2d(out, block.conv2_offset(out), block.conv2.weight, padding=1)

@@ -13,10 +13,10 @@ class PhaseHook(HookBase):
 
     The phase follows from ``trainer.iter`` alone, anew at every step, and nothing is stored: it is
     right after a resume in either phase, under DistributedDataParallel and in every process.
-    Writes the scalar ``tal_phase``, 0 or 1, to the event storage.
+    Writes the scalar ``phase_aligned``, 0 or 1, to the event storage.
 
     Args:
-        warmup_iters: the first iteration of the aligned phase; see :func:`warmup_iterations`.
+        warmup_iters: the first iteration of the aligned phase; see :func:`epochs_to_iters`.
     """
 
     def __init__(self, warmup_iters: int) -> None:
@@ -39,7 +39,7 @@ class PhaseHook(HookBase):
             if self.warmup_iters >= self.trainer.max_iter:
                 logger.warning(
                     "Training ends before the warm-up phase does, so it never reaches task "
-                    "alignment learning: lower MODEL.TOOD.WARMUP_EPOCHS or raise SOLVER.MAX_ITER."
+                    "alignment learning: lower MODEL.TOOD.WARMUP.EPOCHS or raise SOLVER.MAX_ITER."
                 )
 
     def before_step(self) -> None:
@@ -50,4 +50,4 @@ class PhaseHook(HookBase):
         if phase == "aligned" and model.phase != phase:
             logger.info("Iteration %d: task alignment learning.", self.trainer.iter)
         model.set_phase(phase)
-        self.trainer.storage.put_scalar("tal_phase", float(phase == "aligned"), False)
+        self.trainer.storage.put_scalar("phase_aligned", float(phase == "aligned"), False)

@@ -1,12 +1,12 @@
 """Assigners: tensors in, one and the same record out. Usable without the rest of the package."""
 
 from ..assignment_stats import AssignmentStatistics
-from ..structures import IGNORED, Assignment, ImageSamples
+from ..structures import IGNORED, AssignerInput, Assignment
 from .atss import ATSSAssigner
 from .base import ASSIGNER_REGISTRY, Assigner
 from .fcos import FCOSAssigner
 from .foveabox import FoveaBoxAssigner
-from .max_iou import IoUAssigner
+from .max_iou import MaxIoUAssigner
 from .task_aligned import TaskAlignedAssigner
 
 __all__ = [
@@ -14,11 +14,11 @@ __all__ = [
     "IGNORED",
     "ATSSAssigner",
     "Assigner",
+    "AssignerInput",
     "Assignment",
     "AssignmentStatistics",
     "FCOSAssigner",
     "FoveaBoxAssigner",
-    "ImageSamples",
-    "IoUAssigner",
+    "MaxIoUAssigner",
     "TaskAlignedAssigner",
 ]

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from ..box_ops import box_centers, box_iou, points_inside_boxes
-from ..structures import Assignment, ImageSamples
+from ..structures import AssignerInput, Assignment
 from .base import (
     ASSIGNER_REGISTRY,
     Assigner,
-    check_counts,
-    check_ground_truth,
-    chunk_of,
-    classes_of_matches,
+    default_chunk_size,
+    gather_gt_classes,
     resolve_conflicts,
+    validate_counts,
+    validate_ground_truth,
 )
 
 
@@ -24,10 +24,10 @@ class ATSSAssigner(Assigner):
 
     As both reference implementations do it:
 
-    1. the candidates of a ground truth are, on each level, the ``topk`` anchors whose centres are
-       nearest to its centre;
+    1. the candidates of a ground truth are, on each level, the ``topk`` anchors whose centers are
+       nearest to its center;
     2. its threshold is the mean plus the (unbiased) standard deviation of their IoUs with it;
-    3. it claims the candidates that reach the threshold and whose centre is inside it by more
+    3. it claims the candidates that reach the threshold and whose center is inside it by more
        than 0.01 px;
     4. an anchor that several claim goes to the highest IoU.
 
@@ -43,13 +43,13 @@ class ATSSAssigner(Assigner):
         ValueError: topk or chunk_size below 1.
     """
 
-    config_node = "ATSS"
+    config_node = "ASSIGNERS.ATSS"
 
     def __init__(self, topk: int = 9, num_classes: int = 80, chunk_size: int | None = None) -> None:
-        check_counts(topk, chunk_size)
+        validate_counts(topk, chunk_size)
         self.topk, self.num_classes, self.chunk_size = topk, num_classes, chunk_size
 
-    def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
+    def assign(self, samples: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """See :meth:`Assigner.assign`."""
         return self(
             samples.anchors,
@@ -85,7 +85,7 @@ class ATSSAssigner(Assigner):
         """
         if num_classes is None:
             num_classes = self.num_classes
-        check_ground_truth(gt_boxes, gt_classes, num_classes)
+        validate_ground_truth(gt_boxes, gt_classes, num_classes)
         num_anchors_per_level = [int(n) for n in num_anchors_per_level]
         if anchors.shape != (sum(num_anchors_per_level), 4):
             raise ValueError(
@@ -106,13 +106,13 @@ class ATSSAssigner(Assigner):
             inside = points_inside_boxes(box_centers(candidates), boxes[:, None])
             keep = inside & (ious >= ious.mean(1, keepdim=True) + spread)
             matched_idxs = resolve_conflicts(idxs, ious, keep, num_anchors)
-        return Assignment(matched_idxs, classes_of_matches(matched_idxs, gt_classes, num_classes))
+        return Assignment(matched_idxs, gather_gt_classes(matched_idxs, gt_classes, num_classes))
 
     def _candidates(
         self, centers: Tensor, num_anchors_per_level: list[int], gt_centers: Tensor
     ) -> Tensor:
         """(M, k) indices of the anchors nearest to each ground truth, level after level."""
-        chunk = chunk_of(self.chunk_size, centers.device)
+        chunk = default_chunk_size(self.chunk_size, centers.device)
         x, y = centers.t().contiguous().unbind(0)
         found = []
         for gt_x, gt_y in (part.unbind(1) for part in gt_centers.split(chunk)):

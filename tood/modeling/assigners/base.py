@@ -10,7 +10,7 @@ import torch
 from detectron2.utils.registry import Registry
 from torch import Tensor
 
-from ..structures import UNMATCHED, Assignment, ImageSamples
+from ..structures import UNMATCHED, AssignerInput, Assignment
 
 ASSIGNER_REGISTRY = Registry("ASSIGNER")
 ASSIGNER_REGISTRY.__doc__ = """
@@ -35,7 +35,7 @@ class Assigner(ABC):
     config_node: str | None = None
 
     @abstractmethod
-    def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
+    def assign(self, samples: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """Assign the points of one image.
 
         Args:
@@ -45,13 +45,13 @@ class Assigner(ABC):
         """
 
 
-def check_counts(topk: int, chunk_size: int | None) -> None:
+def validate_counts(topk: int, chunk_size: int | None) -> None:
     """Raise a ValueError where one is below 1."""
     if topk < 1 or (chunk_size is not None and chunk_size < 1):
         raise ValueError(f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}")
 
 
-def chunk_of(chunk_size: int | None, device: torch.device) -> int:
+def default_chunk_size(chunk_size: int | None, device: torch.device) -> int:
     """How many ground truths to look at together: what was asked for, else what suits the device.
 
     On a CPU the temporaries of 16 ground truths stay in the cache.
@@ -59,7 +59,7 @@ def chunk_of(chunk_size: int | None, device: torch.device) -> int:
     return chunk_size or (16 if device.type == "cpu" else 64)
 
 
-def check_ground_truth(gt_boxes: Tensor, gt_classes: Tensor, num_classes: int) -> None:
+def validate_ground_truth(gt_boxes: Tensor, gt_classes: Tensor, num_classes: int) -> None:
     """Raise a ValueError that names what is wrong with the ground truth of one image.
 
     The range of the classes is only looked at on a CPU: elsewhere it would make every step wait
@@ -108,7 +108,7 @@ def resolve_conflicts(
     return torch.where(first == num_gts, UNMATCHED, first)
 
 
-def classes_of_matches(matched_idxs: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
+def gather_gt_classes(matched_idxs: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
     """(R,) class of each point's ground truth, ``num_classes`` (background) where there is none."""
     background = gt_classes.new_full((1,), num_classes)
     # Index -1 picks the last entry, the background.

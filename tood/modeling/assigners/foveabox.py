@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..box_ops import box_area, box_centers
-from ..structures import ImageSamples
+from ..structures import AssignerInput
 from .base import ASSIGNER_REGISTRY
-from .smallest_box import _per_point, _SmallestBoxAssigner
+from .smallest_box import SmallestBoxAssigner, _per_point
 
 
 @ASSIGNER_REGISTRY.register()
-class FoveaBoxAssigner(_SmallestBoxAssigner):
+class FoveaBoxAssigner(SmallestBoxAssigner):
     """FoveaBox's rule (Kong et al., TIP 2020).
 
     A point belongs to a box if it lies in the box's middle part, and if the box's size is one that
-    its level is responsible for; neighbouring levels share sizes.
+    its level is responsible for; neighboring levels share sizes.
 
     Args:
         sigma: sides of the middle part, as a share of the box's.
@@ -24,7 +24,7 @@ class FoveaBoxAssigner(_SmallestBoxAssigner):
         chunk_size: ground truths that are looked at together.
     """
 
-    config_node = "FOVEABOX"
+    config_node = "ASSIGNERS.FOVEABOX"
 
     def __init__(
         self,
@@ -41,15 +41,15 @@ class FoveaBoxAssigner(_SmallestBoxAssigner):
         self.sigma, self.scale_ranges = sigma, [tuple(pair) for pair in scale_ranges]
         self.chunk_size = chunk_size
 
-    def check_levels(self, num_levels: int) -> None:
+    def validate_num_levels(self, num_levels: int) -> None:
         """One range a level."""
         if len(self.scale_ranges) != num_levels:
             raise ValueError(
-                f"MODEL.TOOD.FOVEABOX.SCALE_RANGES has {len(self.scale_ranges)} pairs for "
+                f"MODEL.TOOD.ASSIGNERS.FOVEABOX.SCALE_RANGES has {len(self.scale_ranges)} pairs for "
                 f"{num_levels} levels"
             )
 
-    def claims(self, samples: ImageSamples, gt_boxes: Tensor) -> Tensor:
+    def candidate_mask(self, samples: AssignerInput, gt_boxes: Tensor) -> Tensor:
         """See the class."""
         smallest, largest = zip(*self.scale_ranges, strict=True)
         size = box_area(gt_boxes).sqrt()[:, None]

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from ..box_ops import box_iou
-from ..structures import IGNORED, UNMATCHED, Assignment, ImageSamples
-from .base import ASSIGNER_REGISTRY, Assigner, check_ground_truth, classes_of_matches
+from ..structures import IGNORED, UNMATCHED, AssignerInput, Assignment
+from .base import ASSIGNER_REGISTRY, Assigner, gather_gt_classes, validate_ground_truth
 
 
 @ASSIGNER_REGISTRY.register()
-class IoUAssigner(Assigner):
+class MaxIoUAssigner(Assigner):
     """RetinaNet's rule (Lin et al., ICCV 2017), as detectron2's ``Matcher`` has it.
 
     An anchor belongs to the box that it overlaps most, if by the upper threshold or more; it is
@@ -18,28 +18,28 @@ class IoUAssigner(Assigner):
     too (in MMDetection to that box).
 
     Args:
-        negative_thresh: below it an anchor is background.
-        positive_thresh: from it on an anchor is positive.
+        neg_iou_thresh: below it an anchor is background.
+        pos_iou_thresh: from it on an anchor is positive.
 
     Raises:
         ValueError: thresholds that are not in order.
     """
 
-    config_node = "IOU"
+    config_node = "ASSIGNERS.MAX_IOU"
 
-    def __init__(self, negative_thresh: float = 0.4, positive_thresh: float = 0.5) -> None:
-        if not 0 < negative_thresh <= positive_thresh <= 1:
+    def __init__(self, neg_iou_thresh: float = 0.4, pos_iou_thresh: float = 0.5) -> None:
+        if not 0 < neg_iou_thresh <= pos_iou_thresh <= 1:
             raise ValueError(
-                f"negative_thresh ({negative_thresh}) and positive_thresh ({positive_thresh}) must "
+                f"neg_iou_thresh ({neg_iou_thresh}) and pos_iou_thresh ({pos_iou_thresh}) must "
                 "be in order, above 0 and at most 1"
             )
-        self.negative_thresh, self.positive_thresh = negative_thresh, positive_thresh
+        self.neg_iou_thresh, self.pos_iou_thresh = neg_iou_thresh, pos_iou_thresh
 
     @torch.no_grad()
-    def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
+    def assign(self, samples: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """See :meth:`Assigner.assign`."""
         num_classes = samples.pred_scores.shape[1]
-        check_ground_truth(gt_boxes, gt_classes, num_classes)
+        validate_ground_truth(gt_boxes, gt_classes, num_classes)
         if len(gt_boxes) == 0 or len(samples.anchors) == 0:
             matched_idxs = torch.full_like(samples.strides, UNMATCHED, dtype=torch.int64)
             return Assignment(matched_idxs, torch.full_like(matched_idxs, num_classes))
@@ -47,8 +47,8 @@ class IoUAssigner(Assigner):
         most, matched_idxs = ious.max(0)
         # Without the second condition, a box that overlaps no anchor would have all of them.
         is_best = ((ious == ious.amax(1, keepdim=True)) & (ious > 0)).any(0)
-        positive = is_best | (most >= self.positive_thresh)
+        positive = is_best | (most >= self.pos_iou_thresh)
         matched_idxs = torch.where(positive, matched_idxs, UNMATCHED)
-        classes = classes_of_matches(matched_idxs, gt_classes, num_classes)
-        between = ~positive & (most >= self.negative_thresh)
+        classes = gather_gt_classes(matched_idxs, gt_classes, num_classes)
+        between = ~positive & (most >= self.neg_iou_thresh)
         return Assignment(matched_idxs, torch.where(between, IGNORED, classes))

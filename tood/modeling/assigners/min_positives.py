@@ -12,14 +12,14 @@ from .base import resolve_conflicts
 
 # Points that a ground truth can be given, beyond as many as it needs; and how often those that lost
 # a point to another ground truth may ask for the next.
-SPARE_POINTS = 16
-ROUNDS = 8
+EXTRA_CANDIDATES = 16
+MAX_ROUNDS = 8
 
 
-def nearest_free_points(
+def nearest_unassigned_points(
     points: Tensor, taken: Tensor, gt_boxes: Tensor, count: int, chunk: int
 ) -> Tensor:
-    """The points nearest to the centres of boxes that no ground truth has, nearest first.
+    """The points nearest to the centers of boxes that no ground truth has, nearest first.
 
     Args:
         points: (R, 2) pixels, the finest level first.
@@ -42,7 +42,7 @@ def nearest_free_points(
     return torch.cat(found)
 
 
-def give_to_poor(matched_idxs: Tensor, nearest: Tensor, minimum: int) -> Tensor:
+def assign_min_positives(matched_idxs: Tensor, nearest: Tensor, minimum: int) -> Tensor:
     """Give points that nobody has to those ground truths that have too few.
 
     Args:
@@ -59,7 +59,7 @@ def give_to_poor(matched_idxs: Tensor, nearest: Tensor, minimum: int) -> Tensor:
     rank = torch.arange(k, device=nearest.device, dtype=torch.float32)
     closeness = (1 / (1 + rank)).expand(num_gts, -1)
     owner = matched_idxs
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         has_owner = (owner >= 0).to(owner.dtype)
         counts = owner.new_zeros(num_gts).scatter_add(0, owner.clamp(min=0), has_owner)
         free = owner[nearest] < 0

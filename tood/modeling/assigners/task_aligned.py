@@ -7,21 +7,21 @@ import torchvision
 from torch import Tensor
 
 from ..box_ops import box_centers, box_iou, points_inside_boxes
-from ..structures import Assignment, ImageSamples
+from ..structures import AssignerInput, Assignment
 from .base import (
     ASSIGNER_REGISTRY,
     Assigner,
-    check_counts,
-    check_ground_truth,
-    chunk_of,
-    classes_of_matches,
+    default_chunk_size,
+    gather_gt_classes,
     resolve_conflicts,
+    validate_counts,
+    validate_ground_truth,
 )
-from .min_positives import SPARE_POINTS, give_to_poor, nearest_free_points
+from .min_positives import EXTRA_CANDIDATES, assign_min_positives, nearest_unassigned_points
 
 # With min_positives: the least weight of a positive that is there by guarantee. Its prediction may
 # overlap its ground truth by nothing yet.
-GUARANTEED_WEIGHT = 0.1
+MIN_POSITIVE_WEIGHT = 0.1
 
 
 def _clamped(iou: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -30,7 +30,7 @@ def _clamped(iou: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tenso
 
 
 # What u can be: functions of ground truths (m, 4) and predictions (R, 4).
-OVERLAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+IOU_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "iou": lambda boxes, pred_boxes: box_iou(boxes[:, None], pred_boxes),
     "giou": _clamped(torchvision.ops.generalized_box_iou),
     "diou": _clamped(torchvision.ops.distance_box_iou),
@@ -38,7 +38,7 @@ OVERLAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _power(x: Tensor, exponent: float) -> Tensor:
+def _integer_power(x: Tensor, exponent: float) -> Tensor:
     """``x ** exponent``; small whole exponents by multiplications, many times faster on a CPU."""
     if exponent not in range(1, 9):
         return x.pow(exponent)
@@ -53,11 +53,11 @@ def _power(x: Tensor, exponent: float) -> Tensor:
         x = x * x
 
 
-def _at_least(boxes: Tensor, min_size: float) -> Tensor:
-    """Boxes (M, 4) whose sides are ``min_size`` or longer, around the same centres."""
-    if not min_size:
+def _expand_small_boxes(boxes: Tensor, min_gt_size: float) -> Tensor:
+    """Boxes (M, 4) whose sides are ``min_gt_size`` or longer, around the same centers."""
+    if not min_gt_size:
         return boxes
-    half = (boxes[:, 2:] - boxes[:, :2]).clamp(min=min_size) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).clamp(min=min_gt_size) / 2
     centers = box_centers(boxes)
     return torch.cat([centers - half, centers + half], dim=1)
 
@@ -78,7 +78,7 @@ class TaskAlignedAssigner(Assigner):
        that its maximum is their largest IoU.
 
     Later work has changed the rule in four ways, each an argument here and off by default:
-    ``inside_first``, ``min_size``, ``min_positives`` and ``iou_type``.
+    ``candidates_inside_gt``, ``min_gt_size``, ``min_positives`` and ``iou_type``.
 
     Works in chunks of ground truths, so its memory does not grow with their number, and never
     waits for the device. The chunk has no influence on the result.
@@ -90,19 +90,19 @@ class TaskAlignedAssigner(Assigner):
         eps: added to the largest t when it divides: 1e-7 in the reference (which writes 10e-8).
             It matters where t itself is that small.
         chunk_size: ground truths that are looked at together; by default 16 on a CPU, else 64.
-        inside_first: in step 2 only points inside the ground truth are candidates.
-        min_size: in pixels; sides of a ground truth that are shorter count as so long in the test
+        candidates_inside_gt: in step 2 only points inside the ground truth are candidates.
+        min_gt_size: in pixels; sides of a ground truth that are shorter count as so long in the test
             of step 2, so that a box that lies between the points has some.
         min_positives: a ground truth that ends with fewer gets, of the points that no ground truth
-            has, those nearest to its centre. Their t-hat is the IoU of the prediction, and at
+            has, those nearest to its center. Their t-hat is the IoU of the prediction, and at
             least 0.1.
-        iou_type: u, one of :data:`OVERLAPS`.
+        iou_type: u, one of :data:`IOU_FUNCTIONS`.
 
     Raises:
         ValueError: topk or chunk_size below 1, an unknown iou_type, or another number below 0.
     """
 
-    config_node = "TAL"
+    config_node = "ASSIGNERS.TAL"
 
     def __init__(
         self,
@@ -112,25 +112,29 @@ class TaskAlignedAssigner(Assigner):
         eps: float = 1e-7,
         chunk_size: int | None = None,
         *,
-        inside_first: bool = False,
-        min_size: float = 0.0,
+        candidates_inside_gt: bool = False,
+        min_gt_size: float = 0.0,
         min_positives: int = 0,
         iou_type: str = "iou",
     ) -> None:
-        check_counts(topk, chunk_size)
-        if min(alpha, beta, min_size, min_positives) < 0:
+        validate_counts(topk, chunk_size)
+        if min(alpha, beta, min_gt_size, min_positives) < 0:
             raise ValueError(
-                f"alpha, beta, min_size and min_positives must not be negative, not {alpha}, "
-                f"{beta}, {min_size} and {min_positives}"
+                f"alpha, beta, min_gt_size and min_positives must not be negative, not {alpha}, "
+                f"{beta}, {min_gt_size} and {min_positives}"
             )
-        if iou_type not in OVERLAPS:
-            raise ValueError(f"iou_type is {iou_type!r}; it must be one of {list(OVERLAPS)}")
+        if iou_type not in IOU_FUNCTIONS:
+            raise ValueError(f"iou_type is {iou_type!r}; it must be one of {list(IOU_FUNCTIONS)}")
         self.topk, self.alpha, self.beta, self.eps = topk, alpha, beta, eps
-        self.inside_first, self.min_size, self.min_positives = inside_first, min_size, min_positives
+        self.candidates_inside_gt, self.min_gt_size, self.min_positives = (
+            candidates_inside_gt,
+            min_gt_size,
+            min_positives,
+        )
         self.iou_type = iou_type
         self.chunk_size = chunk_size
 
-    def assign(self, samples: ImageSamples, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
+    def assign(self, samples: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """See :meth:`Assigner.assign`."""
         return self(samples.pred_scores, samples.pred_boxes, samples.points, gt_boxes, gt_classes)
 
@@ -161,7 +165,7 @@ class TaskAlignedAssigner(Assigner):
             ValueError: shapes that do not fit together.
         """
         num_points, num_classes = pred_scores.shape
-        check_ground_truth(gt_boxes, gt_classes, num_classes)
+        validate_ground_truth(gt_boxes, gt_classes, num_classes)
         if pred_boxes.shape != (num_points, 4) or points.shape != (num_points, 2):
             raise ValueError(
                 f"pred_scores {tuple(pred_scores.shape)}, pred_boxes {tuple(pred_boxes.shape)} "
@@ -175,29 +179,31 @@ class TaskAlignedAssigner(Assigner):
 
         pred_boxes, points, gt_boxes = pred_boxes.float(), points.float(), gt_boxes.float()
         with torch.autocast(pred_scores.device.type, enabled=False):
-            matched_idxs, metrics, norm_metrics = self._align(
+            matched_idxs, metrics, norm_metrics = self._assign_float32(
                 pred_scores, pred_boxes, points, gt_boxes, gt_classes
             )
             if self.min_positives:
-                chunk = chunk_of(self.chunk_size, points.device)
-                count = self.min_positives + SPARE_POINTS
-                nearest = nearest_free_points(points, matched_idxs >= 0, gt_boxes, count, chunk)
-                given = give_to_poor(matched_idxs, nearest, self.min_positives)
+                chunk = default_chunk_size(self.chunk_size, points.device)
+                count = self.min_positives + EXTRA_CANDIDATES
+                nearest = nearest_unassigned_points(
+                    points, matched_idxs >= 0, gt_boxes, count, chunk
+                )
+                given = assign_min_positives(matched_idxs, nearest, self.min_positives)
                 taken = given >= 0
                 ious = box_iou(gt_boxes[given], pred_boxes)
                 scores = pred_scores.gather(1, gt_classes[given][:, None])[:, 0].float()
                 matched_idxs = torch.where(taken, given, matched_idxs)
-                metrics = torch.where(taken, self._metric(scores, ious), metrics)
-                weights = ious.clamp(min=GUARANTEED_WEIGHT)
+                metrics = torch.where(taken, self.alignment_metric(scores, ious), metrics)
+                weights = ious.clamp(min=MIN_POSITIVE_WEIGHT)
                 norm_metrics = torch.where(taken, weights, norm_metrics)
-        classes = classes_of_matches(matched_idxs, gt_classes, num_classes)
+        classes = gather_gt_classes(matched_idxs, gt_classes, num_classes)
         return Assignment(matched_idxs, classes, metrics, norm_metrics)
 
-    def _metric(self, scores: Tensor, ious: Tensor) -> Tensor:
+    def alignment_metric(self, scores: Tensor, ious: Tensor) -> Tensor:
         """T (eq. 9) of scores, which are overwritten, and IoUs of one shape."""
-        return _power(scores, self.alpha).mul_(_power(ious, self.beta))
+        return _integer_power(scores, self.alpha).mul_(_integer_power(ious, self.beta))
 
-    def _align(
+    def _assign_float32(
         self,
         pred_scores: Tensor,
         pred_boxes: Tensor,
@@ -206,7 +212,7 @@ class TaskAlignedAssigner(Assigner):
         gt_classes: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The four steps: of each point (R,) its ground truth or -1, t and t-hat."""
-        regions = _at_least(gt_boxes, self.min_size)
+        regions = _expand_small_boxes(gt_boxes, self.min_gt_size)
         idxs, metrics, ious = self._candidates(
             pred_scores, pred_boxes, gt_boxes, gt_classes, points, regions
         )
@@ -240,18 +246,18 @@ class TaskAlignedAssigner(Assigner):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The ``topk`` points of each ground truth: indices, t and u, each (M, k)."""
         k = min(self.topk, len(pred_boxes))
-        chunk = chunk_of(self.chunk_size, pred_boxes.device)
+        chunk = default_chunk_size(self.chunk_size, pred_boxes.device)
         class_scores = pred_scores.t()
         # Coordinates apart from each other in memory, which the arithmetic below reads fastest.
         pred_boxes = pred_boxes.t().contiguous().t()
-        overlap = OVERLAPS[self.iou_type]
+        overlap = IOU_FUNCTIONS[self.iou_type]
         found = []
         for boxes, classes, region in zip(
             gt_boxes.split(chunk), gt_classes.split(chunk), regions.split(chunk), strict=True
         ):
             ious = overlap(boxes, pred_boxes)
-            metrics = self._metric(class_scores.index_select(0, classes).float(), ious)
-            if self.inside_first:
+            metrics = self.alignment_metric(class_scores.index_select(0, classes).float(), ious)
+            if self.candidates_inside_gt:
                 metrics *= points_inside_boxes(points, region[:, None])
             top_metrics, top_idxs = metrics.topk(k, dim=1)
             found.append((top_idxs, top_metrics, ious.gather(1, top_idxs)))

@@ -2,9 +2,9 @@
 
 import torch
 
-from ..losses import log_distance_loss
-from ..structures import FlatPredictions, LossSum, PointLabels
-from .base import CRITERION_REGISTRY, _refuse_centerness
+from ..losses import foveabox_box_loss
+from ..structures import DenseTargets, FlatPredictions, LossSum
+from .base import CRITERION_REGISTRY, reject_centerness
 from .focal import _focal_sum
 
 
@@ -21,22 +21,22 @@ class FoveaBoxCriterion:
         beta: where smooth L1 turns from square to linear.
     """
 
-    config_node = "FOVEABOX_LOSS"
+    config_node = "CRITERIA.FOVEABOX_LOSS"
 
     def __init__(self, alpha: float = 0.4, gamma: float = 1.5, beta: float = 0.11) -> None:
         self.alpha, self.gamma, self.beta = alpha, gamma, beta
 
-    def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
+    def __call__(self, predictions: FlatPredictions, labels: DenseTargets) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
             ConfigError: the head predicts centerness.
         """
-        _refuse_centerness(predictions, self)
+        reject_centerness(predictions, self)
         focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
-        # As in _weighted_giou, an infinite box without a label stays out.
+        # As in weighted_giou_sum, an infinite box without a label stays out.
         boxes = torch.where(positive[..., None] > 0, predictions.boxes, labels.gt_boxes)
-        losses = log_distance_loss(labels.points, boxes, labels.gt_boxes, self.beta)
+        losses = foveabox_box_loss(labels.points, boxes, labels.gt_boxes, self.beta)
         count = positive.sum()
         return {
             "loss_cls": LossSum(focal, count + len(positive)),

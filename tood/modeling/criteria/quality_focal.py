@@ -4,14 +4,14 @@ import torch
 
 from ..box_ops import box_iou
 from ..losses import task_aligned_focal_loss
-from ..structures import FlatPredictions, LossSum, PointLabels
+from ..structures import DenseTargets, FlatPredictions, LossSum
 from .base import (
     CRITERION_REGISTRY,
-    _class_targets,
-    _is_positive,
-    _refuse_centerness,
-    _valid_sum,
-    _weighted_giou,
+    is_positive,
+    reject_centerness,
+    soft_class_targets,
+    sum_valid,
+    weighted_giou_sum,
 )
 
 
@@ -26,26 +26,26 @@ class QualityFocalCriterion:
         beta: focusing exponent.
     """
 
-    config_node = "QUALITY_FOCAL_LOSS"
+    config_node = "CRITERIA.QUALITY_FOCAL_LOSS"
 
     def __init__(self, beta: float = 2.0) -> None:
         self.beta = beta
 
-    def __call__(self, predictions: FlatPredictions, labels: PointLabels) -> dict[str, LossSum]:
+    def __call__(self, predictions: FlatPredictions, labels: DenseTargets) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
             ConfigError: the head predicts centerness.
         """
-        _refuse_centerness(predictions, self)
+        reject_centerness(predictions, self)
         scores, boxes = predictions.scores, predictions.boxes
-        positive = _is_positive(scores, labels)
+        positive = is_positive(scores, labels)
         ious = box_iou(boxes.detach(), labels.gt_boxes)
-        targets = _class_targets(scores, labels, ious)
+        targets = soft_class_targets(scores, labels, ious)
         losses = task_aligned_focal_loss(scores, targets, self.beta)
         weights = torch.where(positive, scores.detach().amax(-1), 0.0)
         count = positive.sum().to(scores.dtype)
         return {
-            "loss_cls": LossSum(_valid_sum(losses, labels.gt_classes), count),
-            "loss_box_reg": LossSum(_weighted_giou(boxes, labels, weights), weights.sum()),
+            "loss_cls": LossSum(sum_valid(losses, labels.gt_classes), count),
+            "loss_box_reg": LossSum(weighted_giou_sum(boxes, labels, weights), weights.sum()),
         }

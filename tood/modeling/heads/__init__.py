@@ -1,6 +1,6 @@
 """Heads of one-stage detectors; importing this registers them."""
 
-from ..structures import DenseHeadOutput
+from ..structures import DensePredictions
 from .base import DENSE_HEAD_REGISTRY, build_dense_head
 from .parallel_head import ParallelHead
 from .task_alignment import TaskDecomposition
@@ -8,7 +8,7 @@ from .tood_head import TOODHead
 
 __all__ = [
     "DENSE_HEAD_REGISTRY",
-    "DenseHeadOutput",
+    "DensePredictions",
     "ParallelHead",
     "TOODHead",
     "TaskDecomposition",

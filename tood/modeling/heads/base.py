@@ -8,7 +8,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import nn
 
-from ...registry import look_up
+from ...registry import get_registered
 
 DENSE_HEAD_REGISTRY = Registry("DENSE_HEAD")
 DENSE_HEAD_REGISTRY.__doc__ = """
@@ -16,7 +16,7 @@ Heads of one-stage ("proposal-free") detectors, chosen by ``MODEL.TOOD.HEAD.NAME
 called with ``(cfg, input_shape)``, the list of the levels' :class:`ShapeSpec`, and returns a
 module with
 
-``forward(features: list[Tensor], anchors: list[Tensor]) -> DenseHeadOutput``
+``forward(features: list[Tensor], anchors: list[Tensor]) -> DensePredictions``
 
 where the features are (N, C, Hi, Wi) and the anchors (Hi * Wi, 4) in image pixels, one a cell, row
 by row.
@@ -34,4 +34,4 @@ def build_dense_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
         ConfigError: no head of that name is registered.
     """
     name = cfg.MODEL.TOOD.HEAD.NAME
-    return look_up(DENSE_HEAD_REGISTRY, name, "MODEL.TOOD.HEAD.NAME")(cfg, input_shape)
+    return get_registered(DENSE_HEAD_REGISTRY, name, "MODEL.TOOD.HEAD.NAME")(cfg, input_shape)

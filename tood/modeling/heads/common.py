@@ -1,4 +1,4 @@
-"""What the heads share: layers, decoding of boxes, task-aligned prediction, initialisation.
+"""What the heads share: layers, decoding of boxes, task-aligned prediction, initialization.
 
 Shapes: **N** images, **H, W** the map of a level, **K** classes, **C** channels. Boxes are
 (x1, y1, x2, y2) in strides of their level.
@@ -28,15 +28,15 @@ def conv_norm_relu(
     deformable: bool = False,
     bias: bool = False,
 ) -> nn.Module:
-    """Convolution, normalisation and ReLU.
+    """Convolution, normalization and ReLU.
 
     Args:
         in_channels: of the input.
         out_channels: of the output.
         kernel_size: of the convolution, which is padded to keep the size.
-        norm: detectron2's name of the normalisation, "" for none.
+        norm: detectron2's name of the normalization, "" for none.
         deformable: DCNv2.
-        bias: the convolution has one although a normalisation follows.
+        bias: the convolution has one although a normalization follows.
     """
     common = {
         "bias": bias or not norm,
@@ -50,7 +50,7 @@ def conv_norm_relu(
     return Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, **common)
 
 
-def check_head(anchor_type: str, num_classes: int, num_convs: int, num_dcn: int) -> None:
+def validate_head_args(anchor_type: str, num_classes: int, num_convs: int, num_dcn: int) -> None:
     """Raise a ConfigError for arguments of a head that make no sense."""
     if anchor_type not in ANCHOR_TYPES:
         raise ConfigError(
@@ -63,7 +63,7 @@ def check_head(anchor_type: str, num_classes: int, num_convs: int, num_dcn: int)
         )
 
 
-def head_arguments(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+def common_head_args(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
     """The constructor arguments that all heads have, from ``cfg.MODEL.TOOD``.
 
     Args:
@@ -90,21 +90,21 @@ def head_arguments(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
     }
 
 
-def init_weights(head: nn.Module, careful: tuple[str, ...] = ()) -> None:
+def init_weights(head: nn.Module, small_std: tuple[str, ...] = ()) -> None:
     """Normal weights of standard deviation 0.01, biases 0; offsets of deformable layers stay 0.
 
     Args:
-        head: whose convolutions are initialised.
-        careful: parts of the names of those that start with 0.001.
+        head: whose convolutions are initialized.
+        small_std: parts of the names of those that start with 0.001.
     """
     for name, module in head.named_modules():
         if isinstance(module, (nn.Conv2d, ModulatedDeformConv)) and "conv_offset" not in name:
-            small = any(part in name for part in careful)
+            small = any(part in name for part in small_std)
             nn.init.normal_(module.weight, std=0.001 if small else 0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
 
-def init_probability(conv: nn.Conv2d, probability: float) -> None:
+def bias_init_with_prob(conv: nn.Conv2d, probability: float) -> None:
     """Let the sigmoid of a convolution's output start at a probability."""
     nn.init.constant_(conv.bias, -math.log((1 - probability) / probability))

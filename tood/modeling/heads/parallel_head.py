@@ -9,20 +9,26 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from ..structures import DenseHeadOutput
+from ..structures import DensePredictions
 from .base import DENSE_HEAD_REGISTRY
 from .box_coding import Scale, decode_boxes
-from .common import check_head, conv_norm_relu, head_arguments, init_probability, init_weights
+from .common import (
+    bias_init_with_prob,
+    common_head_args,
+    conv_norm_relu,
+    init_weights,
+    validate_head_args,
+)
 from .task_alignment import align_boxes, align_scores, alignment_module
 
 
 @DENSE_HEAD_REGISTRY.register()
 class ParallelHead(nn.Module):
-    """Two towers, one for classification and one for localisation, shared by all levels.
+    """Two towers, one for classification and one for localization, shared by all levels.
 
     The head that the paper compares T-head with: ATSS's and FCOS's, with a centerness branch on
-    the localisation tower; without that branch it is RetinaNet's and FoveaBox's, with
-    normalisation. With ``task_aligned`` scores and boxes are aligned as in T-head, by M and O that
+    the localization tower; without that branch it is RetinaNet's and FoveaBox's, with
+    normalization. With ``with_tap`` scores and boxes are aligned as in T-head, by M and O that
     are read off the last layers of both towers: the paper's "TAP" (Table 2).
 
     Args:
@@ -31,13 +37,13 @@ class ParallelHead(nn.Module):
         strides: stride of each level, in pixels.
         num_convs: layers of each tower.
         channels: C, channels of each layer.
-        norm: detectron2's name of the normalisation.
+        norm: detectron2's name of the normalization.
         num_dcn: how many layers of each tower, from the first on, are deformable (DCNv2).
         anchor_type: what is regressed, one of :data:`ANCHOR_TYPES`.
         prior_prob: score of every point at the start of training.
         centerness: predict centerness too.
-        task_aligned: with the task-aligned predictor.
-        conv_bias: the towers' convolutions have biases although a normalisation follows.
+        with_tap: with the task-aligned predictor.
+        conv_bias: the towers' convolutions have biases although a normalization follows.
 
     Raises:
         ConfigError: an unknown anchor_type, or counts that make no sense.
@@ -57,11 +63,11 @@ class ParallelHead(nn.Module):
         anchor_type: str = "anchor_free",
         prior_prob: float = 0.01,
         centerness: bool = False,
-        task_aligned: bool = False,
+        with_tap: bool = False,
         conv_bias: bool = False,
     ) -> None:
         super().__init__()
-        check_head(anchor_type, num_classes, num_convs, num_dcn)
+        validate_head_args(anchor_type, num_classes, num_convs, num_dcn)
         self.num_classes, self.strides, self.anchor_type = num_classes, strides, anchor_type
 
         def tower() -> nn.Sequential:
@@ -86,26 +92,26 @@ class ParallelHead(nn.Module):
         self.centerness = nn.Conv2d(channels, 1, 3, padding=1) if centerness else None
         self.scales = nn.ModuleList(Scale() for _ in strides)
         self.cls_prob_module = self.reg_offset_module = None
-        if task_aligned:
+        if with_tap:
             self.cls_prob_module = alignment_module(2 * channels, channels, 1)
             self.reg_offset_module = alignment_module(2 * channels, channels, 8)
-        init_weights(self, careful=("reg_offset_module",))
-        init_probability(self.cls_score, prior_prob)
-        if task_aligned:
-            init_probability(self.cls_prob_module[-1], prior_prob)
+        init_weights(self, small_std=("reg_offset_module",))
+        bias_init_with_prob(self.cls_score, prior_prob)
+        if with_tap:
+            bias_init_with_prob(self.cls_prob_module[-1], prior_prob)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         """Constructor arguments from ``cfg.MODEL.TOOD`` and the shapes of the levels."""
         node = cfg.MODEL.TOOD.PARALLEL_HEAD
         return {
-            **head_arguments(cfg, input_shape),
+            **common_head_args(cfg, input_shape),
             "centerness": node.CENTERNESS,
-            "task_aligned": node.TASK_ALIGNED,
+            "with_tap": node.WITH_TAP,
             "conv_bias": node.CONV_BIAS,
         }
 
-    def forward(self, features: list[Tensor], anchors: list[Tensor]) -> DenseHeadOutput:
+    def forward(self, features: list[Tensor], anchors: list[Tensor]) -> DensePredictions:
         """Predict on all levels.
 
         Args:
@@ -113,11 +119,11 @@ class ParallelHead(nn.Module):
             anchors: per level (Hi * Wi, 4) in image pixels, one a cell, row by row.
 
         Returns:
-            Scores, boxes and, with that branch, centerness; see :class:`DenseHeadOutput`.
+            Scores, boxes and, with that branch, centerness; see :class:`DensePredictions`.
         """
         levels = zip(features, anchors, self.scales, self.strides, strict=True)
         scores, boxes, centerness = zip(*(self._forward_level(*x) for x in levels), strict=True)
-        return DenseHeadOutput(
+        return DensePredictions(
             list(scores), list(boxes), list(centerness) if self.centerness is not None else None
         )
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import pointwise_per_image, sample_per_channel
+from ..layers import deform_sampling, dynamic_conv1x1
 from .common import conv_norm_relu
 
 
@@ -46,7 +46,7 @@ def align_boxes(boxes: Tensor, offsets: Tensor) -> Tensor:
         boxes: (N, 4, H, W).
         offsets: (N, 8, H, W) in cells: dy and dx of x1, then of y1, x2 and y2.
     """
-    aligned = sample_per_channel(boxes.contiguous(), offsets)
+    aligned = deform_sampling(boxes.contiguous(), offsets)
     x1, y1, x2, y2 = aligned.split(1, dim=1)
     return torch.where((x1 > x2) | (y1 > y2), boxes, aligned)
 
@@ -60,7 +60,7 @@ class TaskDecomposition(nn.Module):
     Args:
         channels: C, of each interactive layer and of the output.
         num_layers: how many layers the stack has.
-        norm: detectron2's name of the normalisation, "" for none.
+        norm: detectron2's name of the normalization, "" for none.
         reduction: the attention's hidden layer has C / reduction channels.
     """
 
@@ -76,7 +76,7 @@ class TaskDecomposition(nn.Module):
         )
         self.reduction_conv = conv_norm_relu(channels * num_layers, channels, 1, norm)
 
-    def weight(self, pooled: Tensor) -> Tensor:
+    def attended_weight(self, pooled: Tensor) -> Tensor:
         """The reduction's weight with the attention in it, of each image: (N, C, num_layers * C).
 
         Args:
@@ -87,7 +87,7 @@ class TaskDecomposition(nn.Module):
         weight = conv.weight.reshape(1, conv.out_channels, self.num_layers, -1) * attention
         return weight.flatten(2)
 
-    def finish(self, reduced: Tensor) -> Tensor:
+    def normalize_and_activate(self, reduced: Tensor) -> Tensor:
         """Features of the task (N, C, H, W), from the product of stack and weight."""
         conv = self.reduction_conv
         if conv.bias is not None:
@@ -97,4 +97,4 @@ class TaskDecomposition(nn.Module):
     def forward(self, stack: Tensor) -> Tensor:
         """Features of the task (N, C, H, W) from the stack of layers (N, num_layers * C, H, W)."""
         pooled = F.adaptive_avg_pool2d(stack, 1)
-        return self.finish(pointwise_per_image(stack, self.weight(pooled)))
+        return self.normalize_and_activate(dynamic_conv1x1(stack, self.attended_weight(pooled)))

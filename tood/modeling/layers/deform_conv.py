@@ -51,7 +51,7 @@ def deform_conv2d(
     _check_shapes(x, offset, weight, mask, stride, padding, dilation)
     n, channels = x.shape[:2]
     out_channels, group_channels, *kernel_size = weight.shape
-    samples = _sample(x, offset, mask, kernel_size, stride, padding, dilation)
+    samples = _gather_samples(x, offset, mask, kernel_size, stride, padding, dilation)
     if group_channels == channels:
         flat_weight = weight.flatten(2).transpose(1, 2).flatten(1)
         out = samples.flatten(2).matmul(flat_weight.t()).transpose(1, 2)
@@ -97,7 +97,7 @@ def _check_shapes(
         )
 
 
-def _sample(
+def _gather_samples(
     x: Tensor,
     offset: Tensor,
     mask: Tensor | None,
@@ -121,8 +121,8 @@ def _sample(
     cols = cols + point % kernel_size[1] * dilation
     offset = offset.reshape(n, num_groups, num_points, 2, num_cells)
     dy, dx = offset.permute(3, 0, 4, 2, 1)
-    rows = _neighbours(rows[:, :, None] + dy, in_height)
-    cols = _neighbours(cols[:, :, None] + dx, in_width)
+    rows = _interpolation_cells(rows[:, :, None] + dy, in_height)
+    cols = _interpolation_cells(cols[:, :, None] + dx, in_width)
     if mask is not None:
         mask = mask.reshape(n, num_groups, num_points, num_cells).permute(0, 3, 2, 1)
         rows = [(cell, weight * mask) for cell, weight in rows]
@@ -142,7 +142,7 @@ def _sample(
     return samples.view(n, num_cells, num_points, channels)
 
 
-def _neighbours(position: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+def _interpolation_cells(position: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     """The two cells around positions on an axis, and the weight of each, 0 outside of the map."""
     # Two cells outside, everything is 0 and flat: clamping there changes no value and no gradient,
     # and keeps far positions in the range of integers.
@@ -165,8 +165,8 @@ class DeformConv(nn.Module):
         kernel_size: side k of the kernel.
         stride, padding, dilation, groups: as of a convolution.
         bias: whether the convolution has a bias.
-        norm: a normalisation layer that is applied to the output.
-        activation: a function that is applied after the normalisation.
+        norm: a normalization layer that is applied to the output.
+        activation: a function that is applied after the normalization.
     """
 
     def __init__(

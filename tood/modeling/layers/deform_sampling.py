@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def sample_per_channel(values: Tensor, offsets: Tensor) -> Tensor:
+def deform_sampling(values: Tensor, offsets: Tensor) -> Tensor:
     """Resample each channel of a map at positions shifted cell by cell (paper: eq. 6).
 
     ``out[n, c, i, j] = bilinear(values[n, c], i + dy, j + dx)`` with ``(dy, dx) =

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def pointwise_per_image(x: Tensor, weight: Tensor) -> Tensor:
+def dynamic_conv1x1(x: Tensor, weight: Tensor) -> Tensor:
     """Convolve each image of a batch with its own 1x1 kernel.
 
     Args:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
-from tood.modeling.structures import FlatPredictions, Points
-from tood.modeling.targets import label_points
+from tood.modeling.structures import AnchorGrid, FlatPredictions
+from tood.modeling.targets import compute_targets
 from tools.benchmark.harness import STRIDES, Case, Settings, ground_truth, models, shapes_of
 from tools.reference.mmdet import MMDetTOOD
 
@@ -20,12 +20,12 @@ HEIGHT, WIDTH = 800, 1344
 class Scene:
     """Predictions for one image, (R, K) and (R, 4) in pixels, and its points."""
 
-    points: Points
+    points: AnchorGrid
     scores: Tensor
     boxes: Tensor
 
 
-def make_scene(points: Points) -> Scene:
+def make_scene(points: AnchorGrid) -> Scene:
     """Boxes of 1 to 8 strides around the points, and mostly low scores, in a head's layout."""
     side = points.strides * (1 + 7 * torch.rand_like(points.centers))
     boxes = torch.cat([points.centers - side, points.centers + side], dim=1)
@@ -38,7 +38,7 @@ def assignment(settings: Settings) -> Iterator[Case]:
     model, peer = models("TOOD-R50-1x", settings)
     maps = [torch.zeros(1, 1, *shape, device=device) for shape in shapes]
     anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
-    scene = make_scene(Points.from_levels(anchors, shapes, STRIDES))
+    scene = make_scene(AnchorGrid.from_levels(anchors, shapes, STRIDES))
     size = [(HEIGHT, WIDTH)]
     flat = FlatPredictions(scene.scores[None], (scene.boxes / scene.points.strides)[None])
     for kind, phase, assigner in (
@@ -49,7 +49,7 @@ def assignment(settings: Settings) -> Iterator[Case]:
             truth = ground_truth(count, HEIGHT, WIDTH, device)
 
             def labels(assigner=assigner, boxes=truth[0], classes=truth[1]) -> object:
-                return label_points(assigner, flat, scene.points, size, 32, [boxes], [classes])
+                return compute_targets(assigner, flat, scene.points, size, 32, [boxes], [classes])
 
             name = f"{kind} assignment, {count} ground truths"
             work = 4 * len(scene.boxes) * (count + 4)

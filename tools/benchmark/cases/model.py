@@ -9,11 +9,11 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from tood.analysis.complexity import count_parts, count_training
+from tood.analysis.complexity import count_parts, count_training_flops
 from tood.config.loading import load_config
 from tood.modeling.layers import deform_conv2d
 from tood.modeling.meta_arch import TOOD
-from tood.modeling.postprocessing import detect_single_image
+from tood.modeling.postprocessing import postprocess_single_image
 from tools.benchmark.cases.assign import assignment
 from tools.benchmark.harness import ROOT, STRIDES, Case, Settings, ground_truth, models, shapes_of
 from tools.reference.mmdet import MMDetTOOD
@@ -78,7 +78,7 @@ def post_processing(settings: Settings) -> Iterator[Case]:
         flat_boxes = [b[0].flatten(1).t() * s for b, s in zip(boxes, STRIDES, strict=True)]
 
         def ours(scores=flat_scores, boxes=flat_boxes) -> object:
-            return detect_single_image(
+            return postprocess_single_image(
                 scores,
                 boxes,
                 score_thresh=0.05,
@@ -165,7 +165,7 @@ def train(settings: Settings) -> Iterator[Case]:
         def step(model=ours, inputs=inputs) -> None:
             sum(model(inputs).values()).backward()
 
-        flops = count_training(ours, settings.size)
+        flops = count_training_flops(ours, settings.size)
         macs = settings.batch * (flops["conv"] + flops["matmul"])
         yield Case(f"{name}, forward, losses, backward, {_title(settings)}", step, theirs, macs)
 
