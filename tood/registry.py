@@ -1,4 +1,4 @@
-"""Looking names from the config up in a registry."""
+"""Looking up the parts that a config names."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .errors import ConfigError
 
 
 def get_registered(registry: Registry, name: str, key: str) -> Any:
-    """What is registered as ``name``.
+    """Get what is registered under a name.
 
     Args:
         registry: where to look.
@@ -16,12 +16,13 @@ def get_registered(registry: Registry, name: str, key: str) -> Any:
         key: that key, for the message.
 
     Raises:
-        ConfigError: nothing has that name; the message tells those that exist.
+        ConfigError: nothing has that name; the message lists the names that exist.
     """
     if name not in registry:
-        names = sorted(found for found, _ in registry)
+        kind = registry._name.lower().replace("_", " ")
+        names = ", ".join(sorted(found for found, _ in registry))
         raise ConfigError(
-            f"{key} is {name!r}, and there is no such {registry._name.lower()}: there are "
-            f"{', '.join(names)}. One of your own has to be imported: MODEL.TOOD.CUSTOM_IMPORTS"
+            f"Unknown {kind} {name!r} in {key}. Available: {names}. To use your own, list its file "
+            "in MODEL.TOOD.CUSTOM_IMPORTS."
         )
     return registry.get(name)

@@ -1,169 +1,212 @@
-"""The config keys that TOOD adds to detectron2's."""
+"""The config keys that TOOD adds to detectron2's.
 
-import logging
+tools/docs/config_reference.py writes docs/reference/config.md from the comments in this file.
+"""
 
 from detectron2.config import CfgNode
 
-logger = logging.getLogger(__name__)
+from .renames import RENAMED_KEYS
 
 
 def add_tood_config(cfg: CfgNode) -> None:
     """Add TOOD's keys, with the paper's values, to a config made by detectron2's ``get_cfg()``.
+
+    Also registers the keys that version 0.1 had under other names: merging one of them raises an
+    error that says what it is called now.
 
     Args:
         cfg: changed in place.
     """
     cfg.MODEL.TOOD = CfgNode()
     _add_model_keys(cfg.MODEL.TOOD)
+    _add_inference_keys(cfg.MODEL.TOOD)
     _add_training_keys(cfg.MODEL.TOOD)
-
-    # ---- your own data: a COCO-format JSON and the folder that its file names are relative to ----
-    # Where given, they take the place of DATASETS.TRAIN and DATASETS.TEST.
-    cfg.DATASETS.TRAIN_ANNOTATIONS = ""
-    cfg.DATASETS.TRAIN_IMAGES = ""
-    cfg.DATASETS.TEST_ANNOTATIONS = ""
-    cfg.DATASETS.TEST_IMAGES = ""
+    _add_assigner_keys(cfg.MODEL.TOOD)
+    _add_criterion_keys(cfg.MODEL.TOOD)
+    _add_data_keys(cfg)
+    for old, new in RENAMED_KEYS.items():
+        if not cfg.key_is_renamed(old):
+            cfg.register_renamed_key(old, new)
 
 
 def _add_model_keys(node: CfgNode) -> None:
-    """The keys of ``MODEL.TOOD`` that the model itself and inference need."""
-    # Python files or modules that the programs import before they build the model: they register
-    # heads, assigners and criteria of your own, to be named below.
+    # ---- Model ----
+    # Python files or modules to import before the model is built, for example to register your own
+    # heads, assigners and criteria. Loading a config with this key runs their code.
     node.CUSTOM_IMPORTS = []
-    # K, the number of classes of the dataset. The class index K means background.
+    # K, the number of classes of the dataset. Class index K means background.
     node.NUM_CLASSES = 80
-    # Feature maps of the backbone that the head works on, finest first.
+    # Feature maps of the backbone that the head reads, finest first.
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
-    # What is regressed: "anchor_free" (logarithms of the distances from the point to the four
-    # sides), "anchor_based" (deltas to the anchor), or "anchor_free_linear" (the distances
-    # themselves, as FCOS does it). All have one anchor a cell.
+    # What the head regresses: "anchor_free" (logarithms of the distances from the anchor point to
+    # the four sides), "anchor_free_linear" (the distances themselves, as in FCOS) or "anchor_based"
+    # (deltas to the anchor box). Each has one anchor per location.
     node.ANCHOR_TYPE = "anchor_free"
 
-    # ---- the head ----
+    # ---- Head ----
     node.HEAD = CfgNode()
-    # Name in DENSE_HEAD_REGISTRY.
+    # Name of the head in DENSE_HEAD_REGISTRY: "TOODHead" (T-head), "ParallelHead" or your own.
     node.HEAD.NAME = "TOODHead"
-    # N of the paper, the number of interactive layers; of ParallelHead, those of each tower, 4.
+    # Number of stacked convolutions: the paper's N for TOODHead (6); per branch for ParallelHead
+    # (4).
     node.HEAD.NUM_CONVS = 6
-    # Channels of every layer.
+    # Channels of these convolutions.
     node.HEAD.CHANNELS = 256
-    # Normalization of the head's convolutions, by detectron2's names ("GN" has 32 groups).
+    # Normalization after these convolutions: a name of detectron2's get_norm, such as "GN" (32
+    # groups) or "" for none.
     node.HEAD.NORM = "GN"
-    # How many layers (of each tower), from the first on, are deformable (DCNv2, 4 groups).
+    # How many of these convolutions, counted from the first, are deformable (DCNv2 with 4 groups).
     node.HEAD.NUM_DCN = 0
-    # Score of every point at the start of training.
+    # Score of every class at every location at the start of training; initializes the bias.
     node.HEAD.PRIOR_PROB = 0.01
-    # What only ParallelHead reads.
+    # Read by ParallelHead only.
     node.PARALLEL_HEAD = CfgNode()
-    # A centerness branch on the tower of localization (ATSS, FCOS).
+    # Add a centerness branch to the localization branch (ATSS, FCOS).
     node.PARALLEL_HEAD.CENTERNESS = False
-    # The task-aligned predictor on top of both towers ("TAP" of Table 2).
+    # Add the task-aligned predictor to both branches ("TAP" in Table 2).
     node.PARALLEL_HEAD.WITH_TAP = False
-    # The towers' convolutions have biases although a normalization follows (FCOS).
+    # Keep the bias of convolutions that a normalization follows (FCOS).
     node.PARALLEL_HEAD.CONV_BIAS = False
 
-    # ---- the backbone "build_tood_resnet_fpn_backbone" ----
+    # ---- Backbone ----
+    # Read by build_tood_resnet_fpn_backbone; detectron2's MODEL.RESNETS and MODEL.FPN apply too.
     node.FPN = CfgNode()
-    # What P6 is made from: "p5", or the backbone's last map "res5" (FoveaBox).
+    # Feature map that P6 is computed from: "p5", or the backbone's last map "res5" (FoveaBox).
     node.FPN.P6_SOURCE = "p5"
-    # A ReLU between P6 and P7 (FCOS).
+    # Apply a ReLU between P6 and P7 (FCOS).
     node.FPN.RELU_BEFORE_P7 = False
 
-    # ---- inference; TEST.DETECTIONS_PER_IMAGE (100) is detectron2's ----
-    # Candidates score more than this.
+
+def _add_inference_keys(node: CfgNode) -> None:
+    # ---- Inference ----
+    # Minimum score of a detection, exclusive. The maximum number of detections per image is
+    # detectron2's TEST.DETECTIONS_PER_IMAGE (100).
     node.SCORE_THRESH_TEST = 0.05
-    # Candidates, (point, class) pairs, per level.
+    # Maximum number of candidates, (location, class) pairs, per level before NMS.
     node.TOPK_CANDIDATES_TEST = 1000
-    # Boxes of one class that overlap by more than this IoU suppress each other.
+    # NMS removes a box whose IoU with a better box of the same class is above this.
     node.NMS_THRESH_TEST = 0.6
 
-    # ---- the classes, for people and result files ----
-    # Names of the classes, and their ids in COCO-format files, by class index. Training and
-    # evaluation fill them in from the dataset and save them with the config, so that a model can
-    # be shown where its dataset is not.
+    # ---- Classes ----
+    # Class names by class index. Training and evaluation read them from the dataset and save them
+    # with the config, so that inference does not need the dataset.
     node.CLASS_NAMES = []
+    # Category ids in COCO-format files by class index; filled in like CLASS_NAMES.
     node.CATEGORY_IDS = []
 
 
 def _add_training_keys(node: CfgNode) -> None:
-    """The keys of ``MODEL.TOOD`` that only training needs."""
+    # ---- Training phases ----
+    # The ATSS warm-up phase (not to be confused with the LR warmup, SOLVER.WARMUP_ITERS).
     node.WARMUP = CfgNode()
-    # Length of the warm-up phase in epochs of the training set as filtered; 0 starts with task
-    # alignment learning. In the authors' code 4 of 12 and 4 of 24 epochs.
+    # Length in epochs of the filtered training set; 0 starts with the aligned phase. The authors
+    # use 4 for both schedules, of 12 and of 24 epochs.
     node.WARMUP.EPOCHS = 4
-    # The warm-up phase: its assigner (ASSIGNER_REGISTRY) and losses (CRITERION_REGISTRY).
+    # Assigner of the phase, a name in ASSIGNER_REGISTRY.
     node.WARMUP.ASSIGNER = "ATSSAssigner"
+    # Losses of the phase, a name in CRITERION_REGISTRY.
     node.WARMUP.CRITERION = "CenternessFocalCriterion"
-    # The phase after it, task alignment learning (TAL).
+    # The aligned phase: task alignment learning (TAL), until the end of training.
     node.ALIGNED = CfgNode()
+    # Assigner of the phase, a name in ASSIGNER_REGISTRY.
     node.ALIGNED.ASSIGNER = "TaskAlignedAssigner"
+    # Losses of the phase, a name in CRITERION_REGISTRY.
     node.ALIGNED.CRITERION = "TaskAlignedCriterion"
 
-    _add_assigner_keys(node)
-    _add_loss_keys(node)
+    # ---- Loss weights ----
+    # Weight of each loss in the total, in both phases.
+    node.LOSS_WEIGHTS = CfgNode()
+    # Classification loss.
+    node.LOSS_WEIGHTS.LOSS_CLS = 1.0
+    # Box regression loss (GIoU, or FoveaBox's smooth L1).
+    node.LOSS_WEIGHTS.LOSS_BOX_REG = 2.0
+    # Centerness loss, of heads with a centerness branch.
+    node.LOSS_WEIGHTS.LOSS_CENTERNESS = 1.0
 
 
 def _add_assigner_keys(node: CfgNode) -> None:
-    """A node for each assigner: the arguments of its constructor."""
+    # ---- Assigners ----
+    # One node per assigner: the arguments of its constructor.
     node.ASSIGNERS = CfgNode()
+    # ATSSAssigner.
     node.ASSIGNERS.ATSS = CfgNode()
-    # Candidates per ground truth and level.
+    # Candidates per GT box and level.
     node.ASSIGNERS.ATSS.TOPK = 9
+    # TaskAlignedAssigner.
     node.ASSIGNERS.TAL = CfgNode()
-    # m of the paper: candidates per ground truth, over all levels.
+    # The paper's m: candidates per GT box, over all levels.
     node.ASSIGNERS.TAL.TOPK = 13
-    # Exponents of the alignment metric t = s^alpha * u^beta (eq. 9).
+    # Exponent of the score s in the alignment metric t = s^alpha * u^beta (eq. 9).
     node.ASSIGNERS.TAL.ALPHA = 1.0
+    # Exponent of the IoU u in the alignment metric.
     node.ASSIGNERS.TAL.BETA = 6.0
-    # Options of later work, off here; configs/ablations/README.md says whose.
-    # Look for the TOPK candidates among the points inside a ground truth only, instead of dropping
-    # those outside afterwards.
+    # The next four come from later work (configs/ablations/README.md says from where) and are off.
+    # True selects the TOPK candidates among the points inside the GT box. False, as in the paper,
+    # selects among all points and drops those outside afterwards.
     node.ASSIGNERS.TAL.CANDIDATES_INSIDE_GT = False
-    # Sides of a ground truth below so many pixels count as so long where points have to be inside.
+    # Minimum side length (pixels) used in the inside test; shorter sides are extended to it.
     node.ASSIGNERS.TAL.MIN_GT_SIZE = 0.0
-    # A ground truth with fewer positives gets the nearest points that no other has.
+    # Minimum number of positives per GT box; missing ones are the nearest unassigned points.
     node.ASSIGNERS.TAL.MIN_POSITIVES = 0
-    # What u is: "iou", "giou", "diou" or "ciou"; values below 0 count as 0.
+    # What u is: "iou", "giou", "diou" or "ciou". Negative values count as 0.
     node.ASSIGNERS.TAL.IOU_TYPE = "iou"
+    # FCOSAssigner.
     node.ASSIGNERS.FCOS = CfgNode()
-    # Half a side of the square around a ground truth's center that points must lie in, in strides;
-    # 0 for the whole box.
+    # Positives lie in a square around the center of the GT box; half its side, in strides of the
+    # level. 0 uses the whole GT box.
     node.ASSIGNERS.FCOS.CENTER_SAMPLING_RADIUS = 1.5
-    # Limits between the levels, in pixels of the largest distance from the point to a side.
+    # Boundaries between the levels: the maximum distance (pixels) from the point to a side of the
+    # GT box, for every level except the last.
     node.ASSIGNERS.FCOS.SIZES_OF_INTEREST = [64, 128, 256, 512]
+    # FoveaBoxAssigner.
     node.ASSIGNERS.FOVEABOX = CfgNode()
-    # Sides of the middle part that points must lie in, as a share of the ground truth's.
+    # Positives lie in the central part of the GT box; its sides as a fraction of the box's sides.
     node.ASSIGNERS.FOVEABOX.SIGMA = 0.4
-    # For each level the ground truths' smallest and largest square root of the area, in pixels.
+    # Per level, the minimum and maximum square root of the GT box's area (pixels).
     node.ASSIGNERS.FOVEABOX.SCALE_RANGES = [[1, 64], [32, 128], [64, 256], [128, 512], [256, 2048]]
-    # RetinaNet's rule.
+    # MaxIoUAssigner, RetinaNet's rule.
     node.ASSIGNERS.MAX_IOU = CfgNode()
-    # An anchor that overlaps no ground truth by this IoU is background...
+    # Anchors with a maximum IoU below this are background.
     node.ASSIGNERS.MAX_IOU.NEG_IOU_THRESH = 0.4
-    # ...and one that does by this is positive; those between take part in no loss.
+    # Anchors with a maximum IoU of at least this are positive. Anchors in between are ignored.
     node.ASSIGNERS.MAX_IOU.POS_IOU_THRESH = 0.5
 
 
-def _add_loss_keys(node: CfgNode) -> None:
-    """A node for each criterion, and the weights of the losses."""
+def _add_criterion_keys(node: CfgNode) -> None:
+    # ---- Criteria ----
+    # One node per loss: the arguments of the criteria that use it.
     node.CRITERIA = CfgNode()
-    # Focal loss with hard labels: weight of the positives, and focusing exponent.
+    # Focal loss with hard labels (CenternessFocalCriterion, FocalCriterion).
     node.CRITERIA.FOCAL_LOSS = CfgNode()
+    # Weight of positives; negatives have 1 - ALPHA.
     node.CRITERIA.FOCAL_LOSS.ALPHA = 0.25
+    # Focusing exponent.
     node.CRITERIA.FOCAL_LOSS.GAMMA = 2.0
-    # Classification loss of TAL (eq. 11): focusing exponent gamma.
+    # TaskAlignedCriterion, the losses of TAL.
     node.CRITERIA.TASK_ALIGNED_LOSS = CfgNode()
+    # Focusing exponent of the classification loss (gamma in eq. 11).
     node.CRITERIA.TASK_ALIGNED_LOSS.GAMMA = 2.0
-    # Quality focal loss: focusing exponent.
+    # QualityFocalCriterion.
     node.CRITERIA.QUALITY_FOCAL_LOSS = CfgNode()
+    # Focusing exponent.
     node.CRITERIA.QUALITY_FOCAL_LOSS.BETA = 2.0
-    # FoveaBox: focal loss as above, and where smooth L1 turns from square to linear.
+    # FoveaBoxCriterion.
     node.CRITERIA.FOVEABOX_LOSS = CfgNode()
+    # Weight of positives in its focal loss; negatives have 1 - ALPHA.
     node.CRITERIA.FOVEABOX_LOSS.ALPHA = 0.4
+    # Focusing exponent of its focal loss.
     node.CRITERIA.FOVEABOX_LOSS.GAMMA = 1.5
+    # Where its smooth L1 box loss turns from quadratic to linear.
     node.CRITERIA.FOVEABOX_LOSS.BETA = 0.11
-    # Weights of the losses in the total, by their names, in both phases.
-    node.LOSS_WEIGHTS = CfgNode()
-    node.LOSS_WEIGHTS.LOSS_CLS = 1.0
-    node.LOSS_WEIGHTS.LOSS_BOX_REG = 2.0
-    node.LOSS_WEIGHTS.LOSS_CENTERNESS = 1.0
+
+
+def _add_data_keys(cfg: CfgNode) -> None:
+    # ---- Your own data ----
+    # A COCO-format JSON file to train on. Replaces DATASETS.TRAIN.
+    cfg.DATASETS.TRAIN_ANNOTATIONS = ""
+    # The folder that the file names in TRAIN_ANNOTATIONS are relative to.
+    cfg.DATASETS.TRAIN_IMAGES = ""
+    # A COCO-format JSON file to evaluate on. Replaces DATASETS.TEST.
+    cfg.DATASETS.TEST_ANNOTATIONS = ""
+    # The folder that the file names in TEST_ANNOTATIONS are relative to.
+    cfg.DATASETS.TEST_IMAGES = ""

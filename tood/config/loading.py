@@ -1,55 +1,64 @@
-"""Reading a config."""
+"""Loading a config."""
 
 import logging
-from pathlib import Path
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from yaml import YAMLError
+from detectron2.data import MetadataCatalog
 
-from ..errors import ConfigError
 from .defaults import add_tood_config
-from .imports import _import
+from .files import find_config_file
+from .imports import import_custom
+from .merging import merge_content, merge_options
+from .yaml_files import read_config_layers
 
 logger = logging.getLogger(__name__)
 
 
-def load_config(config_file: str, opts: list[str]) -> CfgNode:
-    """The config of a program run: detectron2's and TOOD's defaults, a file, then options.
+def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> CfgNode:
+    """Load a config: detectron2's and TOOD's defaults, then a file and its bases, then options.
 
-    Without a GPU, ``MODEL.DEVICE`` becomes "cpu".
+    Unlike detectron2's ``cfg.merge_from_file``, it reads plain YAML from local files only, so that
+    loading a config runs no code except the files that ``MODEL.TOOD.CUSTOM_IMPORTS`` lists.
+
+    Three things happen besides merging. The files in ``MODEL.TOOD.CUSTOM_IMPORTS`` are imported.
+    Without a GPU, ``MODEL.DEVICE`` becomes "cpu". ``MODEL.TOOD.CLASS_NAMES`` become the class names
+    of the datasets in ``DATASETS.TEST`` that have none in detectron2's MetadataCatalog, where
+    detectron2's Visualizer and other programs look for them.
 
     Args:
-        config_file: path of a YAML file.
-        opts: ``[KEY, VALUE, ...]``.
+        config_file: path of a YAML file, or a name such as "TOOD-R50-1x" or
+            "ablations/ATSS-Parallel". ``_BASE_`` in a file may be either too.
+        opts: ``[KEY, VALUE, ...]``; text is parsed as on a command line.
 
     Returns:
         The config, not frozen.
 
     Raises:
-        ConfigError: a file is missing, a key is unknown, or a value does not fit.
+        ConfigError: a file is missing or not plain YAML, a key is unknown, or a value does not fit.
     """
     cfg = get_cfg()
     add_tood_config(cfg)
-    if not Path(config_file).is_file():
-        raise ConfigError(
-            f"there is no config file {config_file or '(none named)'}: check the path"
-        )
-    try:
-        cfg.merge_from_file(config_file)
-    except (KeyError, ValueError, AssertionError, YAMLError) as error:
-        raise ConfigError(f"{config_file}: {_reason(error)}") from error
-    try:
-        cfg.merge_from_list(opts)
-    except (KeyError, ValueError, AssertionError) as error:
-        raise ConfigError(f"in the options: {_reason(error)}") from error
+    for path, content in read_config_layers(find_config_file(config_file)):
+        merge_content(cfg, content, str(path))
+    merge_options(cfg, opts)
     for name in cfg.MODEL.TOOD.CUSTOM_IMPORTS:
-        _import(name)
+        import_custom(name)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("There is no GPU: MODEL.DEVICE is cpu instead of %s.", cfg.MODEL.DEVICE)
+        logger.warning("No GPU is available. Using MODEL.DEVICE cpu, not %s.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
+    _publish_class_names(cfg)
     return cfg
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).strip("'\"").split())
+def _publish_class_names(cfg: CfgNode) -> None:
+    """Name the classes of test datasets in detectron2's catalog; names that are there stay."""
+    if not cfg.MODEL.TOOD.CLASS_NAMES:
+        return
+    for dataset in cfg.DATASETS.TEST:
+        metadata = MetadataCatalog.get(dataset)
+        if metadata.get("thing_classes") is None:
+            metadata.thing_classes = list(cfg.MODEL.TOOD.CLASS_NAMES)

@@ -1,37 +1,58 @@
-"""Checks of config values before training and evaluation."""
+"""Checks of config values before a model is built, trained or evaluated."""
 
-import logging
-
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.utils import comm
 
 from ..errors import ConfigError
+from .defaults import add_tood_config
+from .merging import all_keys, unknown_key_message
 
-logger = logging.getLogger(__name__)
+
+def validate_model_keys(cfg: CfgNode) -> None:
+    """Raise a ConfigError for keys under ``MODEL.TOOD`` that :func:`add_tood_config` does not add.
+
+    yacs rejects unknown keys unless ``cfg.set_new_allowed(True)`` was called. Some programs call it
+    (SAHI does), and a misspelled or renamed key would then be ignored silently.
+
+    Args:
+        cfg: the config of a model that is about to be built.
+    """
+    defaults = get_cfg()
+    add_tood_config(defaults)
+    known = set(all_keys(defaults.MODEL.TOOD, "MODEL.TOOD"))
+    for key in all_keys(cfg.MODEL.TOOD, "MODEL.TOOD"):
+        if key not in known:
+            message = unknown_key_message(defaults, key, "the config")
+            raise ConfigError(
+                f"{message} Your own keys belong in a group outside of MODEL.TOOD, such as "
+                "MODEL.MY_HEAD."
+            )
 
 
 def validate_test(cfg: CfgNode) -> None:
-    """Raise a ConfigError for test settings that cannot work here."""
+    """Raise a ConfigError for test settings that TOOD does not support."""
     if cfg.TEST.AUG.ENABLED:
         raise ConfigError(
-            "TEST.AUG.ENABLED is True, and detectron2's test-time augmentation knows two-stage "
-            "detectors only: set it to False"
+            "TEST.AUG.ENABLED is True, but detectron2's test-time augmentation supports two-stage "
+            "detectors only. Set it to False."
         )
 
 
 def validate_solver(cfg: CfgNode) -> None:
-    """Raise a ConfigError for settings that detectron2 would stop at later, in its own words."""
+    """Raise a ConfigError for settings at which detectron2 would stop later, less clearly."""
     validate_test(cfg)
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ConfigError("SOLVER.AMP.ENABLED is True, and there is no GPU: set it to False")
+        raise ConfigError("SOLVER.AMP.ENABLED is True, but MODEL.DEVICE is cpu. Set it to False.")
     batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
     if reference and batch % reference:
         raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, and the config is written for {reference} GPUs "
-            "(SOLVER.REFERENCE_WORLD_SIZE), of which each must get as many images. To give batch "
-            "size and schedule as they are on this machine, add SOLVER.REFERENCE_WORLD_SIZE 0"
+            f"SOLVER.IMS_PER_BATCH is {batch}, which does not divide among the {reference} GPUs "
+            "that the config is written for (SOLVER.REFERENCE_WORLD_SIZE). To disable automatic "
+            "rescaling and use batch size and schedule as given, add "
+            "SOLVER.REFERENCE_WORLD_SIZE 0."
         )
     if not reference and batch % comm.get_world_size():
         raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, which {comm.get_world_size()} GPUs cannot share"
+            f"SOLVER.IMS_PER_BATCH is {batch}, which does not divide among "
+            f"{comm.get_world_size()} GPUs. Use a multiple of their number."
         )

@@ -1,0 +1,168 @@
+"""Reading config files safely: plain YAML values and local ``_BASE_`` files, nothing executed.
+
+detectron2's ``CfgNode.merge_from_file`` runs the code that ``!!python/...`` tags in a file or in its
+``_BASE_`` name, and downloads a ``_BASE_`` that is a URL. These functions do neither.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError
+from .files import named_config, refuse_url
+
+_BASE = "_BASE_"
+
+# Far above any real config. They bound the work that a file with nested aliases can cause.
+_MAX_BYTES = 1_000_000
+_MAX_FILES = 64
+_MAX_VALUES = 100_000
+_MAX_DEPTH = 20
+
+# What PyYAML's constructors raise for values that do not fit an explicit tag, such as !!int x.
+_VALUE_ERRORS = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which in addition refuses a key that occurs twice in one group."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                problem = f"the key {key.value} occurs twice in one group"
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
+
+
+def read_config_layers(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Read a config file and the files that its ``_BASE_`` names, directly or indirectly.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Files and their content without ``_BASE_``, in the order in which they are merged: a base
+        comes before the file that names it.
+
+    Raises:
+        ConfigError: a file is missing, is not plain YAML, or is its own base.
+    """
+    layers: list[tuple[Path, dict[str, Any]]] = []
+    _add_layers(path, (), layers)
+    return layers
+
+
+def _add_layers(
+    path: Path, chain: tuple[Path, ...], layers: list[tuple[Path, dict[str, Any]]]
+) -> None:
+    resolved = path.resolve()
+    if resolved in chain:
+        cycle = " -> ".join(str(link) for link in (*chain[chain.index(resolved) :], resolved))
+        raise ConfigError(f"The {_BASE} lines form a cycle: {cycle}. Remove one of them.")
+    content = _parse(path)
+    for base in _base_files(content.pop(_BASE, []), path):
+        _add_layers(base, (*chain, resolved), layers)
+    layers.append((path, content))
+    if len(layers) > _MAX_FILES:
+        raise ConfigError(f"{path} has more than {_MAX_FILES} files as its {_BASE}. Merge some.")
+
+
+def _base_files(value: object, path: Path) -> list[Path]:
+    """The files that a ``_BASE_`` names: paths relative to ``path``, or names of our configs."""
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(
+            f"{_BASE} in {path} must be a file name or a list of them, not {value!r}."
+        )
+    files = []
+    for name in names:
+        try:
+            refuse_url(name)
+        except ConfigError as error:
+            raise ConfigError(f"{_BASE} in {path}: {error}") from None
+        base = path.parent / os.path.expanduser(name)
+        if not os.path.isfile(base):
+            named = named_config(name)
+            if named is None:
+                what = "is not a file" if os.path.exists(base) else "does not exist"
+                raise ConfigError(
+                    f"{base}, the {_BASE} of {path}, {what}. Correct the path, which is relative to "
+                    "the file that names it."
+                )
+            base = named
+        files.append(base)
+    return files
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path} is larger than 1 MB, so it is not a config file.")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{path} is not a text file in UTF-8. Give a config file (.yaml) here; weights go into "
+            "MODEL.WEIGHTS."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} {_yaml_problem(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply. Remove some levels.") from None
+    except _VALUE_ERRORS as error:
+        raise ConfigError(f"{path} has a value that does not fit its tag: {error}.") from None
+    if content is None:
+        raise ConfigError(
+            f"{path} is empty. Add a line such as _BASE_: TOOD-R50-1x, or KEY: VALUE lines."
+        )
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} must hold KEY: VALUE lines, but its top level is a {type(content).__name__}."
+        )
+    _validate_values(content, path)
+    return content
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+    if isinstance(error, yaml.constructor.ConstructorError) and "tag:yaml.org" in problem:
+        tag = problem.split("tag:yaml.org,2002:")[-1].rstrip("'")
+        return (
+            f"has the tag !!{tag}{where}. Such a tag can run code, so only plain YAML values are "
+            "accepted: write the value itself."
+        )
+    return f"is not valid YAML: {problem}{where}."
+
+
+def _validate_values(content: dict, path: Path) -> None:
+    """Raise a ConfigError for anything but str, int, float, bool, None, lists and dicts of them."""
+    pending: list[tuple[str, object, int]] = [("", content, 0)]
+    count = 0
+    while pending:
+        key, value, depth = pending.pop()
+        count += 1
+        if count > _MAX_VALUES or depth > _MAX_DEPTH:
+            raise ConfigError(f"{path} expands to too many or too deeply nested values.")
+        if isinstance(value, dict):
+            for name, child in value.items():
+                if not isinstance(name, str):
+                    inside = f" in {key}" if key else ""
+                    raise ConfigError(f"The key {name!r}{inside} in {path} must be text.")
+                pending.append((f"{key}.{name}" if key else name, child, depth + 1))
+        elif isinstance(value, list):
+            pending.extend((key, child, depth + 1) for child in value)
+        elif not isinstance(value, str | int | float | bool | None):
+            raise ConfigError(
+                f"{key} in {path} is a {type(value).__name__}, which no config key takes. Put text "
+                "in quotes."
+            )
