@@ -1,7 +1,7 @@
 """Reading config files safely: plain YAML values and local ``_BASE_`` files, nothing executed.
 
-detectron2's ``CfgNode.merge_from_file`` runs the code that ``!!python/...`` tags in a file or in its
-``_BASE_`` name, and downloads a ``_BASE_`` that is a URL. These functions do neither.
+detectron2's ``CfgNode.merge_from_file`` runs the code that ``!!python/...`` tags name, in a file or
+in its ``_BASE_``, and downloads a ``_BASE_`` that is a URL. These functions do neither.
 """
 
 import os
@@ -28,7 +28,7 @@ _VALUE_ERRORS = (AttributeError, IndexError, KeyError, OverflowError, TypeError,
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which in addition refuses a key that occurs twice in one group."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -74,10 +74,11 @@ def _add_layers(
 
 def _base_files(value: object, path: Path) -> list[Path]:
     """The files that a ``_BASE_`` names: paths relative to ``path``, or names of our configs."""
-    names = value if isinstance(value, list) else [value]
-    if not all(isinstance(name, str) and name for name in names):
+    values = value if isinstance(value, list) else [value]
+    names = [name for name in values if isinstance(name, str) and name]
+    if len(names) < len(values):
         raise ConfigError(
-            f"{_BASE} in {path} must be a file name or a list of them, not {value!r}."
+            f"{_BASE} in {path} must be a file name or a list of file names, not {value!r}."
         )
     files = []
     for name in names:
@@ -91,8 +92,8 @@ def _base_files(value: object, path: Path) -> list[Path]:
             if named is None:
                 what = "is not a file" if os.path.exists(base) else "does not exist"
                 raise ConfigError(
-                    f"{base}, the {_BASE} of {path}, {what}. Correct the path, which is relative to "
-                    "the file that names it."
+                    f"{base}, the {_BASE} of {path}, {what}. Correct the path, which is "
+                    "relative to the file that names it."
                 )
             base = named
         files.append(base)
