@@ -1,1 +1,14 @@
-"""Programs for developers of this project."""
+"""Programs for the developers of this project; users never run them. See tools/README.md."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+
+# Of the published models: P3 to P7.
+STRIDES = [8, 16, 32, 64, 128]
+
+
+def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
+    """(Hi, Wi) of P3 to P7 for a network input of a size in pixels."""
+    return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]

@@ -1,52 +1,52 @@
-"""How well the two tasks of a detector agree."""
+"""How well classification and localization agree in one image: the numbers of the paper's Table 6.
 
-import logging
+Shapes: **n** values, **R** points, **M** instances (GT boxes), **K** classes, **D** detections.
+Boxes are (x1, y1, x2, y2), all in one unit.
+"""
 
 import torch
 from torch import Tensor
 
 from ..modeling.box_ops import box_iou
 
-logger = logging.getLogger(__name__)
-
-# A box that overlaps an instance by more than this is about it, well or badly.
+# Minimum IoU for a box to count as belonging to an instance.
 MIN_IOU = 0.1
-# From this overlap on a box is right.
+# Minimum IoU for a correct box.
 CORRECT_IOU = 0.5
-# Confident predictions that are looked at for the correlation, and for the mean overlap.
-TOP_CORRELATION, TOP_OVERLAP = 50, 10
+# How many of an instance's most confident predictions enter the rank correlation and the mean IoU.
+TOP_CORRELATION, TOP_IOU = 50, 10
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """(n,) rank of each of the values (n,), from 0; equal ones share the mean of their ranks."""
+    """Rank the values (n,) from 0; ties share the average of their ranks."""
     below = (values[None] < values[:, None]).sum(1)
     equal = (values[None] == values[:, None]).sum(1)
     return below + (equal - 1) / 2
 
 
 def spearman_correlation(first: Tensor, second: Tensor) -> float | None:
-    """Pearson correlation of two average_ranks.
+    """Spearman's rank correlation: the Pearson correlation of the average ranks.
 
     Args:
         first: (n,) values.
         second: (n,) values.
 
     Returns:
-        In [-1, 1]; None where a ranking has no two different places.
+        A value in [-1, 1]; None if either side has fewer than two distinct values.
     """
-    pair = torch.stack([average_ranks(first), average_ranks(second)]).double()
-    pair = pair - pair.mean(1, keepdim=True)
-    spread = pair.square().sum(1).prod().sqrt()
-    return (pair[0] * pair[1]).sum().div(spread).item() if spread > 0 else None
+    ranks = torch.stack([average_ranks(first), average_ranks(second)]).double()
+    ranks = ranks - ranks.mean(1, keepdim=True)
+    norm = ranks.square().sum(1).prod().sqrt()
+    return (ranks[0] * ranks[1]).sum().div(norm).item() if norm > 0 else None
 
 
 def alignment_per_instance(
     pred_scores: Tensor, pred_boxes: Tensor, gt_boxes: Tensor, gt_classes: Tensor
 ) -> list[tuple[float | None, float]]:
-    """Correlation and overlap of the confident predictions for each instance, before suppression.
+    """Rank correlation and mean IoU of each instance's most confident predictions, before NMS.
 
-    The predictions for an instance are those whose box overlaps it by an IoU above 0.1, and no
-    other instance of its class by more. They are ordered by their score for its class.
+    A prediction belongs to the instance of a class that its box overlaps most, if their IoU is
+    above 0.1. An instance's predictions are ordered by their score for its class.
 
     Args:
         pred_scores: (R, K).
@@ -55,32 +55,32 @@ def alignment_per_instance(
         gt_classes: (M,) int64.
 
     Returns:
-        For each instance the Pearson correlation between the average_ranks of score and IoU among the 50
-        most confident predictions, None where it is not defined (fewer than two, or all alike), and
-        the mean IoU of the 10 most confident ones, 0 where there is none.
+        For each instance
+
+        * the Spearman correlation between score and IoU of its 50 most confident predictions;
+          None if there are fewer than two, or all scores or all IoUs are equal;
+        * the mean IoU of its 10 most confident predictions; 0 if there are none.
     """
     results: list[tuple[float | None, float]] = [(None, 0.0)] * len(gt_boxes)
     for category in gt_classes.unique().tolist():
         instances = (gt_classes == category).nonzero().squeeze(1)
-        ious = box_iou(gt_boxes[instances][:, None], pred_boxes)
-        most, owner = ious.max(0)
+        max_ious, owners = box_iou(gt_boxes[instances][:, None], pred_boxes).max(0)  # (R,)
         for row, instance in enumerate(instances.tolist()):
-            own = ((owner == row) & (most > MIN_IOU)).nonzero().squeeze(1)
-            scores = pred_scores[own, category]
-            scores, order = scores.topk(min(TOP_CORRELATION, len(own)))
-            overlaps = most[own[order]]
-            if len(own):
-                correlation = spearman_correlation(scores, overlaps)
-                results[instance] = correlation, overlaps[:TOP_OVERLAP].mean().item()
+            idxs = ((owners == row) & (max_ious > MIN_IOU)).nonzero().squeeze(1)
+            if len(idxs) == 0:
+                continue
+            scores, order = pred_scores[idxs, category].topk(min(TOP_CORRELATION, len(idxs)))
+            ious = max_ious[idxs[order]]
+            results[instance] = spearman_correlation(scores, ious), ious[:TOP_IOU].mean().item()
     return results
 
 
 def classify_detections(
     boxes: Tensor, classes: Tensor, gt_boxes: Tensor, gt_classes: Tensor
 ) -> dict[str, int]:
-    """Count the detections that are left after the suppression, by what they are worth.
+    """Count the final detections of an image, those after NMS, by quality.
 
-    A detection is about the instance of its class that it overlaps most.
+    Each detection is compared with the instance of its class that it overlaps most.
 
     Args:
         boxes: (D, 4).
@@ -89,18 +89,19 @@ def classify_detections(
         gt_classes: (M,) int64.
 
     Returns:
-        "correct": the best detection of each instance, if its IoU is 0.5 or more; "redundant": the
-        others of 0.5 or more; "error": those above 0.1 and below 0.5.
+        "correct": instances that a detection overlaps with an IoU of at least 0.5; "redundant":
+        further detections of these instances with such an IoU; "error": detections with an IoU
+        above 0.1 and below 0.5.
     """
-    same = classes[:, None] == gt_classes
-    ious = torch.where(same, box_iou(boxes[:, None], gt_boxes), 0.0)
+    same_class = classes[:, None] == gt_classes  # (D, M)
+    ious = torch.where(same_class, box_iou(boxes[:, None], gt_boxes), 0.0)
     if ious.numel() == 0:
         return {"correct": 0, "redundant": 0, "error": 0}
-    most, instance = ious.max(1)
-    right = most >= CORRECT_IOU
-    correct = len(instance[right].unique())
+    max_ious, instances = ious.max(1)
+    is_correct = max_ious >= CORRECT_IOU
+    num_correct = len(instances[is_correct].unique())
     return {
-        "correct": correct,
-        "redundant": int(right.sum()) - correct,
-        "error": int(((most > MIN_IOU) & ~right).sum()),
+        "correct": num_correct,
+        "redundant": int(is_correct.sum()) - num_correct,
+        "error": int(((max_ious > MIN_IOU) & ~is_correct).sum()),
     }

@@ -1,12 +1,13 @@
-"""Time COCO evaluation by faster-coco-eval beside pycocotools, and compare every number.
+"""Time COCO evaluation with faster-coco-eval and pycocotools, and compare all their numbers.
 
-tools/benchmark_evaluation.py --images 5000      # as many as val2017 has; half a minute
+python -m tools.benchmark.coco_eval --images 5000      # as many as val2017; half a minute
 """
 
 import argparse
 import contextlib
 import io
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from faster_coco_eval import COCOeval_faster
@@ -14,8 +15,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 
-def synthetic(num_images: int) -> tuple[COCO, COCO]:
-    """Ground truth of 80 classes, 7 objects an image, 1 % crowds; and 60 detections an image."""
+def random_dataset(num_images: int) -> tuple[COCO, COCO]:
+    """Ground truth and detections: 80 classes; per image about 7 objects and 60 detections.
+
+    1 % of the objects are crowds, and half of the detections are near an object.
+    """
     random = np.random.RandomState(0)
     images = [{"id": i + 1, "width": 640, "height": 480} for i in range(num_images)]
     annotations, detections = [], []
@@ -36,35 +40,53 @@ def synthetic(num_images: int) -> tuple[COCO, COCO]:
                 box, label = boxes[i] + 0.1 * np.tile(size[i], 2) * random.randn(4), classes[i]
             detections.append({"image_id": image["id"], "category_id": int(label)})
             detections[-1] |= {"bbox": box.tolist(), "score": round(random.rand(), 3)}
-    truth = COCO()
+    ground_truth = COCO()
     categories = [{"id": i, "name": str(i)} for i in range(1, 81)]
-    truth.dataset = {"images": images, "annotations": annotations, "categories": categories}
-    truth.createIndex()
-    return truth, truth.loadRes(detections)
+    ground_truth.dataset = {"images": images, "annotations": annotations, "categories": categories}
+    ground_truth.createIndex()
+    return ground_truth, ground_truth.loadRes(detections)
 
 
-def main() -> None:
-    """Evaluate by both, print times and the largest difference."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def evaluate(
+    evaluator: type[COCOeval], ground_truth: COCO, detections: COCO
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The 12 summary metrics, all precisions, and the seconds that an evaluator takes."""
+    start = time.perf_counter()
+    evaluation = evaluator(ground_truth, detections, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    seconds = time.perf_counter() - start
+    return np.array(evaluation.stats[:12]), evaluation.eval["precision"], seconds
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmark.coco_eval",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--images", type=int, default=5000)
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print times and the largest difference.
+
+    Args:
+        argv: command line; None for that of the process.
+    """
+    args = make_parser().parse_args(argv)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, detections = synthetic(args.images)
-    numbers, seconds = [], []
-    for evaluator in (COCOeval, COCOeval_faster):
-        with contextlib.redirect_stdout(io.StringIO()):
-            start = time.perf_counter()
-            evaluation = evaluator(truth, detections, "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-            seconds.append(time.perf_counter() - start)
-        numbers.append((np.array(evaluation.stats[:12]), evaluation.eval["precision"]))
-    difference = max(np.abs(a - b).max() for a, b in zip(*numbers, strict=True))
+        ground_truth, detections = random_dataset(args.images)
+        slow = evaluate(COCOeval, ground_truth, detections)
+        fast = evaluate(COCOeval_faster, ground_truth, detections)
+    difference = max(np.abs(a - b).max() for a, b in zip(slow[:2], fast[:2], strict=True))
     print(
-        f"{args.images} images, {len(detections.anns)} detections: pycocotools {seconds[0]:.1f} s, "
-        f"faster-coco-eval {seconds[1]:.1f} s, ratio {seconds[1] / seconds[0]:.2f}; AP "
-        f"{numbers[0][0][0]:.4f}; largest difference of any AP, AR or precision {difference:.0e}"
+        f"{args.images} images, {len(detections.anns)} detections: pycocotools {slow[2]:.1f} s, "
+        f"faster-coco-eval {fast[2]:.1f} s, ratio {fast[2] / slow[2]:.2f}; AP {slow[0][0]:.4f}; "
+        f"largest difference of any AP, AR or precision {difference:.0e}"
     )
 
 

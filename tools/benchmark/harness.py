@@ -1,20 +1,14 @@
-"""What the cases of tools/benchmark.py share: settings, models, ground truth."""
+"""Times a case: a candidate and a reference, called alternately on the same machine."""
 
+import ctypes
+import re
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from detectron2.modeling import build_model
-from torch import Tensor
-
-from tood.config.loading import load_config
-from tood.errors import ConfigError
-from tood.modeling.meta_arch import TOOD
-from tools.reference.mmdet import MMDetTOOD, peer_of
-
-ROOT = Path(__file__).resolve().parents[2]
-STRIDES = [8, 16, 32, 64, 128]
 
 
 @dataclass
@@ -25,50 +19,124 @@ class Settings:
         device: "cpu" or "cuda".
         amp: name of autocast's dtype; None for float32.
         batch: images in the cases of whole models.
-        size: (width, height) of their images.
-        ground_truths: counts in one image, for the cases of assigners.
+        size: (width, height) of their images in pixels.
+        gt_counts: GT boxes per image in the cases of assigners, one case each.
     """
 
     device: str
     amp: str | None
     batch: int
     size: tuple[int, int]
-    ground_truths: list[int]
+    gt_counts: list[int]
+
+    @property
+    def title(self) -> str:
+        """Size and batch, for the names of cases."""
+        width, height = self.size
+        return f"{height}x{width}, batch {self.batch}"
+
+    def autocast(self) -> torch.autocast:
+        """The chosen precision as a context."""
+        dtype = getattr(torch, self.amp or "bfloat16")
+        return torch.autocast(self.device, dtype=dtype, enabled=self.amp is not None)
 
 
 @dataclass
 class Case:
-    """What is timed: functions of no arguments; and the least work that it is."""
+    """What is timed.
+
+    Attributes:
+        name: of the case.
+        candidate: this project's function, without arguments.
+        reference: what it is compared with; None if that is not installed.
+        macs: multiply-adds that the case cannot avoid.
+        bytes: memory traffic that the case cannot avoid.
+    """
 
     name: str
-    ours: Callable[[], object]
-    peer: Callable[[], object] | None = None
+    candidate: Callable[[], object]
+    reference: Callable[[], object] | None = None
     macs: float = 0
     bytes: float = 0
 
 
-def shapes_of(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes of P3 to P7."""
-    return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
+def time_call(function: Callable[[], object], device: str) -> float:
+    """Milliseconds of one call."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return 1e3 * (time.perf_counter() - start)
 
 
-def models(name: str, settings: Settings) -> tuple[TOOD, MMDetTOOD | None]:
-    """Ours and, if it is installed, MMDetection's, with the same weights."""
-    cfg = load_config(str(ROOT / "configs" / f"{name}.yaml"), ["MODEL.DEVICE", settings.device])
-    model = build_model(cfg)
-    try:
-        peer = peer_of(name, model)
-    except ConfigError:
-        return model, None
-    peer.model.to(settings.device)
-    return model, peer
+def peak_rates(settings: Settings) -> tuple[float, float]:
+    """What the machine reaches: multiply-adds and bytes per millisecond."""
+    device = settings.device
+    conv = torch.nn.Conv2d(256, 256, 3, padding=1, bias=False, device=device)
+    x = torch.randn(1, 256, 100, 152, device=device)
+    source = torch.empty(2**26, device=device)
+    target = torch.empty_like(source)
+    with torch.no_grad(), settings.autocast():
+        macs = 256 * 256 * 9 * 100 * 152 / min(time_call(lambda: conv(x), device) for _ in range(9))
+        copies = [time_call(lambda: target.copy_(source), device) for _ in range(9)]
+    return macs, 2 * source.numel() * 4 / min(copies)
 
 
-def ground_truth(
-    count: int, height: int, width: int, device: str, num_classes: int = 80
-) -> tuple[Tensor, Tensor]:
-    """Boxes of 16 to 400 pixels and classes."""
-    size = 16 * 25 ** torch.rand(count, 2)
-    corner = torch.rand(count, 2) * (torch.tensor([width, height]) - size).clamp(min=1)
-    classes = torch.randint(num_classes, (count,), device=device)
-    return torch.cat([corner, corner + size], dim=1).to(device), classes
+def peak_memory(function: Callable[[], object], device: str) -> float:
+    """MiB that a call needs on top of what was allocated before it (on a CPU: Linux only)."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide new allocations
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    before = _process_status("VmRSS")
+    function()
+    return (_process_status("VmHWM") - before) / 1024
+
+
+def _process_status(key: str) -> int:
+    """An entry of /proc/self/status in kB."""
+    text = Path("/proc/self/status").read_text()
+    match = re.search(rf"^{key}:\s+(\d+) kB", text, re.M)
+    assert match is not None, f"/proc/self/status has no {key}"
+    return int(match.group(1))
+
+
+def measure(case: Case, settings: Settings, repeat: int) -> dict[str, float | str]:
+    """Time both sides of a case and measure their peak memory.
+
+    Args:
+        case: what to time.
+        settings: device and precision.
+        repeat: timed calls of each side, after one to warm up.
+
+    Returns:
+        "case"; for "candidate" and "reference" the median in ms, the "spread" (half the
+        interquartile range) and the peak "MiB"; and the "ratio" of the medians.
+    """
+    sides = {"candidate": case.candidate, "reference": case.reference}
+    functions = {side: function for side, function in sides.items() if function is not None}
+    times: dict[str, list[float]] = {side: [] for side in functions}
+    for turn in range(repeat + 1):
+        for side, function in functions.items():
+            with settings.autocast():
+                milliseconds = time_call(function, settings.device)
+            if turn:
+                times[side].append(milliseconds)
+    result: dict[str, float | str] = {"case": case.name}
+    for side, values in times.items():
+        result[side] = statistics.median(values)
+        quartiles = statistics.quantiles(values) if len(values) > 1 else [values[0]] * 3
+        result[f"{side} spread"] = (quartiles[2] - quartiles[0]) / 2
+    for side, function in functions.items():
+        with settings.autocast():
+            result[f"{side} MiB"] = peak_memory(function, settings.device)
+    if "reference" in times:
+        result["ratio"] = statistics.median(times["candidate"]) / statistics.median(
+            times["reference"]
+        )
+    return result

@@ -1,208 +1,198 @@
-"""Where the time of a step goes: backbone, FPN, head, assignment, losses, post-processing.
+r"""Where the time of a step goes: backbone, FPN, head, targets, losses, post-processing.
 
-tools/profile_parts.py --config-file configs/TOOD-R50-1x.yaml                    # inference
-tools/profile_parts.py --config-file configs/TOOD-R50-1x.yaml --train --batch 16 --size 1344x800
+python -m tools.benchmark.profile_step --config-file configs/TOOD-R50-1x.yaml      # inference
+python -m tools.benchmark.profile_step --config-file configs/TOOD-R50-1x.yaml --train \
+    --batch 16 --size 1344x800
 
-Medians over some steps, on the GPU if there is one, of which every part then waits for the one
-before it (the step as a whole is timed without such waits, in turn with them). "reads" are the
-places where the host reads a value back, or a size that only the device knows, which makes it wait
-for a GPU. On a CPU nothing waits, and checks that are left out on a GPU are counted too.
+Medians over some steps. The parts are the ranges that the model names for PyTorch's profiler
+("tood/backbone" and so on). On a CPU a part's time is the time spent in its range; on a GPU it is
+the time of all kernels that were launched in its range. "other" is the rest of the profiled step,
+and "step" the same step without the profiler.
+
+"reads" lists the places where the host reads a value back, or a size that only the device knows,
+which makes it wait for a GPU. On a CPU nothing waits, but checks that are skipped on a GPU are
+listed too.
 """
 
 import argparse
 import statistics
-import time
-from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
-from traceback import walk_stack
-from types import ModuleType
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
-import tood  # before the others: it explains what is missing
+import tood  # noqa: F401  # imported first: reports missing dependencies
 
 # isort: split
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
 
-from tood.analysis.complexity import image_size
+from tood.cli.common import exit_on_user_error
 from tood.config.loading import load_config
-from tood.errors import ConfigError, exit_on_user_error
-from tood.modeling import TOOD, meta_arch
-from tools.benchmark.harness import ground_truth
+from tood.errors import ConfigError
+from tood.modeling.dense_detector import find_dense_core
+from tools.benchmark.cases.common import make_instances, random_ground_truth
+from tools.benchmark.harness import Settings, time_call
+from tools.benchmark.host_reads import HostReads
+from tools.benchmark.options import add_device_options
 
-# Operators whose result, or its size, the host has to wait for; and so is indexing by a mask.
-READING_OPERATORS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim")
-READING_OPERATORS += ("torchvision::nms",)
-INDEXING_OPERATORS = ("index", "index_put", "index_put_", "_index_put_impl_")
-
-
-class HostReads(TorchDispatchMode):
-    """Counts what makes the host wait for a GPU, by operator and place in this package."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[tuple[str, str]] = Counter()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        """Call the operator, and note it."""
-        name = func.name().removeprefix("aten::").split(".")[0]
-        if name in READING_OPERATORS or (name in INDEXING_OPERATORS and _by_mask(args[1])):
-            package = str(Path(tood.__file__).parent)
-            place = "elsewhere"
-            for frame, line in walk_stack(None):
-                code = frame.f_code
-                if code.co_filename.startswith(package):
-                    place = f"{code.co_filename[len(package) + 1 :]}:{line} {code.co_name}"
-                    break
-            self.counts[name, place] += 1
-        return func(*args, **(kwargs or {}))
+# The rows of the table and their ranges, in the order of a step. "bottom-up", "backward" and
+# "optimizer" are named here, the others in the model.
+PARTS = {
+    "backbone": "bottom-up",
+    "FPN": "tood/backbone",  # the backbone with FPN, minus "bottom-up"
+    "head": "tood/head",
+    "targets": "tood/targets",
+    "losses": "tood/losses",
+    "backward": "backward",
+    "optimizer": "optimizer",
+    "post-processing": "tood/postprocess",
+}
 
 
-def _by_mask(indices: list[torch.Tensor | None]) -> bool:
-    return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in indices)
+@contextmanager
+def name_range(module: nn.Module, name: str) -> Iterator[None]:
+    """Make a module's forward a named range for the profiler."""
+    ranges: list[record_function] = []
+
+    def enter(*_: object) -> None:
+        ranges.append(record_function(name))
+        ranges[-1].__enter__()
+
+    def leave(*_: object) -> None:
+        ranges.pop().__exit__(None, None, None)
+
+    hooks = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-class Stopwatch:
-    """Adds up the milliseconds of the functions that it was put around."""
+def part_times(events: list[FunctionEvent], device: str) -> dict[str, float]:
+    """Milliseconds of each part of one profiled step, by the names of :data:`PARTS`.
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.running = False
-        self.totals: Counter[str] = Counter()
+    Kernels count for the range in which they were launched, whatever the thread: the backward pass
+    launches its kernels from another one.
 
-    def now(self) -> float:
-        """Milliseconds, after all that was given to the device is done."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return 1e3 * time.perf_counter()
-
-    def around(self, part: str, function: Callable) -> Callable:
-        """The function, with its time added to a part's while the watch is running."""
-
-        def timed(*args: object, **kwargs: object) -> object:
-            if not self.running:
-                return function(*args, **kwargs)
-            start = self.now()
-            result = function(*args, **kwargs)
-            self.totals[part] += self.now() - start
-            return result
-
-        return timed
-
-    def put(self, owner: nn.Module | ModuleType, name: str, part: str) -> None:
-        """Put the watch around an attribute."""
-        setattr(owner, name, self.around(part, getattr(owner, name)))
-
-
-def watch_parts(model: TOOD, watch: Stopwatch) -> None:
-    """Put the watch around the parts of a model."""
-    watch.put(model, "preprocess_image", "preprocessing")
-    watch.put(model.backbone.bottom_up, "forward", "backbone")
-    watch.put(model.backbone, "forward", "backbone and FPN")
-    watch.put(model.head, "forward", "head")
-    watch.put(meta_arch, "compute_targets", "assignment")
-    for name, phase in model.phases.items():
-        model.phases[name] = replace(phase, criterion=watch.around("losses", phase.criterion))
-    watch.put(model, "losses", "losses")
-    watch.put(model, "_log_assignment_stats", "logging")
-    watch.put(model, "forward_inference", "post-processing")
+    Args:
+        events: of the profiler.
+        device: "cpu" or "cuda".
+    """
+    events = [event for event in events if event.device_type == DeviceType.CPU]
+    names = {name: part for part, name in PARTS.items()}
+    times: dict[str, float] = {}
+    for event in events:
+        if event.name not in names:
+            continue
+        start, end = event.time_range.start, event.time_range.end
+        microseconds = event.time_range.elapsed_us()
+        if device == "cuda":
+            microseconds = sum(
+                kernel.duration
+                for other in events
+                if start <= other.time_range.start < end
+                for kernel in other.kernels
+            )
+        part = names[event.name]
+        times[part] = times.get(part, 0.0) + microseconds / 1e3
+    times["FPN"] -= times["backbone"]
+    return times
 
 
-def make_inputs(args: argparse.Namespace, model: TOOD) -> list[dict]:
-    """A batch of noise with boxes of 16 to 400 pixels, as a loader would give it."""
-    width, height = args.size
-    boxes, classes = ground_truth(args.ground_truths, height, width, "cpu", model.num_classes)
-    instances = Instances((height, width), gt_boxes=Boxes(boxes), gt_classes=classes)
-    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
-    return [{"image": image, "instances": instances}] * args.batch
-
-
-def profile(
-    model: TOOD, inputs: list[dict], watch: Stopwatch, args: argparse.Namespace
+def profile_model(
+    model: nn.Module, inputs: list[dict], settings: Settings, train: bool, repeat: int
 ) -> tuple[dict[str, float], HostReads]:
-    """Milliseconds of each part and of the step, and the host's reads in one step."""
+    """Median milliseconds of each part and of the step, and the host's reads in one step."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
-    dtype = getattr(torch, args.amp or "bfloat16")
 
     def step() -> None:
-        with torch.autocast(watch.device, dtype=dtype, enabled=args.amp is not None):
+        with settings.autocast():
             output = model(inputs)
-        if args.train:
+        if train:
             loss = sum(output.values())
-            watch.around("backward", loss.backward)()
-            watch.around("optimizer", optimizer.step)()
+            with record_function("backward"):
+                loss.backward()
+            with record_function("optimizer"):
+                optimizer.step()
             optimizer.zero_grad()
 
+    activities = [ProfilerActivity.CPU]
+    if settings.device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
     samples: dict[str, list[float]] = {}
-    with nullcontext() if args.train else torch.no_grad():
+    no_grad = nullcontext() if train else torch.no_grad()
+    with no_grad, name_range(model.backbone.bottom_up, PARTS["backbone"]):
         step()
-        for _ in range(args.repeat):
-            start = watch.now()
-            step()
-            samples.setdefault("step", []).append(watch.now() - start)
-            watch.totals.clear()
-            watch.running = True
-            step()
-            watch.running = False
-            for part, total in watch.totals.items():
-                samples.setdefault(part, []).append(total)
+        for _ in range(repeat):
+            samples.setdefault("step", []).append(time_call(step, settings.device))
+            with profile(activities=activities) as profiler:
+                profiled = time_call(step, settings.device)
+            times = part_times(profiler.events(), settings.device)
+            times["other"] = profiled - sum(times.values())
+            for part, milliseconds in times.items():
+                samples.setdefault(part, []).append(milliseconds)
         with HostReads() as reads:
             step()
-    medians = {part: statistics.median(values) for part, values in samples.items()}
-    medians["FPN"] = medians.pop("backbone and FPN") - medians["backbone"]
-    return medians, reads
+    return {part: statistics.median(values) for part, values in samples.items()}, reads
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.benchmark.profile_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cuda = torch.cuda.is_available()
     parser.add_argument("--config-file", required=True)
-    parser.add_argument("--train", action="store_true", help="a training step; else inference")
+    parser.add_argument("--train", action="store_true", help="a training step instead of inference")
     parser.add_argument("--phase", default="aligned", choices=("warmup", "aligned"))
-    parser.add_argument("--batch", type=int, default=1, help="images")
-    parser.add_argument(
-        "--size", type=image_size, default=(1216, 800), help="width x height, pixels"
-    )
-    parser.add_argument("--ground-truths", type=int, default=10, help="of each image")
-    parser.add_argument("--amp", choices=("float16", "bfloat16"), help="autocast; else float32")
-    parser.add_argument("--device", default="cuda" if cuda else "cpu", choices=("cpu", "cuda"))
+    add_device_options(parser)
+    parser.add_argument("--num-gt", type=int, default=10, help="GT boxes per image")
     parser.add_argument("--repeat", type=int, default=5, help="timed steps of each kind")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    """Print the two tables."""
-    args = parse_args()
+def make_inputs(settings: Settings, num_gt: int, num_classes: int) -> list[dict]:
+    """A batch of noise with random GT boxes, on the CPU as from a data loader."""
+    width, height = settings.size
+    boxes, classes = random_ground_truth(num_gt, height, width, "cpu", num_classes)
+    instances = make_instances((height, width), boxes, classes)
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    return [{"image": image, "instances": instances}] * settings.batch
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the two tables.
+
+    Args:
+        argv: command line; None for that of the process.
+    """
+    args = make_parser().parse_args(argv)
     torch.manual_seed(0)
+    settings = Settings(args.device, args.amp, args.batch, args.size, [])
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", args.device])
     model = build_model(cfg)
-    if not isinstance(model, TOOD):
-        raise ConfigError(f"{args.config_file} is for {cfg.MODEL.META_ARCHITECTURE}, not for TOOD")
-    model.train(args.train).set_phase(args.phase)
-    watch = Stopwatch(args.device)
-    watch_parts(model, watch)
-    medians, reads = profile(model, make_inputs(args, model), watch, args)
-    order = ["preprocessing", "backbone", "FPN", "head", "assignment", "losses", "logging"]
-    order += ["backward", "optimizer", "post-processing", "step"]
-    rows = [
+    core = find_dense_core(model)
+    if core is not model:
+        raise ConfigError(
+            f"Cannot profile MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} of "
+            f"{args.config_file}. Use a config with TOOD"
+        )
+    core.train(args.train).set_phase(args.phase)
+    inputs = make_inputs(settings, args.num_gt, core.num_classes)
+    medians, reads = profile_model(core, inputs, settings, args.train, args.repeat)
+    rows: list[list] = [
         [part, medians[part], 100 * medians[part] / medians["step"]]
-        for part in order
+        for part in [*PARTS, "other", "step"]
         if part in medians
     ]
-    print(tabulate(rows, ["part", "ms", "% of the step"], tablefmt="github", floatfmt=".1f"))
+    print(tabulate(rows, ["part", "ms", "% of step"], tablefmt="github", floatfmt=".1f"))
     print()
     rows = [[count, name, place] for (name, place), count in reads.counts.most_common()]
     print(tabulate(rows, ["reads", "operator", "place"], tablefmt="github"))

@@ -1,1 +1,1 @@
-"""Programs for developers of this project."""
+"""Repeats experiments of the paper."""

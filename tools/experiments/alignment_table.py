@@ -1,12 +1,13 @@
-r"""Does alignment hold? Table 6 of the paper on data of your own: two heads, two assigners, seeds.
+r"""The paper's Table 6 on your own data: two heads, two assigners, several seeds.
 
-tools/alignment_experiment.py --config-file configs/quickstart/TOOD-R18-shapes.yaml --seeds 1 2 3
-tools/alignment_experiment.py --config-file configs/TOOD-R50-1x.yaml --out output/bccd --opts \
-    DATASETS.TRAIN_ANNOTATIONS bccd/train.json ... SOLVER.MAX_ITER 6000 "SOLVER.STEPS (4000,5500)"
+python -m tools.experiments.alignment_table --config-file configs/quickstart/TOOD-R18-shapes.yaml
+python -m tools.experiments.alignment_table --config-file configs/TOOD-R50-1x.yaml \
+    --output output/bccd --opts DATASETS.TRAIN_ANNOTATIONS bccd/train.json ... \
+    SOLVER.MAX_ITER 6000 SOLVER.STEPS "(4000,5500)"
 
-Trains every combination with every seed by train_net.py, runs tools/analyze_alignment.py on the
-result, and prints means and standard deviations over the seeds. What is there already under --out
-is not trained again, so that a run can be taken up, or split over several machines.
+Trains each combination with each seed (tood train), analyzes the result (tood analyze), and prints
+means and standard deviations over the seeds. Results that already exist in --output are not
+computed again, so an experiment can be continued, or split over several machines.
 """
 
 import argparse
@@ -14,19 +15,19 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import tood  # before the others: it explains what is missing
+import tood  # noqa: F401  # imported first: reports missing dependencies
 
 # isort: split
 from tabulate import tabulate
 
 from tood.cli.analyze import COLUMNS
-from tood.errors import TOODError, exit_on_user_error
+from tood.cli.common import exit_on_user_error
+from tood.errors import TOODError
 
-ROOT = Path(tood.__file__).resolve().parents[1]
-
-# What each row changes in the config, in the order of Table 6.
+# The config options of each row, in the order of Table 6.
 PARALLEL = ["MODEL.TOOD.HEAD.NAME", "ParallelHead", "MODEL.TOOD.HEAD.NUM_CONVS", "4"]
 CENTERNESS = ["MODEL.TOOD.PARALLEL_HEAD.CENTERNESS", "True"]
 ATSS = ["MODEL.TOOD.WARMUP.EPOCHS", "0", "MODEL.TOOD.ALIGNED.ASSIGNER", "ATSSAssigner"]
@@ -37,61 +38,90 @@ ROWS = {
     "Parallel head + TAL": PARALLEL,
     "T-head + TAL": [],
 }
+METRICS = [column for column in COLUMNS if column != "instances"]
 
 
-def run(command: list[str], log: Path) -> None:
-    """Run a program of this repository; its output goes into a file.
+def run_command(arguments: Sequence[str], log: Path) -> None:
+    """Run a ``tood`` command, with its output in a file.
 
     Raises:
-        TOODError: it failed.
+        TOODError: the command failed.
     """
     with log.open("w") as file:
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=file, stderr=file)
+        done = subprocess.run([sys.executable, "-m", "tood", *arguments], stdout=file, stderr=file)
     if done.returncode:
-        raise TOODError(f"{' '.join(command[:3])} ... failed: see {log}")
+        raise TOODError(f"tood {arguments[0]} failed with exit code {done.returncode}. See {log}.")
 
 
-def train_and_analyze(args: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
-    """The columns of a row with a seed, from its file if it is there."""
-    folder = Path(args.out).resolve() / f"{row.replace(' ', '')}-seed{seed}"
+def train_and_analyze(
+    config_file: str, opts: Sequence[str], row: str, seed: int, output: Path
+) -> dict[str, float]:
+    """The numbers of a row with a seed, from its file if that exists.
+
+    Args:
+        config_file: path of the config.
+        opts: config options for all rows, ``[KEY, VALUE, ...]``.
+        row: a key of :data:`ROWS`.
+        seed: of the training.
+        output: folder of the experiment.
+    """
+    folder = output / f"{row.replace(' ', '')}-seed{seed}"
     result = folder / "alignment.json"
     if not result.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        weights = str(folder / "model_final.pth")
-        config = ["--config-file", str(Path(args.config_file).resolve())]
-        options = [*args.opts, *ROWS[row], "SEED", str(seed), "OUTPUT_DIR", str(folder)]
-        run(["train_net.py", *config, *options, "TEST.EVAL_PERIOD", "0"], folder / "train.log")
-        command = ["-m", "tood.cli.analyze", *config, "--json", str(result), "--opts"]
-        run([*command, *options, "MODEL.WEIGHTS", weights], folder / "analysis.log")
+        options = [*opts, *ROWS[row], "SEED", str(seed)]
+        train = ["train", "--config-file", config_file, "--output", str(folder), "--opts"]
+        run_command([*train, *options, "TEST.EVAL_PERIOD", "0"], folder / "train.log")
+        # The weights come last: the options may have others, from which training starts.
+        options += ["MODEL.WEIGHTS", str(folder / "model_final.pth")]
+        analyze = ["analyze", "--config-file", config_file, "--json", str(result), "--opts"]
+        run_command([*analyze, *options], folder / "analysis.log")
     return json.loads(result.read_text())
 
 
-def main() -> None:
-    """Train, analyze, and print the table."""
+def summarize(results: Sequence[dict[str, float]]) -> list[str]:
+    """Mean and standard deviation over the seeds, for each of :data:`METRICS`."""
+    cells = []
+    for metric in METRICS:
+        values = [result[metric] for result in results]
+        digits = 3 if metric in ("PCC", "IoU-top10") else 1
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        cells.append(f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}")
+    return cells
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.experiments.alignment_table",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--out", default="output/alignment")
+    parser.add_argument("--output", default="output/alignment", help="folder for all results")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, analyze, and print the table.
+
+    Args:
+        argv: command line; None for that of the process.
+    """
+    args = make_parser().parse_args(argv)
     table = []
     for row in args.rows:
-        runs = []
+        results = []
         for seed in args.seeds:
-            runs.append(train_and_analyze(args, row, seed))
-            values = ", ".join(f"{key} {runs[-1][key]:.4g}" for key in COLUMNS)
+            result = train_and_analyze(args.config_file, args.opts, row, seed, Path(args.output))
+            values = ", ".join(f"{key} {value:.4g}" for key, value in result.items())
             print(f"{row}, seed {seed}: {values}", flush=True)
-        cells = []
-        for key in COLUMNS[:-1]:
-            values = [result[key] for result in runs]
-            digits = 3 if key in ("PCC", "IoU-top10") else 1
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.mean(values):.{digits}f} ± {spread:.{digits}f}")
-        table.append([row, *cells])
-    print(tabulate(table, ["", *COLUMNS[:-1]], tablefmt="github"))
+            results.append(result)
+        table.append([row, *summarize(results)])
+    print(tabulate(table, ["", *METRICS], tablefmt="github"))
 
 
 if __name__ == "__main__":

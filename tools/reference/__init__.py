@@ -1,1 +1,1 @@
-"""Programs for developers of this project."""
+"""MMDetection 3.3.0 as the oracle for numerical comparisons."""

@@ -1,7 +1,7 @@
-"""MMDetection 3.3.0's TOOD as a peer to compare with, without mmcv's compiled code.
+"""MMDetection 3.3.0's TOOD as the reference, without mmcv's compiled extension.
 
-``pip install -e ".[mmdet]"`` installs mmdet, mmengine and mmcv-lite. mmcv's operators that TOOD
-calls are torchvision's here, which are the same functions.
+``pip install -e ".[mmdet]"`` installs mmdet, mmengine and mmcv-lite. The mmcv operators that TOOD
+calls are replaced by torchvision's, which compute the same functions.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from tood.checkpoint.convert import convert
+from tood.checkpoint.convert import convert_checkpoint
 from tood.checkpoint.key_mapping import to_tood_keys
 from tood.errors import ConfigError
-from tools.reference.recipe import random_projection, recipe_tensor  # noqa: F401  (the tools share it)
+from tools.reference.recipe import recipe_tensor
 
-# Our config -> the file that MMDetection 3.x has for the same model.
+# Our config -> MMDetection 3.x's config file of the same model.
 MMDET_CONFIGS = {
     "TOOD-R50-1x": "tood_r50_fpn_1x_coco.py",
     "TOOD-R50-AnchorBased-1x": "tood_r50_fpn_anchor-based_1x_coco.py",
@@ -37,21 +37,21 @@ MMDET_CONFIGS = {
 
 
 class _NoExtension(ModuleType):
-    """Stands in for mmcv's compiled module: every name is there, none can be called."""
+    """Stands in for mmcv's compiled module: every name exists, none can be called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
 
         def missing(*_: object, **__: object) -> None:
-            raise RuntimeError(f"mmcv's compiled operator {name} is not here")
+            raise RuntimeError(f"mmcv's compiled operator {name} is not available")
 
         return missing
 
 
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     if offset:
-        raise ValueError("torchvision's suppression has no offset of one pixel")
+        raise ValueError("torchvision's NMS has no offset of one pixel")
     return torchvision.ops.nms(boxes, scores, iou_threshold)
 
 
@@ -66,7 +66,7 @@ def _modulated_deform_conv2d(
     dilation: int,
     *_groups: int,
 ) -> Tensor:
-    # Under autocast the arguments differ in type; torchvision's operator wants one.
+    # Under autocast the arguments differ in dtype, which torchvision's operator does not accept.
     x, offset = x.to(weight.dtype), offset.to(weight.dtype)
     mask = None if mask is None else mask.to(weight.dtype)
     return torchvision.ops.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
@@ -77,13 +77,13 @@ def _deform_conv2d(x: Tensor, offset: Tensor, weight: Tensor, *geometry: int) ->
 
 
 def import_mmdet() -> ModuleType:
-    """Import mmdet with torchvision's operators in the places of mmcv's.
+    """Import mmdet, with torchvision's operators in place of mmcv's.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: MMDetection is not installed.
     """
     if importlib.util.find_spec("mmdet") is None or importlib.util.find_spec("mmcv") is None:
-        raise ConfigError('MMDetection is not installed: pip install -e ".[mmdet]"')
+        raise ConfigError('MMDetection is not installed. Run: pip install -e ".[mmdet]"')
     if importlib.util.find_spec("mmcv._ext") is None:
         extension = _NoExtension("mmcv._ext")
         extension.__spec__ = ModuleSpec("mmcv._ext", None)
@@ -94,38 +94,39 @@ def import_mmdet() -> ModuleType:
     from mmdet.utils import register_all_modules
 
     register_all_modules(init_default_scope=True)
-    sys.modules["mmcv.ops.nms"].ext_module.nms = _nms  # mmcv.ops.nms is the function in it
+    sys.modules["mmcv.ops.nms"].ext_module.nms = _nms  # the module; mmcv.ops.nms is its function
     modulated_deform_conv.modulated_deform_conv2d = _modulated_deform_conv2d
     tood_head.deform_conv2d = _deform_conv2d
     return mmdet
 
 
-def mmdet_weights(path: str | None, model: nn.Module) -> dict[str, Tensor]:
-    """Weights with MMDetection's names: a file's, or the recipe's for this model."""
-    if path is not None:
-        return convert(path, "mmdet")
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    return {key: torch.from_numpy(recipe_tensor(key, s)) for key, s in shapes.items()}
-
-
-def peer_of(name: str, model: nn.Module, path: str | None = None) -> "MMDetTOOD":
-    """MMDetection's model of a config; it and ours get the same weights.
+def build_reference(name: str, model: nn.Module, path: str | None = None) -> "MMDetTOOD":
+    """Build MMDetection's model of a config, and give it and ours the same weights.
 
     Args:
-        name: of the config.
+        name: of the config; see :class:`MMDetTOOD`.
         model: ours.
-        path: of the weights; None for the recipe's.
+        path: file or URL of the weights; None for random ones by :mod:`tools.reference.recipe`.
+
+    Raises:
+        ConfigError: MMDetection is not installed.
     """
-    peer = MMDetTOOD(name)
-    weights = mmdet_weights(path, peer.model)
-    peer.load(weights)
+    reference = MMDetTOOD(name)
+    if path is not None:
+        weights = convert_checkpoint(path, "mmdet")
+    else:
+        weights = {
+            key: torch.from_numpy(recipe_tensor(key, value.shape))
+            for key, value in reference.model.state_dict().items()
+        }
+    reference.model.load_state_dict(weights, strict=True)
     model.load_state_dict(to_tood_keys(weights, "mmdet")[0])
-    return peer
+    return reference
 
 
 @contextlib.contextmanager
 def precision(dtype: torch.dtype) -> Iterator[None]:
-    """Run everything in this type, also what asks for ``torch.float`` or ``Tensor.float()``."""
+    """Compute everything in this dtype, even code that asks for torch.float or Tensor.float()."""
     original = torch.Tensor.float
     torch.set_default_dtype(dtype)
     torch.float = dtype
@@ -142,7 +143,10 @@ class MMDetTOOD:
     """MMDetection's model of one of our configs.
 
     Args:
-        name: of our config, without ".yaml"; a key of :data:`MMDET_CONFIGS`.
+        name: of our config without ".yaml", a key of :data:`MMDET_CONFIGS`.
+
+    Raises:
+        ConfigError: MMDetection is not installed, or has no such model.
     """
 
     def __init__(self, name: str) -> None:
@@ -151,24 +155,20 @@ class MMDetTOOD:
         from mmengine.registry import MODELS
 
         if name not in MMDET_CONFIGS:
-            raise ConfigError(f"{name} is none of the published models: {list(MMDET_CONFIGS)}")
+            raise ConfigError(f"Unknown model {name!r}. Available: {', '.join(MMDET_CONFIGS)}")
         folder = Path(mmdet.__file__).parent / ".mim" / "configs" / "tood"
         self.cfg = Config.fromfile(str(folder / MMDET_CONFIGS[name]))
         self.cfg.model.backbone.init_cfg = None
         self.model: nn.Module = MODELS.build(self.cfg.model)
-        self._hub = MessageHub.get_instance("tood_peer")
+        self._hub = MessageHub.get_instance("tood_reference")
 
     @property
     def head(self) -> nn.Module:
-        """Its head."""
+        """The head."""
         return self.model.bbox_head
 
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Load weights with MMDetection's names; every key must fit."""
-        self.model.load_state_dict(weights, strict=True)
-
     def to(self, dtype: torch.dtype) -> None:
-        """Convert the model, and the anchors that it makes."""
+        """Convert the model, and the anchors that it generates."""
         self.model.to(dtype)
         generator = self.head.prior_generator
         generator.grid_priors = functools.partial(
@@ -176,18 +176,18 @@ class MMDetTOOD:
         )
 
     def set_phase(self, phase: str) -> None:
-        """The epoch that our ``"warmup"`` or ``"aligned"`` stands for."""
+        """Set the epoch that our ``"warmup"`` or ``"aligned"`` stands for."""
         self._hub.update_info("epoch", 0 if phase == "warmup" else self.head.initial_epoch)
 
     def preprocess(
-        self, images: list[np.ndarray], boxes: list[Tensor] | None = None, classes: Any = None
+        self, images: list[np.ndarray], boxes: list[Tensor], classes: list[Tensor]
     ) -> tuple[Tensor, list]:
-        """Normalize and pad a batch, as MMDetection does.
+        """Normalize and pad a batch as MMDetection does.
 
         Args:
-            images: BGR, (H, W, 3), uint8.
-            boxes: ground truth of each, (M, 4).
-            classes: (M,) of each.
+            images: (H, W, 3) uint8, RGB.
+            boxes: GT boxes (M, 4) of each.
+            classes: GT classes (M,) of each.
 
         Returns:
             The batch (N, 3, H, W), and its data samples.
@@ -196,18 +196,18 @@ class MMDetTOOD:
         from mmengine.structures import InstanceData
 
         samples = []
-        for i, image in enumerate(images):
+        for image, gt_boxes, gt_classes in zip(images, boxes, classes, strict=True):
             sample = DetDataSample(metainfo={"img_shape": image.shape[:2], "scale_factor": (1, 1)})
-            if boxes is not None:
-                sample.gt_instances = InstanceData(bboxes=boxes[i], labels=classes[i])
-                sample.ignored_instances = InstanceData(bboxes=boxes[i][:0], labels=classes[i][:0])
+            sample.gt_instances = InstanceData(bboxes=gt_boxes, labels=gt_classes)
+            sample.ignored_instances = InstanceData(bboxes=gt_boxes[:0], labels=gt_classes[:0])
             samples.append(sample)
-        inputs = [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in images]
+        # MMDetection reads BGR and converts.
+        inputs = [torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy()) for image in images]
         data = self.model.data_preprocessor({"inputs": inputs, "data_samples": samples})
         return data["inputs"].to(next(self.model.parameters()).dtype), data["data_samples"]
 
-    def normalize_losses(self, batch: Tensor, samples: list) -> dict[str, Tensor]:
-        """``loss_cls`` and ``loss_box_reg`` as our model returns them."""
+    def losses(self, batch: Tensor, samples: list) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_box_reg``, summed over levels as our model returns them."""
         losses = self.model.loss(batch, samples)
         return {"loss_cls": sum(losses["loss_cls"]), "loss_box_reg": sum(losses["loss_bbox"])}
 

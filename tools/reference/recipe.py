@@ -1,59 +1,64 @@
-"""Deterministic weights and inputs of the golden files.  numpy only; no mmdet, no torch.
+"""Deterministic random weights and inputs for comparisons with MMDetection; numpy only.
 
-    w = recipe_tensor('bbox_head.tood_cls.weight', (80, 256, 3, 3))
-    x = recipe_input('image128x160', (1, 3, 128, 160))
+    weight = recipe_tensor("bbox_head.tood_cls.weight", (80, 256, 3, 3))
+    image = recipe_input("image128x160", (1, 3, 128, 160))
 
-Names are MMDetection 3.3.0 state_dict keys (see golden/state_dict_keys.json).
-All values are float16-representable, so float16 storage is lossless.
+The golden files in tests/golden were computed with them, so the values must never change. All can
+be represented in float16, so float16 files store them without loss.
 """
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def _f16(a):
-    """Round to float16-representable float32 (so files can store float16 losslessly)."""
-    return np.asarray(a, dtype=np.float64).astype(np.float16).astype(np.float32)
+def _round_to_float16(values: ArrayLike) -> np.ndarray:
+    """Round to values that float16 can represent; the result is float32."""
+    return np.asarray(values, dtype=np.float64).astype(np.float16).astype(np.float32)
 
 
-def _rs(name):
+def _random_state(name: str) -> np.random.RandomState:
     return np.random.RandomState(zlib.crc32(name.encode("utf-8")) & 0xFFFFFFFF)
 
 
-def recipe_tensor(name, shape):
-    """float32 ndarray for state_dict entry `name` (MMDetection 3.3.0 naming) of `shape`.
+def recipe_tensor(name: str, shape: Sequence[int]) -> np.ndarray:
+    """A float32 array for an entry of a state_dict.
 
-    The generator is numpy.random.RandomState(crc32(name)); the *first* draw is
-    the tensor.  The value is rounded to float16 and returned as float32.
-    `name` for a stand-alone head has the prefix 'bbox_head.' too.
+    It is the first draw of a generator that is seeded with the name. Scales keep activations
+    bounded and scores spread out, so that every part of a model matters.
+
+    Args:
+        name: MMDetection 3.3.0's key, with "bbox_head." also for a head alone.
+        shape: of the entry.
     """
-    shape = tuple(int(s) for s in shape)
-    rs = _rs(name)
+    shape = tuple(int(side) for side in shape)
+    random = _random_state(name)
     leaf = name.split(".")[-1]
     parent = name.split(".")[-2] if "." in name else ""
     if leaf == "num_batches_tracked":
         return np.zeros(shape, dtype=np.int64)
     if leaf == "running_mean":
-        return _f16(rs.standard_normal(shape) * 0.1)
+        return _round_to_float16(random.standard_normal(shape) * 0.1)
     if leaf == "running_var":
-        return _f16(rs.uniform(0.5, 1.5, shape))
-    if leaf == "scale":  # mmcv Scale, shape ()
-        return _f16(rs.uniform(0.8, 1.2, shape))
+        return _round_to_float16(random.uniform(0.5, 1.5, shape))
+    if leaf == "scale":
+        return _round_to_float16(random.uniform(0.8, 1.2, shape))
     if leaf == "bias":
         if name.endswith("tood_cls.bias"):
-            return _f16(rs.standard_normal(shape) * 0.3 - 1.5)
+            return _round_to_float16(random.standard_normal(shape) * 0.3 - 1.5)
         if ".cls_prob_module.2." in name:
-            return _f16(rs.standard_normal(shape) * 0.1 + 0.3)
+            return _round_to_float16(random.standard_normal(shape) * 0.1 + 0.3)
         if name.endswith("tood_reg.bias"):
-            return _f16(rs.standard_normal(shape) * 0.1 + 1.0)
-        return _f16(rs.standard_normal(shape) * 0.1)
+            return _round_to_float16(random.standard_normal(shape) * 0.1 + 1.0)
+        return _round_to_float16(random.standard_normal(shape) * 0.1)
     assert leaf == "weight", name
-    if len(shape) == 1:  # BN / GN gain
+    if len(shape) == 1:  # of a normalization
         if parent == "bn3" or ".downsample.1." in name:
-            g = 0.3 if parent == "bn3" else 0.8  # keep residual sums bounded
-            return _f16(rs.uniform(0.8, 1.2, shape) * g)
-        return _f16(rs.uniform(0.8, 1.2, shape))
+            gain = 0.3 if parent == "bn3" else 0.8  # bounds the residual sums
+            return _round_to_float16(random.uniform(0.8, 1.2, shape) * gain)
+        return _round_to_float16(random.uniform(0.8, 1.2, shape))
     fan_in = int(np.prod(shape[1:]))
     gain = 2.0
     if name.startswith("neck."):
@@ -64,14 +69,22 @@ def recipe_tensor(name, shape):
         gain = 0.35
     if "conv_offset" in name:
         gain = 0.5
-    return _f16(rs.standard_normal(shape) * np.sqrt(gain / fan_in))
+    return _round_to_float16(random.standard_normal(shape) * np.sqrt(gain / fan_in))
 
 
-def recipe_input(name, shape, scale=1.0):
-    """A deterministic input tensor for a name and shape."""
-    return _f16(_rs("input:" + name).standard_normal(tuple(shape)) * scale)
+def recipe_input(name: str, shape: Sequence[int], scale: float = 1.0) -> np.ndarray:
+    """A float32 input of a shape, normally distributed, seeded with a name."""
+    return _round_to_float16(_random_state("input:" + name).standard_normal(tuple(shape)) * scale)
 
 
-def random_projection(name, array):
-    """A float64 number for a whole array: its product with the normal draws that `name` seeds."""
-    return float((array * _rs(name).standard_normal(array.shape)).sum())
+def random_projection(name: str, array: np.ndarray) -> float:
+    """Condense an array to one number: its dot product with normal draws seeded with a name."""
+    return float((array * _random_state(name).standard_normal(array.shape)).sum())
+
+
+def random_images() -> list[np.ndarray]:
+    """Two uint8 RGB images of noise with different shapes, so that a batch of them has padding."""
+    random = np.random.RandomState(0)
+    shapes = ((96, 128), (128, 96))
+    # The golden files have the same images in BGR.
+    return [random.randint(0, 256, (*s, 3)).astype(np.uint8)[..., ::-1] for s in shapes]

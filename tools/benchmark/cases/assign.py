@@ -1,4 +1,4 @@
-"""The cases of tools/benchmark.py for assigners."""
+"""Assigners, and the training targets made from their assignments."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -7,109 +7,114 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
-from tood.modeling.structures import AnchorGrid, FlatPredictions
+from tood.modeling.assigners import Assigner, ATSSAssigner, TaskAlignedAssigner
+from tood.modeling.structures import AnchorGrid, FlatPredictions, GroundTruth
 from tood.modeling.targets import compute_targets
-from tools.benchmark.harness import STRIDES, Case, Settings, ground_truth, models, shapes_of
+from tools import STRIDES
+from tools.benchmark.cases.common import build_models, random_features, random_ground_truth
+from tools.benchmark.harness import Case, Settings
 from tools.reference.mmdet import MMDetTOOD
 
-HEIGHT, WIDTH = 800, 1344
+SIZE = (800, 1344)
 
 
 @dataclass
 class Scene:
-    """Predictions for one image, (R, K) and (R, 4) in pixels, and its points."""
+    """Predictions for one image: (R, K) and (R, 4), in pixels, and their points."""
 
-    points: AnchorGrid
+    grid: AnchorGrid
     scores: Tensor
     boxes: Tensor
 
 
-def make_scene(points: AnchorGrid) -> Scene:
-    """Boxes of 1 to 8 strides around the points, and mostly low scores, in a head's layout."""
-    side = points.strides * (1 + 7 * torch.rand_like(points.centers))
-    boxes = torch.cat([points.centers - side, points.centers + side], dim=1)
-    return Scene(points, torch.rand(80, len(side), device=side.device).pow_(4).t(), boxes)
+def make_scene(grid: AnchorGrid) -> Scene:
+    """Boxes with sides of 2 to 16 strides around the points; mostly low scores.
+
+    Scores are laid out in memory class by class, as a head's maps are.
+    """
+    side = grid.strides * (1 + 7 * torch.rand_like(grid.centers))
+    boxes = torch.cat([grid.centers - side, grid.centers + side], dim=1)
+    return Scene(grid, torch.rand(80, len(side), device=side.device).pow_(4).t(), boxes)
 
 
-def assignment(settings: Settings) -> Iterator[Case]:
-    """Labels of one 800x1344 image by both assigners, for each count of ground truths."""
-    device, shapes = settings.device, shapes_of(HEIGHT, WIDTH)
-    model, peer = models("TOOD-R50-1x", settings)
-    maps = [torch.zeros(1, 1, *shape, device=device) for shape in shapes]
-    anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
-    scene = make_scene(AnchorGrid.from_levels(anchors, shapes, STRIDES))
-    size = [(HEIGHT, WIDTH)]
-    flat = FlatPredictions(scene.scores[None], (scene.boxes / scene.points.strides)[None])
+def assigner_cases(settings: Settings) -> Iterator[Case]:
+    """Targets of one 800x1344 image with both assigners, for each number of GT boxes."""
+    model, reference = build_models("TOOD-R50-1x", settings)
+    with torch.no_grad():
+        grid, _ = model.predict(random_features(model, 1, SIZE, settings.device))
+    scene = make_scene(grid)
     for kind, phase, assigner in (
         ("task-aligned", "aligned", TaskAlignedAssigner()),
         ("ATSS", "warmup", ATSSAssigner()),
     ):
-        for count in settings.ground_truths:
-            truth = ground_truth(count, HEIGHT, WIDTH, device)
-
-            def labels(assigner=assigner, boxes=truth[0], classes=truth[1]) -> object:
-                return compute_targets(assigner, flat, scene.points, size, 32, [boxes], [classes])
-
-            name = f"{kind} assignment, {count} ground truths"
-            work = 4 * len(scene.boxes) * (count + 4)
-            theirs = peer and _mmdet_labels(peer, phase, scene, truth)
-            yield Case(name, labels, theirs, bytes=work)
+        for count in settings.gt_counts:
+            boxes, classes = random_ground_truth(count, *SIZE, settings.device)
+            gt = GroundTruth(boxes, classes, areas=boxes.new_ones(count))
+            name = f"{kind} assignment, {count} GT boxes"
+            traffic = 4 * len(scene.boxes) * (count + 4)  # one pass over the IoUs
+            mmdet = None if reference is None else _mmdet_targets(reference, phase, scene, gt)
+            yield Case(name, _targets(assigner, scene, gt), mmdet, bytes=traffic)
             if phase == "aligned" and importlib.util.find_spec("ultralytics"):
-                ours = _bare_assignment(assigner, scene, truth)
-                theirs = _ultralytics_assignment(assigner, scene, truth)
-                yield Case(f"{name}, beside Ultralytics", ours, theirs, bytes=work)
+                yield Case(
+                    f"{name}, assigner alone and Ultralytics'",
+                    lambda a=assigner, gt=gt: a(
+                        scene.scores, scene.boxes, scene.grid.centers, gt.boxes, gt.classes
+                    ),
+                    _ultralytics_assignment(assigner, scene, gt),
+                    bytes=traffic,
+                )
 
 
-def _mmdet_labels(
-    peer: MMDetTOOD, phase: str, scene: Scene, truth: tuple[Tensor, Tensor]
+def _targets(assigner: Assigner, scene: Scene, gt: GroundTruth) -> Callable[[], object]:
+    predictions = FlatPredictions(scene.scores[None], scene.boxes[None])
+    return lambda: compute_targets(assigner, predictions, scene.grid, [SIZE], 32, [gt])
+
+
+def _mmdet_targets(
+    reference: MMDetTOOD, phase: str, scene: Scene, gt: GroundTruth
 ) -> Callable[[], object]:
     """MMDetection's targets of one image in a phase."""
     from mmdet.models.dense_heads import ATSSHead
     from mmengine.structures import InstanceData
 
-    head, gt = peer.head, InstanceData(bboxes=truth[0], labels=truth[1])
-    anchors = scene.points.anchors
+    head, gt_instances = reference.head, InstanceData(bboxes=gt.boxes, labels=gt.classes)
+    anchors = scene.grid.anchors
     valid = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    meta = {"img_shape": (HEIGHT, WIDTH), "pad_shape": (HEIGHT, WIDTH)}
-    counts = [rows * columns for rows, columns in scene.points.level_shapes]
+    meta = {"img_shape": SIZE, "pad_shape": SIZE}
+    counts = [rows * columns for rows, columns in scene.grid.level_shapes]
 
-    def labels() -> object:
-        peer.set_phase(phase)
+    def targets() -> object:
+        reference.set_phase(phase)
         if phase == "aligned":
             head.assigner = head.alignment_assigner
-            predictions = (scene.scores, scene.boxes)
-            return head._get_targets_single(*predictions, anchors, valid, gt, meta)
+            return head._get_targets_single(
+                scene.scores, scene.boxes, anchors, valid, gt_instances, meta
+            )
         head.assigner = head.initial_assigner
-        return ATSSHead._get_targets_single(head, anchors, valid, counts, gt, meta, None)
+        return ATSSHead._get_targets_single(head, anchors, valid, counts, gt_instances, meta, None)
 
-    return labels
-
-
-def _bare_assignment(
-    assigner: TaskAlignedAssigner, scene: Scene, truth: tuple[Tensor, Tensor]
-) -> Callable[[], object]:
-    """Our assigner without what makes labels of its result."""
-    return lambda: assigner(scene.scores, scene.boxes, scene.points.centers, *truth)
+    return targets
 
 
 def _ultralytics_assignment(
-    assigner: TaskAlignedAssigner, scene: Scene, truth: tuple[Tensor, Tensor]
+    assigner: TaskAlignedAssigner, scene: Scene, gt: GroundTruth
 ) -> Callable[[], object]:
-    """Ultralytics' assigner with our constants; its candidates are inside first, its IoU is CIoU.
+    """Ultralytics' assigner with our constants.
 
-    Its result has dense soft labels (R, K) too, which our loss never needs.
+    Not the same function: it restricts candidates to points inside the GT box first, uses CIoU, and
+    also makes dense soft labels (R, K), which our loss does not need.
     """
-    from ultralytics.utils.tal import TaskAlignedAssigner as Peer
+    from ultralytics.utils.tal import TaskAlignedAssigner as UltralyticsAssigner
 
-    peer = Peer(assigner.topk, 80, assigner.alpha, assigner.beta, stride=STRIDES)
-    gt_boxes, gt_classes = truth
-    mask = torch.ones(1, len(gt_boxes), 1, dtype=torch.bool, device=gt_boxes.device)
-    return lambda: peer(
+    reference = UltralyticsAssigner(
+        assigner.topk, 80, assigner.alpha, assigner.beta, stride=STRIDES
+    )
+    mask = torch.ones(1, len(gt.boxes), 1, dtype=torch.bool, device=gt.boxes.device)
+    return lambda: reference(
         scene.scores[None],
         scene.boxes[None],
-        scene.points.centers,
-        gt_classes[None, :, None],
-        gt_boxes[None],
+        scene.grid.centers,
+        gt.classes[None, :, None],
+        gt.boxes[None],
         mask,
     )
