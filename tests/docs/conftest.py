@@ -1,0 +1,85 @@
+"""A folder like that of a user who follows the documentation."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from tests.helpers import CONFIGS, recipe_weights
+from tood.data.synthetic import write_dataset
+from tood.model_zoo import get_weights_url
+from tood_runtime.cli import main
+
+NUM_CLASSES = 3  # as the commands of the documentation say
+
+# Added to every training, so that it takes a second.
+TINY = [
+    *("MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", "0"),
+    *("MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"),
+    *("MODEL.FPN.OUT_CHANNELS", "64", "MODEL.TOOD.HEAD.CHANNELS", "64"),
+    *("MODEL.TOOD.HEAD.NUM_CONVS", "2", "INPUT.MIN_SIZE_TRAIN", "(64,)"),
+    *("INPUT.MIN_SIZE_TEST", "64", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "2"),
+    *("SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", "DATALOADER.NUM_WORKERS", "0"),
+    *("TEST.EVAL_PERIOD", "2"),
+]
+DATA = [
+    *("MODEL.TOOD.NUM_CLASSES", str(NUM_CLASSES)),
+    *("DATASETS.TRAIN_ANNOTATIONS", "train.json", "DATASETS.TRAIN_IMAGES", "images/"),
+    *("DATASETS.TEST_ANNOTATIONS", "val.json", "DATASETS.TEST_IMAGES", "images/"),
+]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the documentation names.
+
+    ``train.json``, ``val.json`` and ``images/``, with three classes; ``street.jpg``; ``more/``;
+    ``configs/``; and in ``cache/``, where downloads are kept, random weights in the place of the
+    published ones.
+    """
+    folder = tmp_path_factory.mktemp("docs")
+    write_dataset(folder, num_train=3, num_val=2, size=96)
+    for name in ("train.json", "val.json"):
+        content = json.loads((folder / name).read_text())
+        content["categories"] = content["categories"][:NUM_CLASSES]
+        kept = {category["id"] for category in content["categories"]}
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] in kept]
+        (folder / name).write_text(json.dumps(content))
+    image = Image.open(folder / "images" / content["images"][0]["file_name"]).convert("RGB")
+    image.save(folder / "street.jpg")
+    (folder / "more").mkdir()
+    image.save(folder / "more" / "square.png")
+    shutil.copytree(CONFIGS, folder / "configs")
+
+    url = get_weights_url("TOOD-R50-1x")
+    cached = folder / "cache" / url.split("://", 1)[1].split("/", 1)[1]
+    cached.parent.mkdir(parents=True)
+    torch.save({"state_dict": recipe_weights("TOOD-R50-1x")}, cached)
+    (folder / "tood_r50_fpn_1x_coco.pth").symlink_to(cached)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(files: Path) -> Path:
+    """The same folder, with a small trained model in ``output/mine``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(files)
+        assert main(["train", "TOOD-R50-1x", *DATA, *TINY, "OUTPUT_DIR", "output/mine"]) == 0
+    return files
+
+
+@pytest.fixture
+def workspace(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder as the current one; datasets that an example registers are forgotten afterwards."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("FVCORE_CACHE", str(trained / "cache"))
+    known = set(DatasetCatalog.list())
+    yield trained
+    for name in set(DatasetCatalog.list()) - known:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)

@@ -1,0 +1,109 @@
+"""The blocks of README and guides run; those that say why they do not are at least valid."""
+
+import re
+
+import pytest
+
+from tests.docs.blocks import GUIDES, PAGES, Block, all_blocks, shell_commands
+from tests.docs.conftest import TINY
+from tests.helpers import ROOT
+from tood_runtime.cli import main, parse
+
+PYTHON = all_blocks(PAGES, "python")
+BASH = all_blocks(PAGES, "bash")
+
+
+def runs(block: Block) -> bool:
+    return block.reason is None and block.page in GUIDES
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_compiles(block):
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", [b for b in PYTHON if runs(b) and not b.title], ids=str)
+def test_python_runs(block, workspace):
+    exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("block", [b for b in PYTHON if runs(b) and b.title], ids=str)
+def test_shown_files_are_used_by_a_command(block):
+    """A block that shows a file runs through a command of the same page that names the file."""
+    commands = [b.text for b in BASH if b.page == block.page and runs(b)]
+    assert any(block.title in command for command in commands)
+
+
+@pytest.mark.parametrize("block", [b for b in BASH if runs(b)], ids=str)
+def test_commands_run(block, workspace):
+    for shown in PYTHON:
+        if shown.page == block.page and shown.title:
+            (workspace / shown.title).write_text(shown.text)
+    for program, *arguments in shell_commands(block, workspace):
+        assert program == "tood", f"say why {program} is not run, in a comment before {block}"
+        if arguments[0] == "train":
+            arguments += TINY
+        assert main(arguments) == 0, arguments
+
+
+@pytest.mark.parametrize("block", BASH, ids=str)
+def test_commands_parse(block, files):
+    """Every command of this project is accepted by its own parser, whether it runs or not."""
+    commands = shell_commands(block, files)
+    assert commands, f"{block} has no command"
+    for program, *arguments in commands:
+        if program in ("./train_net.py", "./demo/demo.py"):
+            assert (ROOT / program).is_file()
+            parse(["train" if "train" in program else "detect", *arguments])
+        elif program == "tood":
+            parse(arguments)
+        elif program == "make":
+            check_make_target(arguments[0])
+        elif program == "python" and arguments[0] == "-m" and arguments[1].startswith("tools"):
+            check_tool(arguments[1], arguments[2:])
+
+
+def check_make_target(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
+
+
+def check_tool(module: str, arguments: list[str]) -> None:
+    """The program exists, and its source has the options."""
+    path = ROOT.joinpath(*module.split("."))
+    folder = path if path.is_dir() else path.parent
+    assert (path / "__main__.py").is_file() or path.with_suffix(".py").is_file(), module
+    source = "".join(file.read_text() for file in folder.glob("*.py"))
+    for option in arguments:
+        if option.startswith("--"):
+            assert f'"{option}"' in source, f"{module} has no {option}"
+
+
+def test_examples_are_found():
+    """The parser of this test sees the blocks."""
+    assert sum(map(runs, PYTHON)) >= 8 and sum(map(runs, BASH)) >= 6
+    fences = sum(page.read_text().count("\n```") for page in PAGES)
+    languages = ("python", "bash", "bibtex", "yaml", "text")
+    found = sum(len(all_blocks(PAGES, language)) for language in languages)
+    assert 2 * found == fences, "a block has no language, or another one than those"
+
+
+def test_inline_commands_parse():
+    """Commands in the running text, such as `tood info MODEL`."""
+    found = 0
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        text = text.partition("\n### Renamed")[0]  # the changelog's old names
+        for command in re.findall(r"`tood ([^`]+)`", text):
+            words = command.split()
+            if len(words) > 1:
+                parse(words)
+            else:
+                assert words[0] in ("--help", "--version") or parse_name(words[0]), command
+            found += 1
+    assert found >= 10
+
+
+def parse_name(name: str) -> bool:
+    from tood_runtime.cli import COMMANDS
+
+    return name in COMMANDS
