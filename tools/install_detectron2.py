@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Install detectron2: ``tood install-detectron2`` for a checkout that is not installed yet."""
+"""``tood install-detectron2`` for a checkout that is not installed yet."""
 
-import runpy
+import subprocess
+import sys
 from pathlib import Path
 
-PROGRAM = Path(__file__).resolve().parents[1] / "tood_runtime" / "install_detectron2.py"
+ROOT = Path(__file__).resolve().parents[1]
 
 if __name__ == "__main__":
-    runpy.run_path(str(PROGRAM), run_name="__main__")
+    command = [sys.executable, "-m", "tood_runtime.install_detectron2", *sys.argv[1:]]
+    sys.exit(subprocess.call(command, cwd=ROOT))

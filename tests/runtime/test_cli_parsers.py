@@ -1,0 +1,277 @@
+"""Command lines, as the torch-free parsers read them."""
+
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from detectron2.engine import default_argument_parser
+
+from tests.helpers import ROOT
+from tood_runtime.cli import COMMANDS, UsageError, main, parse
+
+
+def parsed(line: str):
+    """The arguments of a command line that has no quotes."""
+    return parse(line.split())[1]
+
+
+# ---- What is understood -------------------------------------------------------------------------
+
+
+def test_detectron2s_command_line():
+    """The documented forms of train_net.py, with detectron2's meaning."""
+    line = "--config-file F --num-gpus 8 --eval-only --dist-url tcp://h:1 MODEL.WEIGHTS X SEED 1"
+    args = parsed(f"train {line}")
+    theirs = default_argument_parser().parse_args(line.split())
+    for name, value in vars(theirs).items():
+        assert getattr(args, name) == value, name
+    assert args.model is None and args.opts == ["MODEL.WEIGHTS", "X", "SEED", "1"]
+
+
+def test_all_of_detectron2s_options_are_known_with_their_defaults():
+    ours = {s: a for a in COMMANDS["train"].parser()._actions for s in a.option_strings}
+    for action in default_argument_parser()._actions:
+        for option in action.option_strings:
+            assert option in ours
+            if action.dest not in ("help", "config_file"):
+                assert ours[option].default == action.default, option
+                assert type(ours[option]) is type(action), option
+
+
+@pytest.mark.parametrize(
+    "line, model, opts",
+    [
+        ("train M", "M", []),
+        ("train M A.B 1", "M", ["A.B", "1"]),
+        ("train TOOD-R50-1x SEED 1", "TOOD-R50-1x", ["SEED", "1"]),
+        ("train M A.B 1 --resume", "M", ["A.B", "1"]),
+        ("train --resume M A.B 1 C.D 2", "M", ["A.B", "1", "C.D", "2"]),
+        ("train M A.B 1 --resume C.D 2", "M", ["A.B", "1", "C.D", "2"]),
+        ("train M --opts A.B 1 --resume", "M", ["A.B", "1"]),
+        ("train M C.D 2 --resume --opts A.B 1", "M", ["A.B", "1", "C.D", "2"]),
+        ("train M A.B -1e-3 --resume C.D -5", "M", ["A.B", "-1e-3", "C.D", "-5"]),
+        ("train --resume --config-file F A.B 1 C.D 2", None, ["A.B", "1", "C.D", "2"]),
+        ("train A.B 1 --config-file F --resume", None, ["A.B", "1"]),
+    ],
+)
+def test_options_and_pairs_in_any_order(line, model, opts):
+    args = parsed(line)
+    assert (args.model, args.opts) == (model, opts)
+    assert args.resume == ("--resume" in line)
+
+
+def test_eval_is_train_with_eval_only():
+    args, other = parsed("eval M A.B 1"), parsed("train M A.B 1 --eval-only")
+    assert vars(args) == vars(other)
+
+
+@pytest.mark.parametrize(
+    "line, model, inputs",
+    [
+        ("detect M a.jpg b.jpg", "M", ["a.jpg", "b.jpg"]),
+        ("detect M IMG_001.JPG", "M", ["IMG_001.JPG"]),
+        ("detect M --input a.jpg b.jpg", "M", ["a.jpg", "b.jpg"]),
+        ("detect M a.jpg --output out --input b.jpg", "M", ["a.jpg", "b.jpg"]),
+        ("detect --config-file F a.jpg b.jpg", None, ["a.jpg", "b.jpg"]),
+        ("detect --config-file F --input a.jpg --output out", None, ["a.jpg"]),
+    ],
+)
+def test_images_of_detect(line, model, inputs):
+    args = parsed(f"{line} --opts MODEL.WEIGHTS w --score-threshold 0.5")
+    assert (args.model, args.inputs) == (model, inputs)
+    assert args.opts == ["MODEL.WEIGHTS", "w"] and args.score_threshold == 0.5
+
+
+def test_old_spellings_of_the_demo():
+    line = "--config-file F --input a.jpg --output out"
+    new = parsed(f"detect {line} --score-threshold 0.4 --json r.json")
+    assert vars(parsed(f"detect {line} --confidence-threshold 0.4 --save-json r.json")) == vars(new)
+
+
+def test_several_models():
+    args = parsed("visualize A B --weights a.pth b.pth --annotations v.json --images i")
+    assert args.models == ["A", "B"] and args.weights == ["a.pth", "b.pth"]
+    assert parsed("info").models == [] and parsed("info --size 1333x800").size == (1333, 800)
+
+
+def test_shared_options_are_the_same_everywhere():
+    """One meaning has one spelling, one destination and one type in all commands."""
+    seen = {}
+    for name, command in COMMANDS.items():
+        for action in command.parser()._actions:
+            for option in action.option_strings:
+                meaning = (action.dest, action.type)
+                assert seen.setdefault(option, meaning) == meaning, f"{name} {option}"
+        names = {action.dest for action in command.parser()._actions}
+        if {"model", "models"} & names:
+            assert {"config_file", "opts", "device"} <= names, name
+
+
+# ---- What is wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("trian M", "Unknown command 'trian'. Did you mean train? Available: train, eval,"),
+        ("--verbose", "Unknown option '--verbose'. Available: train,"),
+        ("train", "Name a MODEL (a model-zoo name, a training run's folder or a config file)"),
+        ("train SOLVER.MAX_ITER 3", "Name a MODEL or --config-file before SOLVER.MAX_ITER"),
+        ("train TOOD-R50-1x --config-file F", "Give either MODEL or --config-file, not both"),
+        ("train TOOD-R50-1x A.B 1 --config-file F", "Give either MODEL or --config-file"),
+        ("train M --resme", "Unknown option --resme. Did you mean --resume?"),
+        ("train M A.B 1 --resme C.D 2", "Unknown option --resme. Did you mean --resume?"),
+        ("train M --config F", "Unknown option --config. Did you mean --config-file?"),
+        ("train M --num-gpus two", "--num-gpus: invalid int value: 'two'"),
+        ("train M SOLVER.MAX_ITER", "SOLVER.MAX_ITER has no value"),
+        ("train M A.B 1 SOLVER.MAX_ITER --resume", "SOLVER.MAX_ITER has no value"),
+        ("train --config-file F SOLVER.MAX_ITER", "SOLVER.MAX_ITER has no value"),
+        ("train M MODEL.X=3", "Write MODEL.X 3, with a space instead of '='"),
+        ("train --config-file F MODEL.X=3", "Write MODEL.X 3, with a space instead of '='"),
+        ("train M NUM_CLASSES=3", "Write NUM_CLASSES 3, with a space instead of '='"),
+        ("train M MODEL.X = 3", "Write MODEL.X 3, without '='"),
+        ("train M SOLVER.STEPS 2000, 2750 SEED 1", 'with spaces: SOLVER.STEPS "(2000, 2750)"'),
+        ("train M SOLVER.STEPS (2000, 2750)", 'with spaces: SOLVER.STEPS "(2000, 2750)"'),
+        ("train M stray", "'stray' is not a config key"),
+        ("detect M a.jpg --opts b.jpg", "'b.jpg' is not a config key"),
+        ("detect M", "Name at least one IMAGE"),
+        ("detect M a.jpg --score-threshold 30", "'30' is not a number between 0 and 1"),
+        ("detect M a.jpg --score-threshold x", "'x' is not a number between 0 and 1"),
+        ("info --size 1280", "'1280' is not WIDTHxHEIGHT, such as 1280x800"),
+        ("info --size 0x800", "'0x800' is not WIDTHxHEIGHT"),
+        ("info M --config-file F", "Give either MODEL or --config-file"),
+        ("visualize", "Name at least one MODEL"),
+        ("visualize A B --weights a", "--weights needs one file for each MODEL, got 1 for 2"),
+        ("visualize A --num-images 0", "'0' is not a whole number of at least 1"),
+        ("convert a.pth", "OUTPUT"),
+        ("convert a.pth b.pth --to x", "invalid choice: 'x'"),
+        ("check-env now", "Unexpected argument 'now'"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(line, message, capsys):
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert message in err and "--help" in err
+
+
+def test_usage_errors_can_be_caught():
+    with pytest.raises(UsageError, match="Unknown command"):
+        parse(["nothing"])
+
+
+# ---- Help ---------------------------------------------------------------------------------------
+
+
+def test_overview(capsys):
+    for arguments in ([], ["--help"], ["-h"]):
+        assert main(arguments) == 0
+        out = capsys.readouterr().out
+        assert all(f"  {name} " in out for name in COMMANDS)
+        assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: tood {name} ") and COMMANDS[name].summary in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_are_right(name):
+    for example in COMMANDS[name].examples:
+        parse([name, *example.split()])
+
+
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n != "install-detectron2"])
+def test_every_command_has_a_body(name):
+    assert callable(importlib.import_module(COMMANDS[name].body).main)
+
+
+# ---- Without torch ------------------------------------------------------------------------------
+
+# Python imports it at its start, before anything else; what is blocked is then not installed.
+BLOCK = """
+import sys
+
+class Block:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in {blocked}:
+            return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = map(Block, sys.meta_path)
+"""
+ENTRY = "import sys; from tood_runtime.cli import main; sys.exit(main())"
+
+
+def run_blocked(folder, blocked: set[str], *arguments: str) -> subprocess.CompletedProcess:
+    """Run ``tood`` in an interpreter in which some packages are missing."""
+    (folder / "sitecustomize.py").write_text(BLOCK.format(blocked=blocked))
+    return subprocess.run(
+        [sys.executable, "-c", ENTRY, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+NOTHING = {"torch", "torchvision", "detectron2", "numpy", "PIL", "cv2", "yacs", "tood"}
+
+
+@pytest.mark.parametrize(
+    "line, code",
+    [("--help", 0), ("train --help", 0), ("trian", 2), ("detect M a.jpg --foo", 2)],
+)
+def test_answers_within_a_second_without_any_package(tmp_path, line, code):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run_blocked(tmp_path, NOTHING, *line.split())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    # CPU time, because other programs may keep the machine busy.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+@pytest.mark.parametrize(
+    "missing, message",
+    [
+        ("torch", "error: tood needs torch. Install it: pip install torch torchvision\n"),
+        ("torchvision", "error: tood needs torchvision. Install it: pip install torch torchvision"),
+        ("detectron2", "error: tood needs detectron2. Install it: tood install-detectron2\n"),
+    ],
+)
+def test_missing_package_names_the_command(tmp_path, missing, message):
+    done = run_blocked(tmp_path, {missing}, "train", "TOOD-R50-1x")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
+
+
+def test_install_detectron2_runs_without_torch(tmp_path):
+    done = run_blocked(tmp_path, NOTHING, "install-detectron2")
+    assert done.returncode == 2
+    assert "pip install torch torchvision" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_importing_the_parsers_imports_no_other_package():
+    code = (
+        "import json, sys; before = set(sys.modules); import tood_runtime.cli\n"
+        "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(json.loads(done.stdout)) <= set(sys.stdlib_module_names) | {"tood_runtime"}

@@ -1,0 +1,188 @@
+"""The options of each command."""
+
+import argparse
+import os
+import sys
+
+from .common import (
+    add_config_options,
+    add_json,
+    add_model,
+    add_output,
+    add_pairs,
+    add_size,
+    add_test_dataset,
+    add_weights,
+    positive_int,
+    score,
+)
+from .parser import CommandParser
+
+# What `tood convert` can write. tood.checkpoint has the layouts, but imports torch.
+LAYOUTS = ("tood", "mmdet", "authors")
+
+# ---- train and eval -----------------------------------------------------------------------------
+
+
+def _add_launch(parser: CommandParser) -> None:
+    """Add the options of detectron2's ``launch``."""
+    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs per machine (default: 1)")
+    parser.add_argument("--num-machines", type=int, default=1, help="machines (default: 1)")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, help="rank of this machine, from 0 (default: 0)"
+    )
+    # As in detectron2, the port depends on the user only: a process that an earlier run left
+    # behind then shows as a port that is taken.
+    port = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2**14
+    parser.add_argument(
+        "--dist-url",
+        default=f"tcp://127.0.0.1:{port}",
+        metavar="URL",
+        help="address at which the processes find each other (default: %(default)s)",
+    )
+
+
+def add_train(parser: CommandParser) -> None:
+    """Add the options of ``tood train``: detectron2's, and those of all commands."""
+    add_model(parser)
+    add_weights(parser)
+    add_pairs(parser)
+    add_output(parser, "checkpoints, logs and metrics, the same as --opts OUTPUT_DIR FOLDER")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint in the folder"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate only, as tood eval does")
+    _add_launch(parser)
+    add_config_options(parser)
+
+
+def add_eval(parser: CommandParser) -> None:
+    """Add the options of ``tood eval``: those of training that evaluation needs."""
+    add_model(parser)
+    add_weights(parser)
+    add_pairs(parser)
+    add_output(parser, "logs and results, the same as --opts OUTPUT_DIR FOLDER")
+    _add_launch(parser)
+    add_config_options(parser)
+    parser.set_defaults(eval_only=True, resume=False)
+
+
+# ---- The other commands -------------------------------------------------------------------------
+
+
+def add_detect(parser: CommandParser) -> None:
+    """Add the options of ``tood detect``."""
+    add_model(parser)
+    add_weights(parser)
+    parser.add_argument(
+        "inputs", nargs="*", metavar="IMAGE", help="images, folders of images, or glob patterns"
+    )
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="IMAGE",
+        help="the same as IMAGE, as detectron2's demo has it",
+    )
+    add_output(parser, "the images with their detections", default="output/detections")
+    parser.add_argument(
+        "--score-threshold",
+        "--confidence-threshold",
+        type=score,
+        default=0.3,
+        metavar="SCORE",
+        help="minimum score of a detection (default: 0.3)",
+    )
+    add_json(parser, "the detections in COCO's result format", "--save-json")
+    add_config_options(parser)
+
+
+def finish_detect(parser: CommandParser, args: argparse.Namespace) -> None:
+    """Join the two ways to name images."""
+    args.inputs += vars(args).pop("input")
+    if not args.inputs:
+        parser.error("Name at least one IMAGE: a file, a folder or a glob pattern")
+
+
+def add_info(parser: CommandParser) -> None:
+    """Add the options of ``tood info``."""
+    add_model(parser, several=True)
+    add_size(parser, default=(1280, 800))
+    add_json(parser, "the numbers")
+    add_config_options(parser)
+
+
+def add_convert(parser: CommandParser) -> None:
+    """Add the options of ``tood convert``."""
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a checkpoint file or URL in any layout that MODEL.WEIGHTS takes, a model-zoo name, "
+        "or a training run's folder",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="file to write; it must not exist")
+    parser.add_argument(
+        "--to",
+        choices=LAYOUTS,
+        default="tood",
+        metavar="LAYOUT",
+        help=f"whose names the output has: {', '.join(LAYOUTS)} (default: tood)",
+    )
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="check that the weights fill this config's model, and write its class names into a "
+        "file for MMDetection (default: that of the model-zoo name or the folder)",
+    )
+
+
+def add_analyze(parser: CommandParser) -> None:
+    """Add the options of ``tood analyze``."""
+    add_model(parser)
+    add_weights(parser)
+    add_test_dataset(parser)
+    add_output(parser, "the results of both evaluators (default: they are not written)")
+    add_json(parser, "the numbers")
+    add_config_options(parser)
+
+
+def add_visualize(parser: CommandParser) -> None:
+    """Add the options of ``tood visualize``."""
+    add_model(parser, several=True)
+    add_weights(parser, several=True)
+    add_test_dataset(parser)
+    add_output(parser, "the figures", default="output/alignment")
+    parser.add_argument(
+        "--num-images", type=positive_int, default=4, help="images, from the first (default: 4)"
+    )
+    parser.add_argument(
+        "--num-instances",
+        type=positive_int,
+        default=3,
+        help="GT boxes of each image, from the largest (default: 3)",
+    )
+    add_config_options(parser)
+
+
+def finish_visualize(parser: CommandParser, args: argparse.Namespace) -> None:
+    """Check the number of models and weight files."""
+    num_models = 1 if args.config_file is not None else len(args.models)
+    if not num_models:
+        parser.error("Name at least one MODEL")
+    if args.weights and len(args.weights) != num_models:
+        parser.error(
+            f"--weights needs one file for each MODEL, got {len(args.weights)} for {num_models}"
+        )
+
+
+def add_quickstart(parser: CommandParser) -> None:
+    """Add the options of ``tood quickstart``."""
+    add_output(parser, "all results", default="output/quickstart")
+    parser.add_argument(
+        "--short", action="store_true", help="a few iterations only, to test the installation"
+    )
+
+
+def add_nothing(parser: CommandParser) -> None:
+    """The command has no options."""

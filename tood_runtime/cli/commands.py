@@ -1,0 +1,168 @@
+"""Every command of ``tood``: its name, its help, its options, and its body."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .. import install_detectron2
+from .arguments import (
+    add_analyze,
+    add_convert,
+    add_detect,
+    add_eval,
+    add_info,
+    add_nothing,
+    add_quickstart,
+    add_train,
+    add_visualize,
+    finish_detect,
+    finish_visualize,
+)
+from .parser import CommandParser
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        name: what the user types after ``tood``.
+        summary: one line for ``tood --help``.
+        add_arguments: adds the command's options to its parser.
+        description: the rest of the help's first paragraph.
+        examples: arguments for the end of the help.
+        finish: checks or completes the parsed arguments.
+    """
+
+    name: str
+    summary: str
+    add_arguments: Callable[[CommandParser], None]
+    description: str = ""
+    examples: tuple[str, ...] = ()
+    finish: Callable[[CommandParser, argparse.Namespace], None] | None = None
+
+    @property
+    def body(self) -> str:
+        """The module whose ``main(args) -> int`` runs the command."""
+        return f"tood.cli.{self.name.replace('-', '_')}"
+
+    def parser(self, prog: str | None = None) -> CommandParser:
+        """Build the parser.
+
+        Args:
+            prog: the name in help and errors, for a script that is the same program.
+        """
+        description = f"{self.summary}\n\n{self.description}" if self.description else self.summary
+        parser = CommandParser(prog or f"tood {self.name}", description, self.examples)
+        self.add_arguments(parser)
+        return parser
+
+    def parse(self, arguments: Sequence[str], prog: str | None = None) -> argparse.Namespace:
+        """Parse the arguments that follow the command's name.
+
+        Raises:
+            UsageError: they are wrong.
+        """
+        parser = self.parser(prog)
+        args = parser.parse(arguments)
+        if self.finish is not None:
+            self.finish(parser, args)
+        return args
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "train",
+            "Train a detector.",
+            add_train,
+            "MODEL chooses the config. Training starts from the config's weights (an ImageNet\n"
+            "backbone), or from --weights. Your own data in COCO format needs no code: set\n"
+            "DATASETS.TRAIN_ANNOTATIONS, TRAIN_IMAGES, TEST_ANNOTATIONS and TEST_IMAGES.",
+            (
+                "TOOD-R50-1x --num-gpus 8",
+                "--config-file configs/TOOD-R50-1x.yaml --num-gpus 1 SOLVER.IMS_PER_BATCH 2",
+                "output/my-run --resume",
+            ),
+        ),
+        Command(
+            "eval",
+            "Evaluate a detector on the test set of its config.",
+            add_eval,
+            examples=(
+                "TOOD-R50-1x",
+                "output/my-run",
+                "--config-file configs/TOOD-R50-1x.yaml MODEL.WEIGHTS model.pth",
+            ),
+        ),
+        Command(
+            "detect",
+            "Detect objects in images and draw them.",
+            add_detect,
+            examples=(
+                "TOOD-R50-1x street.jpg --output out/",
+                "output/my-run images/ --score-threshold 0.5 --json detections.json",
+            ),
+            finish=finish_detect,
+        ),
+        Command(
+            "info",
+            "Print parameters and FLOPs by part (default: of the published models).",
+            add_info,
+            "One multiply-add of a convolution or matrix product is one FLOP; each bias adds one\n"
+            "and each normalization two per element of its output. This is the paper's way: it\n"
+            "gives the 100.79 G of Table 1 for T-head. Not counted: activations, pooling,\n"
+            "upsampling, box decoding and the sampling of deformable convolutions. Parameters\n"
+            "include those of frozen batch norms, as in MMDetection, but no running statistics.",
+            ("TOOD-R50-1x --size 1333x800",),
+        ),
+        Command(
+            "convert",
+            "Convert a checkpoint to or from MMDetection's or the authors' names.",
+            add_convert,
+            "All commands read all layouts, so a converted file is only for other programs and\n"
+            "for keeping. No value changes: the way there and back gives the same bits. Copies of\n"
+            "the weights (EMA) and everything that is not a tensor are left out.",
+            (
+                "tood_r50_fpn_1x_coco.pth TOOD-R50-1x.pth",
+                "output/my-run mmdet.pth --to mmdet",
+            ),
+        ),
+        Command(
+            "analyze",
+            "Measure how well classification and localization agree (the paper's Table 6).",
+            add_analyze,
+            "AP is COCO's. PCC (rank correlation of scores and IoUs) and IoU are means over the\n"
+            "GT boxes, before NMS; correct, redundant and wrong boxes are counted after it.\n"
+            "tood.evaluation.AlignmentEvaluator has the exact definitions. detectron2's RetinaNet\n"
+            "configs work too.",
+            ("output/my-run --annotations val.json --images images/ --json table6.json",),
+        ),
+        Command(
+            "visualize",
+            "Draw scores and IoUs around GT boxes (the paper's Figure 1).",
+            add_visualize,
+            "For each GT box, IMAGE-gtN.png: detections, scores of its class, IoUs of all\n"
+            "predicted boxes, and the best location of each task; one row per MODEL. For a T-head\n"
+            "also IMAGE-head.png: layer attention, the map M and the offsets O.",
+            ("output/my-run --annotations val.json --images images/ --output out/",),
+            finish=finish_visualize,
+        ),
+        Command(
+            "quickstart",
+            "Train a small model on synthetic shapes, in minutes on a CPU.",
+            add_quickstart,
+        ),
+        Command(
+            "check-env",
+            "Print versions, and run one forward and backward pass.",
+            add_nothing,
+        ),
+        Command(
+            "install-detectron2",
+            "Install detectron2, which no package index has for this machine.",
+            install_detectron2.add_arguments,
+        ),
+    )
+}
