@@ -81,8 +81,9 @@ def suggest_model(name: str) -> str:
     """A sentence for error messages: the nearest config name, or all of them."""
     names = config_names()
     stem = Path(name).name.removesuffix(".yaml")
-    for candidates in (names, [Path(known).name for known in names]):
-        for wanted in (name, stem):
+    lower = [known.lower() for known in names]
+    for candidates in (lower, [Path(known).name for known in lower]):
+        for wanted in (name.lower(), stem.lower()):
             near = difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.75)
             if near:
                 return f"Did you mean {names[candidates.index(near[0])]}?"

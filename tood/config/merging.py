@@ -137,8 +137,10 @@ def _nearest_key(cfg: CfgNode, key: str) -> str | None:
     spelled = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.7)
     if spelled:
         return siblings[spelled[0]]
-    elsewhere = [name for name in known if name == leaf or name.endswith(f".{leaf}")]
-    return next(iter(elsewhere or difflib.get_close_matches(wanted, known, n=1, cutoff=0.85)), None)
+    found = [name for name in known if name == leaf or name.endswith(f".{leaf}")]
+    if not found and parent not in known:  # a misspelled group
+        found = difflib.get_close_matches(wanted, known, n=1, cutoff=0.85)
+    return found[0] if found else None
 
 
 def _leaves(
@@ -177,7 +179,8 @@ def _set_value(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     except _VALUE_ERRORS:
         if isinstance(default, str) and isinstance(value, str):
             # Text that reads as a number, such as a folder named 2024.
-            _get(cfg, key.rpartition(".")[0])[key.rpartition(".")[2]] = value
+            parent, _, leaf = key.rpartition(".")
+            (_get(cfg, parent) if parent else cfg)[leaf] = value
             return
         raise ConfigError(
             f"{key} in {source} must be {_expected(default, value)}, not {_shown(value)}."

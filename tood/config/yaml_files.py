@@ -60,7 +60,7 @@ def read_config_layers(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 def _add_layers(
     path: Path, chain: tuple[Path, ...], layers: list[tuple[Path, dict[str, Any]]]
 ) -> None:
-    resolved = path.resolve()
+    resolved = Path(os.path.realpath(path))  # unlike resolve(), accepts a loop of links
     if resolved in chain:
         cycle = " -> ".join(str(link) for link in (*chain[chain.index(resolved) :], resolved))
         raise ConfigError(f"The {_BASE} lines form a cycle: {cycle}. Remove one of them.")

@@ -1,0 +1,111 @@
+"""Loading configs: sources, order, class names in the catalog, and detectron2's own merging."""
+
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+
+from tests.helpers import CONFIGS
+from tood import add_tood_config
+from tood.config import load_config
+from tood.errors import ConfigError
+
+ALL = sorted(path for path in CONFIGS.rglob("*.yaml"))
+
+
+def leaves(node: CfgNode, parent: str = "") -> dict:
+    found = {}
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            found |= leaves(value, f"{parent}{name}.")
+        else:
+            found[parent + name] = value
+    return found
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_same_result_as_detectron2(path):
+    """A config in its plain form means the same to ``cfg.merge_from_file``."""
+    cfg = get_cfg()
+    add_tood_config(cfg)
+    cfg.merge_from_file(str(path))
+    loaded = load_config(path)
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    assert leaves(loaded) == leaves(cfg)
+    assert type(loaded) is type(cfg) and not loaded.is_frozen()
+
+
+def test_names_and_paths():
+    by_name = load_config("TOOD-R101-DCN-2x")
+    assert by_name == load_config(str(CONFIGS / "TOOD-R101-DCN-2x.yaml"))
+    assert by_name.MODEL.TOOD.HEAD.NUM_DCN == 2
+    assert load_config("ablations/ATSS-Parallel").MODEL.TOOD.HEAD.NAME == "ParallelHead"
+    assert load_config("quickstart/TOOD-R18-shapes").MODEL.RESNETS.DEPTH == 18
+
+
+def test_options_come_last(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("_BASE_: TOOD-R50-2x\nSOLVER: {MAX_ITER: 7}\nTEST: {EVAL_PERIOD: 3}\n")
+    cfg = load_config(path, ["SOLVER.MAX_ITER", "9", "SOLVER.STEPS", "(5, 8)", "SEED", 3])
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SEED) == (9, (5, 8), 3)
+    assert cfg.TEST.EVAL_PERIOD == 3 and cfg.INPUT.MIN_SIZE_TRAIN == (480, 800)
+
+
+def test_device_without_gpu(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load_config("TOOD-R50-1x", ["MODEL.DEVICE", "cuda:1"]).MODEL.DEVICE == "cpu"
+    assert "No GPU is available" in caplog.text and "cuda:1" in caplog.text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_config("TOOD-R50-1x", ["MODEL.DEVICE", "cuda:1"]).MODEL.DEVICE == "cuda:1"
+
+
+# ---- class names in detectron2's catalog -------------------------------------------------------
+
+
+@pytest.fixture
+def datasets():
+    """Registers nothing; removes what a test put under these names."""
+    names = ("catalog_test_a", "catalog_test_b")
+    yield names
+    for name in names:
+        MetadataCatalog.pop(name, None)
+
+
+def load_with_classes(datasets, classes: list[str]) -> CfgNode:
+    opts = ["MODEL.TOOD.CLASS_NAMES", classes, "DATASETS.TEST", datasets]
+    return load_config("TOOD-R50-1x", opts)
+
+
+def test_class_names_reach_the_catalog(datasets):
+    cfg = load_with_classes(datasets, ["cell", "plate"])
+    for name in datasets:
+        assert MetadataCatalog.get(name).thing_classes == ["cell", "plate"]
+    cfg.MODEL.TOOD.CLASS_NAMES.append("other")  # the catalog has a copy
+    assert MetadataCatalog.get(datasets[0]).thing_classes == ["cell", "plate"]
+
+
+def test_class_names_of_a_dataset_stay(datasets):
+    MetadataCatalog.get(datasets[0]).thing_classes = ["its", "own"]
+    load_with_classes(datasets, ["cell", "plate"])
+    assert MetadataCatalog.get(datasets[0]).thing_classes == ["its", "own"]
+    assert MetadataCatalog.get(datasets[1]).thing_classes == ["cell", "plate"]
+    load_with_classes(("coco_2017_val",), ["cell", "plate"])
+    assert len(MetadataCatalog.get("coco_2017_val").thing_classes) == 80
+
+
+def test_no_class_names_leave_the_catalog_alone(datasets):
+    load_with_classes(datasets, [])
+    assert MetadataCatalog.get(datasets[0]).get("thing_classes") is None
+
+
+def test_broken_file_does_not_import_custom_code(tmp_path):
+    """An error in the options comes before any import."""
+    marker = tmp_path / "imported"
+    (tmp_path / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    opts = ["MODEL.TOOD.CUSTOM_IMPORTS", [str(tmp_path / "own.py")], "NO.SUCH.KEY", 3]
+    with pytest.raises(ConfigError, match=r"NO\.SUCH\.KEY"):
+        load_config("TOOD-R50-1x", opts)
+    assert not marker.exists()
+    load_config("TOOD-R50-1x", opts[:2])
+    assert marker.exists()
