@@ -1,0 +1,169 @@
+"""The result of detection on one image."""
+
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .drawing import draw_detections
+from .image_io import ImageInput
+
+Index: TypeAlias = int | slice | Sequence[int] | npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Objects found in one image, best first.
+
+    The first three fields have the names and types of ``supervision.Detections``.
+
+    Attributes:
+        xyxy: (D, 4) float32, the corners x1, y1, x2, y2 in pixels of the image.
+        confidence: (D,) float32, scores from 0 to 1.
+        class_id: (D,) int64, class indices from 0.
+        class_names: D names, one per detection.
+        image_size: (height, width) of the image in pixels.
+        path: file of the image, or None if it was given as an array or a PIL image.
+
+    Raises:
+        ValueError: a field has another type, shape or length.
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+    class_id: npt.NDArray[np.int64]
+    class_names: list[str]
+    image_size: tuple[int, int]
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        _validate_array("xyxy", self.xyxy, np.float32, (None, 4))
+        num = len(self.xyxy)
+        _validate_array("confidence", self.confidence, np.float32, (num,))
+        _validate_array("class_id", self.class_id, np.int64, (num,))
+        if num and self.class_id.min() < 0:
+            raise ValueError(f"class_id must not be negative, got {self.class_id.min()}.")
+        names = self.class_names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names must be a list of str, one per detection.")
+        if len(names) != num:
+            raise ValueError(f"class_names has {len(names)} names for {num} detections.")
+        _validate_image_size(self.image_size)
+        if self.path is not None and not isinstance(self.path, str):
+            raise ValueError(f"path must be a str or None, got {type(self.path).__name__}.")
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __getitem__(self, index: Index) -> "Detections":
+        """Select detections.
+
+        Args:
+            index: an int (which gives one detection), a slice, a sequence or array of ints, or a
+                (D,) boolean mask, for example ``detections[detections.confidence > 0.5]``.
+
+        Raises:
+            IndexError: out of range, or a mask of another length.
+        """
+        rows = np.arange(len(self))
+        if isinstance(index, slice):
+            rows = rows[index]
+        elif np.ndim(index) == 0:
+            rows = rows[[operator.index(index)]]  # type: ignore[arg-type]
+        else:
+            chosen = np.asarray(index)
+            rows = rows[chosen if chosen.size else chosen.astype(np.int64)]
+        return Detections(
+            xyxy=self.xyxy[rows],
+            confidence=self.confidence[rows],
+            class_id=self.class_id[rows],
+            class_names=[self.class_names[row] for row in rows],
+            image_size=self.image_size,
+            path=self.path,
+        )
+
+    def __iter__(self) -> Iterator["Detections"]:
+        return (self[i] for i in range(len(self)))
+
+    def draw(self, image: ImageInput | None = None, scale: float | None = None) -> Image.Image:
+        """Draw the detections on their image.
+
+        Args:
+            image: a path, a PIL image or a (H, W, 3) uint8 RGB array; by default the file that the
+                detections come from.
+            scale: size of the drawing relative to the image; by default small images are enlarged
+                so that labels can be read.
+
+        Returns:
+            A new RGB image.
+
+        Raises:
+            ValueError: there is no image, or it has another size than the detections' image.
+            ImageReadError: the image cannot be decoded.
+        """
+        if image is None:
+            if self.path is None:
+                raise ValueError(
+                    "These detections come from an array or a PIL image, which they do not keep. "
+                    "Pass it: detections.draw(image)."
+                )
+            image = self.path
+        return draw_detections(image, self, scale)
+
+    def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Convert to COCO's result format.
+
+        Args:
+            image_id: the image's id.
+            category_ids: category id of each class index.
+
+        Returns:
+            One dict per detection: image_id, category_id, bbox ([x, y, width, height] in pixels,
+            rounded to 3 decimals) and score (rounded to 6).
+
+        Raises:
+            ValueError: a class index has no category id.
+        """
+        if len(self) and self.class_id.max() >= len(category_ids):
+            raise ValueError(
+                f"class_id {self.class_id.max()} has no category id: category_ids has "
+                f"{len(category_ids)} entries, one per class."
+            )
+        boxes = self.xyxy.copy()
+        boxes[:, 2:] -= boxes[:, :2]
+        rows = zip(boxes.tolist(), self.confidence.tolist(), self.class_id.tolist(), strict=True)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[class_id],
+                "bbox": [round(value, 3) for value in box],
+                "score": round(score, 6),
+            }
+            for box, score, class_id in rows
+        ]
+
+
+def _validate_array(
+    name: str, array: object, dtype: type[np.generic], shape: tuple[int | None, ...]
+) -> None:
+    """Check type and shape; None in ``shape`` is any length."""
+    expected = f"({', '.join('D' if side is None else str(side) for side in shape)}"
+    expected += ",)" if len(shape) == 1 else ")"
+    expected = f"{name} must be a {expected} array of {np.dtype(dtype)}"
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{expected}, got {type(array).__name__}.")
+    matches = array.ndim == len(shape) and all(
+        side is None or side == actual for side, actual in zip(shape, array.shape, strict=True)
+    )
+    if not matches or array.dtype != dtype:
+        raise ValueError(f"{expected}, got shape {array.shape} of {array.dtype}.")
+
+
+def _validate_image_size(size: object) -> None:
+    valid = isinstance(size, tuple) and len(size) == 2
+    if not valid or not all(isinstance(side, int) and side > 0 for side in size):  # type: ignore
+        raise ValueError(f"image_size must be (height, width), two positive ints, got {size!r}.")

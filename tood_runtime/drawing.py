@@ -1,0 +1,169 @@
+"""Drawing detections with Pillow."""
+
+import colorsys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from .image_io import ImageInput, RGBImage, as_rgb
+from .labels import LabelPlacer, fit_label
+
+if TYPE_CHECKING:
+    from .detections import Detections
+
+Color = tuple[int, int, int]
+
+# Longer side in pixels from which on labels fit next to the objects.
+MIN_DISPLAY_SIDE = 480
+
+# Font size and line width as fractions of the image's size, the square root of its area.
+_FONT_FRACTION, _MIN_FONT = 1 / 60, 12
+_LINE_FRACTION, _MIN_LINE = 1 / 350, 2
+
+# The golden ratio minus 1: its multiples spread evenly over the circle of hues for any number of
+# classes.
+_HUE_STEP = 0.6180339887
+_SATURATION_AND_VALUE = ((0.85, 0.90), (0.60, 0.95), (0.90, 0.65))
+
+
+def class_color(index: int) -> Color:
+    """Return the color of a class as (red, green, blue), 0 to 255; neighbors differ clearly."""
+    saturation, value = _SATURATION_AND_VALUE[index % len(_SATURATION_AND_VALUE)]
+    red, green, blue = colorsys.hsv_to_rgb(index * _HUE_STEP % 1.0, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def display_scale(image: RGBImage) -> float:
+    """Return the scale to draw an image (H, W, 3) at: small ones are enlarged for the labels."""
+    height: int = image.shape[0]
+    width: int = image.shape[1]
+    return max(1.0, MIN_DISPLAY_SIDE / max(height, width))
+
+
+def draw_detections(
+    image: ImageInput, detections: "Detections", scale: float | None = None
+) -> Image.Image:
+    """Draw boxes, each with a label of its class name and score.
+
+    Labels stay inside the image and avoid each other; where two must overlap, the higher score is
+    on top. Class names are drawn literally, in any script for which a font is installed.
+
+    Args:
+        image: the image that the detections belong to: a path, a PIL image or a (H, W, 3) uint8
+            RGB array. It is not changed.
+        detections: what to draw.
+        scale: size of the drawing relative to the image; by default :func:`display_scale`.
+
+    Returns:
+        A new RGB image.
+
+    Raises:
+        ValueError: the image has another size than the detections' image, or ``scale`` is not
+            positive.
+        TypeError: the image is of no accepted type.
+    """
+    pixels = as_rgb(image)
+    height, width = pixels.shape[:2]
+    if (height, width) != detections.image_size:
+        raise ValueError(
+            f"The image is {width}x{height} pixels, but the detections belong to one of "
+            f"{detections.image_size[1]}x{detections.image_size[0]}. Pass the image that was given "
+            "to the detector."
+        )
+    if scale is None:
+        scale = display_scale(pixels)
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, got {scale}.")
+    canvas = Image.fromarray(pixels)
+    if scale != 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        canvas = canvas.resize(size, Image.Resampling.BICUBIC)
+    boxes = _to_canvas(detections.xyxy, (width, height), canvas.size)
+    order = _visible_best_first(boxes, detections.confidence, canvas.size)
+    draw = ImageDraw.Draw(canvas)
+    _draw_boxes(draw, boxes, detections, order, canvas.size)
+    _draw_labels(draw, boxes, detections, order, canvas.size)
+    return canvas
+
+
+def _to_canvas(
+    xyxy: npt.NDArray[np.float32], image_size: tuple[int, int], canvas_size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Scale boxes (D, 4) to the drawing."""
+    scale = np.array(canvas_size, dtype=np.float64) / image_size
+    return xyxy.astype(np.float64) * np.tile(scale, 2)
+
+
+def _visible_best_first(
+    boxes: npt.NDArray[np.float64], scores: npt.NDArray[np.float32], canvas_size: tuple[int, int]
+) -> list[int]:
+    """Indices of the boxes that are at least partly in the drawing, highest score first."""
+    visible = np.isfinite(boxes).all(axis=1)
+    visible &= np.all(boxes[:, :2] < canvas_size, axis=1) & np.all(boxes[:, 2:] > 0, axis=1)
+    order = np.argsort(-scores, kind="stable")
+    return [int(i) for i in order[visible[order]]]
+
+
+def _draw_boxes(
+    draw: ImageDraw.ImageDraw,
+    boxes: npt.NDArray[np.float64],
+    detections: "Detections",
+    order: list[int],
+    canvas_size: tuple[int, int],
+) -> None:
+    """Draw the outlines inside the boxes, the best one on top."""
+    line = _scaled(canvas_size, _LINE_FRACTION, _MIN_LINE)
+    limit = np.array(canvas_size) - 1
+    for i in reversed(order):
+        # The pixels that a box covers run from x1 to x2 - 1.
+        first = np.clip(boxes[i, :2].round(), 0, limit).astype(int)
+        last = np.clip(boxes[i, 2:].round() - 1, first, limit).astype(int)
+        # A thick line would hide a small object.
+        shorter = int((last - first).min()) + 1
+        draw.rectangle(
+            [*first.tolist(), *last.tolist()],
+            outline=class_color(int(detections.class_id[i])),
+            width=min(line, max(1, shorter // 6)),
+        )
+
+
+def _draw_labels(
+    draw: ImageDraw.ImageDraw,
+    boxes: npt.NDArray[np.float64],
+    detections: "Detections",
+    order: list[int],
+    canvas_size: tuple[int, int],
+) -> None:
+    """Place the labels best first, and draw them in the opposite order."""
+    font_size = _scaled(canvas_size, _FONT_FRACTION, _MIN_FONT)
+    placer = LabelPlacer(canvas_size)
+    placed = []
+    for i in order:
+        name, score = detections.class_names[i], f"{detections.confidence[i]:.0%}"
+        label = fit_label(name, score, font_size, canvas_size)
+        if label is not None:
+            corner = placer.place(boxes[i], label.size)
+            placed.append((corner, label, class_color(int(detections.class_id[i]))))
+    for (x, y), label, color in reversed(placed):
+        width, height = label.size
+        draw.rectangle([x, y, x + width - 1, y + height - 1], fill=color)
+        origin = (x + label.offset[0], y + label.offset[1])
+        draw.text(origin, label.text, fill=_text_color(color), font=label.font)
+
+
+def _scaled(canvas_size: tuple[int, int], fraction: float, minimum: int) -> int:
+    width, height = canvas_size
+    return max(minimum, round(float(np.sqrt(width * height)) * fraction))
+
+
+def _text_color(background: Color) -> Color:
+    """Return black or white, whichever has more contrast (WCAG 2.1's relative luminance)."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (channel / 255 for channel in background)
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    # Black's contrast is (L + 0.05) / 0.05, white's 1.05 / (L + 0.05).
+    return (0, 0, 0) if (luminance + 0.05) ** 2 > 0.05 * 1.05 else (255, 255, 255)

@@ -1,0 +1,233 @@
+"""Decoding and encoding images: one decoder for every program.
+
+Images are (H, W, 3) uint8 arrays in RGB order, values 0 to 255.
+"""
+
+import io
+import os
+import secrets
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+RGBImage: TypeAlias = npt.NDArray[np.uint8]
+ImageInput: TypeAlias = str | os.PathLike[str] | Image.Image | RGBImage
+
+_CHANNEL_ORDERS = ("BGR", "RGB")
+
+# What undoes each value of the EXIF orientation tag. 1 is upright; others are invalid and ignored.
+_UNDO_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's default of 75 blurs the thin lines and the text of drawings.
+_QUALITY = {"JPEG": 95, "WEBP": 95}
+
+
+class ImageReadError(ValueError):
+    """An image that cannot be decoded; the message names the file."""
+
+
+class ImageWriteError(OSError):
+    """An image that cannot be encoded or written; the message names the file."""
+
+
+def printable_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that can be printed, with bytes that are not UTF-8 escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def read_image(path: str | os.PathLike[str]) -> RGBImage:
+    """Decode an image file, the first frame if it has several.
+
+    The EXIF orientation is applied, as detectron2 does when it reads training images. Palette, gray
+    and CMYK images become RGB; an alpha channel is dropped. 16-bit gray images keep the high byte
+    of each pixel, which is what Pillow does with 16-bit color images.
+
+    Args:
+        path: a regular file.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageReadError: the file is missing, is not an image that Pillow decodes, has floating-point
+            pixels, or exceeds Pillow's limit on the number of pixels.
+    """
+    try:
+        # Opening a named pipe would wait for its writer.
+        if not Path(path).is_file():
+            reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
+            raise ImageReadError(reason)
+        with Image.open(path) as image:
+            return _pil_to_rgb(image)
+    except Exception as error:  # Pillow's readers raise many types on broken files.
+        raise ImageReadError(
+            f"Cannot read the image {printable_path(path)}: {_reason(error)}."
+        ) from error
+
+
+def as_rgb(image: ImageInput, channel_order: str = "RGB") -> RGBImage:
+    """Return any accepted image as an RGB array.
+
+    Args:
+        image: a path, a PIL image (its EXIF orientation is applied, as it is for a path), or a
+            (H, W, 3) uint8 array.
+        channel_order: of an array: "RGB", or "BGR" for OpenCV's. Files and PIL images know theirs.
+
+    Returns:
+        (H, W, 3) uint8 RGB; the array itself where it already is that.
+
+    Raises:
+        TypeError: not one of the accepted types.
+        ValueError: an array of another shape, an empty image or an unknown ``channel_order``.
+        ImageReadError: the image cannot be decoded.
+    """
+    if channel_order not in _CHANNEL_ORDERS:
+        raise ValueError(
+            f"Unknown channel_order {channel_order!r}. Available: {', '.join(_CHANNEL_ORDERS)}."
+        )
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        try:
+            pixels = _pil_to_rgb(image)
+        except Exception as error:  # as in read_image; the pixels may still be in a file
+            raise ImageReadError(f"Cannot read the PIL image: {_reason(error)}.") from error
+        _require_pixels(pixels)
+        return pixels
+    _validate_array(image)
+    return image if channel_order == "RGB" else np.ascontiguousarray(image[:, :, ::-1])
+
+
+def encode_image(image: Image.Image | RGBImage, suffix: str) -> bytes:
+    """Encode an RGB image in the format of a file name's suffix, such as ".png".
+
+    Raises:
+        ValueError: Pillow cannot write this format, or not an image of this size.
+    """
+    image_format = Image.registered_extensions().get(suffix.lower())
+    if image_format not in Image.SAVE:
+        raise ValueError(f"Pillow writes no image format with the suffix {suffix!r}")
+    options = {"quality": _QUALITY[image_format]} if image_format in _QUALITY else {}
+    buffer = io.BytesIO()
+    try:
+        if not isinstance(image, Image.Image):
+            image = Image.fromarray(image)
+        image.save(buffer, image_format, **options)
+    except (OSError, ValueError, SystemError) as error:
+        raise ValueError(f"{image_format} cannot hold this image ({_reason(error)})") from error
+    return buffer.getvalue()
+
+
+def save_image(image: Image.Image | RGBImage, path: str | os.PathLike[str]) -> None:
+    """Write an RGB image in the format of the path's suffix.
+
+    The image is encoded first and then put in place at once: an existing file stays whole if
+    anything fails, and a symbolic link is replaced, its target untouched. File names need not be
+    UTF-8.
+
+    Args:
+        image: a PIL image, or (H, W, 3) uint8 RGB.
+        path: a file in an existing folder.
+
+    Raises:
+        ImageWriteError: the image cannot be encoded or written.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        data = encode_image(image, path.suffix)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise ImageWriteError(
+            f"Cannot write the image {printable_path(path)}: {_reason(error)}."
+        ) from error
+
+
+def _pil_to_rgb(image: Image.Image) -> RGBImage:
+    # Load first: Pillow applies the orientation of some formats (TIFF) while it loads them, and
+    # removes the tag. Reading the tag earlier would turn such an image twice.
+    image.load()
+    image = _apply_orientation(image)
+    if image.mode.startswith("I;16"):
+        return _high_byte(np.asarray(image))
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # how Pillow holds 16 bits of these
+        return _high_byte(np.asarray(image))
+    if image.mode in ("F", "I"):
+        kind = "floating-point" if image.mode == "F" else "32-bit integer"
+        raise ImageReadError(f"its pixels are {kind} numbers; convert it to 8 bits per channel")
+    return np.array(image.convert("RGB"))
+
+
+def _apply_orientation(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Broken EXIF data must not make the pixels unreadable.
+        return image
+    method = None if orientation is None else _UNDO_ORIENTATION.get(orientation)
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    turned.format = image.format
+    return turned
+
+
+def _high_byte(gray: npt.NDArray[Any]) -> RGBImage:
+    """Convert (H, W) 16-bit gray to (H, W, 3) uint8."""
+    return np.repeat((gray >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _validate_array(image: object) -> None:
+    expected = "Expected a path, a PIL image or a (height, width, 3) uint8 array"
+    if image is None:
+        raise TypeError(
+            f"{expected}, got None, which cv2.imread returns for a file that it cannot read."
+        )
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{expected}, got {type(image).__name__}.")
+    if image.ndim != 3 or image.shape[2] != 3:
+        hint = ""
+        if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+            hint = " Repeat a gray image for the three channels."
+        elif image.ndim == 3 and image.shape[2] == 4:
+            hint = " Drop the alpha channel: image[:, :, :3]."
+        elif image.ndim == 3 and image.shape[0] == 3:
+            hint = " Move the channels to the end: image.transpose(1, 2, 0)."
+        elif image.ndim == 4:
+            hint = " Pass one image at a time."
+        raise ValueError(f"{expected}, got an array of shape {image.shape}.{hint}")
+    if image.dtype != np.uint8:
+        hint = " Scale 0..1 to 0..255 and convert with astype(np.uint8)."
+        raise TypeError(
+            f"{expected}, got an array of {image.dtype}.{hint if image.dtype.kind == 'f' else ''}"
+        )
+    _require_pixels(image)
+
+
+def _require_pixels(image: RGBImage) -> None:
+    if image.size == 0:
+        raise ValueError(f"The image is empty: its shape is {image.shape}.")
+
+
+def _reason(error: Exception) -> str:
+    """One line that says what failed, without the file name that the caller adds."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image in a format that Pillow decodes"
+    text = " ".join(str(error).split()).rstrip(".")
+    return text or type(error).__name__
