@@ -93,7 +93,7 @@ def shell_commands(block: Block, folder: Path) -> list[list[str]]:
     ]
     record = "printf '%s\\0'"
     script = ["set -e", "exec 3>/dev/null"]
-    script += [f"{name}() {{ {record} {name} \"$@\" >&3; echo >&3; }}" for name in PROGRAMS]
+    script += [f'{name}() {{ {record} {name} "$@" >&3; echo >&3; }}' for name in PROGRAMS]
     script += [*earlier, "exec 3>&1", block.text]
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)], cwd=folder, capture_output=True, text=True, check=False

@@ -75,7 +75,7 @@ def trained(files: Path) -> Path:
 
 @pytest.fixture
 def workspace(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder as the current one; datasets that an example registers are forgotten afterwards."""
+    """The folder as the current one; datasets that an example registers are removed afterwards."""
     monkeypatch.chdir(trained)
     monkeypatch.setenv("FVCORE_CACHE", str(trained / "cache"))
     known = set(DatasetCatalog.list())

@@ -47,9 +47,9 @@ def test_commands_run(block, workspace):
 
 
 @pytest.mark.parametrize("block", BASH, ids=str)
-def test_commands_parse(block, files):
+def test_commands_parse(block, tmp_path):
     """Every command of this project is accepted by its own parser, whether it runs or not."""
-    commands = shell_commands(block, files)
+    commands = shell_commands(block, tmp_path)
     assert commands, f"{block} has no command"
     for program, *arguments in commands:
         if program in ("./train_net.py", "./demo/demo.py"):

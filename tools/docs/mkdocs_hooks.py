@@ -1,8 +1,8 @@
-"""MkDocs hooks: adds the Markdown files outside of ``docs/`` and resolves links into the repository.
+"""MkDocs hooks: add the Markdown files outside of ``docs/``, resolve links into the repository.
 
 On GitHub, the pages link to each other and to files of the repository by relative paths. The site
-contains only Markdown, so here links to :data:`EXTRA_PAGES` become links between pages, and links to
-other files of the repository become their names (or links to ``repo_url`` if mkdocs.yml sets it).
+contains only Markdown, so here links to :data:`EXTRA_PAGES` become links between pages. Links to
+other files become plain text, or links to ``repo_url`` if mkdocs.yml sets it.
 """
 
 import posixpath
