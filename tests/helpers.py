@@ -11,11 +11,13 @@ import torch
 from detectron2.modeling import build_model
 
 from tood.config.loading import load_config
+from tood.modeling.box_ops import box_area
+from tood.modeling.structures import GroundTruth
 from tools.reference.recipe import recipe_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
-DATA = Path(__file__).resolve().parent / "golden"
+GOLDEN = Path(__file__).resolve().parent / "golden"
 STRIDES = [8, 16, 32, 64, 128]
 
 # The published models: our config, and its entry in state_dict_keys.json.
@@ -43,7 +45,7 @@ def published_model(name: str) -> torch.nn.Module:
 
 def published_keys(name: str) -> dict:
     """MMDetection's keys and shapes of a published model's weights, and its numbers."""
-    return json.loads((DATA / "state_dict_keys.json").read_text())[PUBLISHED[name]]
+    return json.loads((GOLDEN / "state_dict_keys.json").read_text())[PUBLISHED[name]]
 
 
 def recipe_weights(name: str) -> dict[str, torch.Tensor]:
@@ -61,7 +63,7 @@ def load_program(path: str) -> ModuleType:
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
-    with np.load(DATA / name) as file:
+    with np.load(GOLDEN / name) as file:
         return {key: file[key] for key in file.files}
 
 
@@ -86,3 +88,17 @@ def assert_close_to_range(actual: torch.Tensor, expected: torch.Tensor, toleranc
     span = (expected.max() - expected.min()).item()
     difference = (actual - expected).abs().max().item()
     assert difference <= tolerance * span, f"{difference} > {tolerance} * {span}"
+
+
+def make_ground_truth(boxes: object, classes: object) -> GroundTruth:
+    """Ground truth of one image from arrays, lists or tensors."""
+    boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return GroundTruth(boxes, torch.as_tensor(classes).long(), box_area(boxes))
+
+
+def train_step(model: torch.nn.Module, batch: list[dict], phase: str) -> dict[str, torch.Tensor]:
+    """Losses of one step in a phase, after backward."""
+    model.set_phase(phase)
+    losses = model(batch)
+    sum(losses.values()).backward()
+    return losses

@@ -12,9 +12,8 @@ from torch import nn
 from tests.helpers import CONFIGS, load_program
 from tood.config.loading import load_config
 from tood.errors import ConfigError
-from tood.modeling import assigners
+from tood.modeling import assigners, criteria
 from tood.modeling.backbone import P6P7TopBlock
-from tood.modeling import criteria
 from tood.modeling.heads import ParallelHead, TOODHead, build_dense_head
 
 FOLDER = CONFIGS / "ablations"
@@ -191,7 +190,7 @@ def test_trains_and_detects(name, make_input):
 
 
 def test_values_that_make_no_sense_name_their_node():
-    with pytest.raises(ConfigError, match="MODEL.TOOD.ASSIGNERS.TAL: iou_type is 'siou'"):
+    with pytest.raises(ConfigError, match="MODEL.TOOD.ASSIGNERS.TAL: Unknown iou_type 'siou'"):
         build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.ASSIGNERS.TAL.IOU_TYPE", "siou"))
     with pytest.raises(ConfigError, match="MODEL.TOOD.FPN.P6_SOURCE is 'p4'"):
         build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.FPN.P6_SOURCE", "p4"))

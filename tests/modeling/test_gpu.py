@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from tests.modeling.assigners.test_assigners import random_scene, same
+from tests.modeling.assigners.oracles import random_scene, same
 from tests.modeling.layers.test_deform_conv import scene
 from tood.modeling.assigners import TaskAlignedAssigner
 from tood.modeling.layers import deform_conv2d

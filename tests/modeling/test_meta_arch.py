@@ -5,18 +5,11 @@ import logging
 
 import pytest
 import torch
-from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from torch import nn
 
-from tests.helpers import STRIDES
-from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
-from tood.errors import ConfigError
-from tood.modeling.assigners import Assigner, Assignment, TaskAlignedAssigner
-from tood.modeling.heads import DensePredictions
-from tood.modeling.structures import AnchorGrid, FlatPredictions, LossSum
-from tood.modeling.targets import compute_targets
+from tests.helpers import train_step
+from tood.modeling.structures import LossSum
 
 PHASES = ["warmup", "aligned"]
 
@@ -24,13 +17,6 @@ PHASES = ["warmup", "aligned"]
 @pytest.fixture
 def model(tiny_cfg):
     return build_model(tiny_cfg)
-
-
-def train_step(model, batch, phase):
-    model.set_phase(phase)
-    losses = model(batch)
-    sum(losses.values()).backward()
-    return losses
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -75,17 +61,17 @@ def test_losses_are_divided_by_at_least_one(model):
 
 
 def test_boxes_are_clipped_before_nms(model, make_input):
-    """Two boxes that differ beyond the image only: one of them is left."""
+    """Two boxes that differ only outside of the image: one of them survives."""
     model.test_score_thresh = 0.5
     original = model.head.forward
 
     def two_boxes(features, anchors):
         output = original(features, anchors)
-        scores = [torch.zeros_like(x) for x in output.pred_scores]
+        scores = [torch.zeros_like(x) for x in output.scores]
         scores[0][0, 2, 0, :2] = torch.tensor([0.9, 0.8])
-        output.pred_boxes[0][0, :, 0, 0] = torch.tensor([-90.0, 0.0, 5.0, 5.0])
-        output.pred_boxes[0][0, :, 0, 1] = torch.tensor([0.0, 0.0, 5.0, 5.0])
-        return output._replace(pred_scores=scores)
+        output.boxes[0][0, :, 0, 0] = torch.tensor([-720.0, 0.0, 40.0, 40.0])
+        output.boxes[0][0, :, 0, 1] = torch.tensor([0.0, 0.0, 40.0, 40.0])
+        return output._replace(scores=scores)
 
     model.head.forward = two_boxes
     model.eval()
@@ -121,7 +107,7 @@ def test_extreme_shapes_in_one_batch(model, make_input, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_degenerate_ground_truth(model, make_input, phase):
-    """Zero-sized boxes and boxes outside of the image: the loss stays finite."""
+    """Empty boxes and boxes outside of the image: the loss stays finite."""
     boxes = ((10.0, 10.0, 10.0, 10.0), (500.0, 500.0, 600.0, 600.0), (5.0, 5.0, 60.0, 60.0))
     losses = train_step(model, [make_input(boxes=boxes, classes=(0, 1, 2))], phase)
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -159,70 +145,12 @@ def test_batched_equals_single_for_equal_sizes(model, make_input):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def random_predictions(n: int, shapes, num_classes=5):
-    r = sum(h * w for h, w in shapes)
-    center = torch.rand(n, r, 2) * 10
-    half = torch.rand(n, r, 2) * 4 + 0.5
-    boxes = torch.cat([center - half, center + half], dim=2)
-    return FlatPredictions(torch.rand(n, r, num_classes), boxes)
-
-
-def make_points(shapes) -> AnchorGrid:
-    from tests.helpers import square_anchors
-
-    return AnchorGrid.from_levels(square_anchors(shapes), shapes, STRIDES)
-
-
-SHAPES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)]
-
-
-def test_assignment_does_not_depend_on_the_batch():
-    """Image 0 alone equals image 0 beside another one."""
-    predictions = random_predictions(2, SHAPES)
-    gt = [torch.tensor([[10.0, 10.0, 80.0, 70.0]]), torch.rand(4, 4) * 20]
-    gt[1][:, 2:] += 30
-    classes = [torch.tensor([2]), torch.tensor([0, 1, 2, 3])]
-    points, sizes = make_points(SHAPES), [(96, 128), (96, 128)]
-    assigner = TaskAlignedAssigner()
-    both, _ = compute_targets(assigner, predictions, points, sizes, 32, gt, classes)
-    first = FlatPredictions(predictions.scores[:1], predictions.boxes[:1])
-    alone, _ = compute_targets(assigner, first, points, sizes[:1], 32, gt[:1], classes[:1])
-    assert (alone.gt_classes[0] < 5).any()
-    assert torch.equal(both.gt_classes[0], alone.gt_classes[0])
-    assert torch.equal(both.norm_alignment_metrics[0], alone.norm_alignment_metrics[0])
-
-
-def test_cells_of_the_padding_are_ignored():
-    """A 50x61 image, 64x64 when rounded up to 32, in a batch of 96x128."""
-    predictions = random_predictions(1, SHAPES)
-    gt, classes = [torch.tensor([[0.0, 0.0, 128.0, 96.0]])], [torch.tensor([1])]
-    labels, _ = compute_targets(
-        TaskAlignedAssigner(topk=1000),
-        predictions,
-        make_points(SHAPES),
-        [(50, 61)],
-        32,
-        gt,
-        classes,
-    )
-    maps = [
-        x.view(h, w)
-        for x, (h, w) in zip(
-            labels.gt_classes[0].split([h * w for h, w in SHAPES]), SHAPES, strict=True
-        )
-    ]
-    for level, stride in zip(maps, STRIDES, strict=True):
-        rows, columns = -(-64 // stride), -(-64 // stride)
-        assert (level[:rows, :columns] >= 0).all()
-        assert (level[rows:] == -1).all() and (level[:, columns:] == -1).all()
-
-
 def test_phase_not_in_state_dict(model, tiny_cfg):
     assert model.phase == "warmup"
     model.set_phase("aligned")
-    assert copy.deepcopy(model).phase == "aligned"  # as an averaged copy of the model has
+    assert copy.deepcopy(model).phase == "aligned"  # like an averaged copy of the model
     assert not any("phase" in key for key in model.state_dict())
-    with pytest.raises(ValueError, match="unknown phase"):
+    with pytest.raises(ValueError, match="Unknown phase"):
         model.set_phase("epoch 4")
     tiny_cfg.MODEL.TOOD.WARMUP.EPOCHS = 0
     assert build_model(tiny_cfg).phase == "aligned"
@@ -255,9 +183,9 @@ def test_training_without_ground_truth_entry(model, make_input):
         model([inputs])
 
 
-def test_more_than_one_anchor_a_cell(tiny_cfg):
+def test_more_than_one_anchor_per_location(tiny_cfg):
     tiny_cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0]]
-    with pytest.raises(ValueError, match="one anchor a cell"):
+    with pytest.raises(ValueError, match="one anchor per location"):
         build_model(tiny_cfg)
 
 
@@ -275,11 +203,11 @@ def test_autocast(model, make_input, phase, dtype):
     assigner = model.phases[phase].assigner
     original = type(assigner).assign
 
-    def watch(self, samples, gt_boxes, gt_classes):
-        seen.extend([samples.pred_scores.dtype, samples.pred_boxes.dtype])
+    def watch(self, inputs, gt_boxes, gt_classes):
+        seen.extend([inputs.scores.dtype, inputs.boxes.dtype])
         # On a GPU, binary cross entropy raises where autocast is on.
         assert not torch.is_autocast_cpu_enabled()
-        return original(self, samples, gt_boxes, gt_classes)
+        return original(self, inputs, gt_boxes, gt_classes)
 
     batch = [make_input()]
     model.set_phase(phase)
@@ -319,87 +247,3 @@ def test_assignment_stats_are_logged(model, make_input):
     assert latest["assign/pos_per_gt"][0] == positives > 0  # the same in both steps
     assert latest["assign/gt_without_pos_frac"][0] == 0
     assert "assign/pos_per_gt_large" in latest and "assign/pos_per_gt_small" not in latest
-
-
-# ---- parts of a user's own, chosen by name --------------------------------------------------
-
-
-class NearestPoint(Assigner):
-    """Each ground truth takes the point nearest to its center."""
-
-    config_node = "NEAREST"
-
-    def __init__(self, reach: float) -> None:
-        self.reach = reach
-
-    def assign(self, samples, gt_boxes, gt_classes):
-        matched = torch.full((len(samples.points),), -1)
-        for i, box in enumerate(gt_boxes):
-            matched[(samples.points - (box[:2] + box[2:]) / 2).norm(dim=1).argmin()] = i
-        num_classes = samples.pred_scores.shape[1]
-        classes = torch.where(matched < 0, num_classes, gt_classes[matched])
-        return Assignment(matched, classes)
-
-
-class PlainHead(nn.Module):
-    def __init__(self, cfg, input_shape):
-        super().__init__()
-        self.cls = nn.Conv2d(input_shape[0].channels, cfg.MODEL.TOOD.NUM_CLASSES, 1)
-        self.reg = nn.Conv2d(input_shape[0].channels, 4, 1)
-
-    def forward(self, features, anchors):
-        scores = [self.cls(x).sigmoid() for x in features]
-        boxes = []
-        for x, level, stride in zip(features, anchors, STRIDES, strict=True):
-            h, w = x.shape[-2:]
-            base = (level / stride).view(h, w, 4).permute(2, 0, 1)
-            boxes.append(base + self.reg(x) * 0.1)
-        return DensePredictions(scores, boxes)
-
-
-@pytest.fixture
-def own_parts():
-    ASSIGNER_REGISTRY.register(NearestPoint)
-    DENSE_HEAD_REGISTRY.register(PlainHead)
-    yield
-    ASSIGNER_REGISTRY._obj_map.pop("NearestPoint")
-    DENSE_HEAD_REGISTRY._obj_map.pop("PlainHead")
-
-
-def test_custom_head_and_assigner(tiny_cfg, own_parts, make_input):
-    node = tiny_cfg.MODEL.TOOD
-    node.HEAD.NAME = "PlainHead"
-    node.NEAREST = CfgNode({"REACH": 2.0})
-    node.ALIGNED.ASSIGNER = "NearestPoint"
-    node.ALIGNED.CRITERION = "CenternessFocalCriterion"
-    model = build_model(tiny_cfg)
-    assert model.phases["aligned"].assigner.reach == 2.0
-    losses = train_step(model, [make_input()], "aligned")
-    assert all(torch.isfinite(loss) for loss in losses.values())
-    model.eval()
-    with torch.no_grad():
-        assert "instances" in model([make_input()])[0]
-
-
-@pytest.mark.parametrize("key", ["HEAD.NAME", "ALIGNED.ASSIGNER", "WARMUP.CRITERION"])
-def test_unknown_names(tiny_cfg, key):
-    tiny_cfg.merge_from_list([f"MODEL.TOOD.{key}", "Nobody"])
-    with pytest.raises(ConfigError, match=f"MODEL.TOOD.{key} is 'Nobody'.*there are"):
-        build_model(tiny_cfg)
-
-
-def test_config_reaches_the_parts(tiny_cfg):
-    node = tiny_cfg.MODEL.TOOD
-    node.ASSIGNERS.TAL.TOPK, node.ASSIGNERS.TAL.ALPHA, node.ASSIGNERS.TAL.BETA = 5, 0.5, 2.0
-    node.ASSIGNERS.ATSS.TOPK = 3
-    node.CRITERIA.FOCAL_LOSS.GAMMA, node.CRITERIA.TASK_ALIGNED_LOSS.GAMMA = 1.0, 1.5
-    phases = build_model(tiny_cfg).phases
-    tal = phases["aligned"].assigner
-    assert (tal.topk, tal.alpha, tal.beta) == (5, 0.5, 2.0)
-    assert phases["warmup"].assigner.topk == 3
-    assert phases["warmup"].criterion.gamma == 1.0
-    assert phases["aligned"].criterion.gamma == 1.5
-
-
-def test_criteria_registry():
-    assert {"CenternessFocalCriterion", "TaskAlignedCriterion"} <= set(CRITERION_REGISTRY._obj_map)

@@ -11,11 +11,10 @@ from detectron2.modeling import FPN, build_model
 from detectron2.solver import build_optimizer
 from detectron2.structures import Boxes, Instances
 
-from tests.helpers import DATA, PUBLISHED, golden, published_cfg, recipe_weights
+from tests.helpers import GOLDEN, PUBLISHED, golden, published_cfg, recipe_weights
 from tood.checkpoint import TOODCheckpointer
 from tood.checkpoint.key_mapping import from_tood_keys
 from tood.modeling.backbone import ChannelsLastFPN
-from tood.modeling.postprocessing import postprocess_single_image
 from tools.reference.recipe import random_projection
 
 MODELS = [name for name in PUBLISHED if name != "TOOD-R50-2x"]
@@ -68,23 +67,9 @@ def test_detections(name, model, inputs, expected):
     """Unclipped, as MMDetection's are: the same boxes in the same order."""
     with torch.no_grad():
         images = model.eval().preprocess_image(inputs)
-        features = model.backbone(images.tensor)
-        maps = [features[level] for level in model.head_in_features]
-        anchors = [boxes.tensor for boxes in model.anchor_generator(maps)]
-        output = model.head(maps, anchors)
-    for i in (0, 1):
-        detections = postprocess_single_image(
-            [level[i].flatten(1).t() for level in output.pred_scores],
-            [
-                level[i].flatten(1).t() * stride
-                for level, stride in zip(output.pred_boxes, model.level_strides, strict=True)
-            ],
-            score_thresh=model.test_score_thresh,
-            topk_candidates=model.test_topk_candidates,
-            nms_thresh=model.test_nms_thresh,
-            max_detections=model.max_detections_per_image,
-            image_size=None,
-        )
+        _, predictions = model.predict(model.backbone(images.tensor))
+        found = model.detect(predictions, [None, None])
+    for i, detections in enumerate(found):
         theirs = {key: expected[f"{name}/detections{i}/{key}"] for key in ("boxes", "scores")}
         classes = torch.from_numpy(expected[f"{name}/detections{i}/classes"])
         assert len(classes) == 100 and torch.equal(detections.classes, classes)
@@ -176,5 +161,5 @@ def test_step_of_sgd(name, model, inputs, expected, phase, in_float64):
 
 
 def test_golden_file_is_whole(expected):
-    assert (DATA / "published_models.npz").stat().st_size < 400_000
+    assert (GOLDEN / "published_models.npz").stat().st_size < 400_000
     assert {key.split("/")[0] for key in expected if "/" in key} == set(PUBLISHED)

@@ -1,13 +1,16 @@
-"""The model; importing this registers it in detectron2's registries."""
+"""The model; importing this registers its parts in detectron2's registries and our own."""
 
 from .backbone import build_tood_resnet_fpn_backbone
+from .dense_detector import DenseDetectorCore, find_dense_core
 from .heads import DENSE_HEAD_REGISTRY, ParallelHead, TOODHead
 from .meta_arch import TOOD
 
 __all__ = [
     "DENSE_HEAD_REGISTRY",
     "TOOD",
+    "DenseDetectorCore",
     "ParallelHead",
     "TOODHead",
     "build_tood_resnet_fpn_backbone",
+    "find_dense_core",
 ]

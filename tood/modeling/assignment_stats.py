@@ -1,48 +1,45 @@
-"""The health of the assignment: how many positives ground truths get, by size."""
+"""Statistics of the assignment: how many positives the ground truths get, by size."""
 
 import torch
 from torch import Tensor
 
-# COCO's size classes, by the area of the box in the original image: below 32^2 pixels, from there
-# to below 96^2, and above.
+# COCO's size classes by area in the original image: below 32^2, below 96^2, and from there on.
 SIZE_BOUNDS = (32.0**2, 96.0**2)
 SIZE_NAMES = ("small", "medium", "large")
 
 
 class AssignmentStatistics:
-    """Adds up assignments on their own device and tells of them now and then.
+    """Accumulates assignment statistics on the device.
 
-    Adding waits for nothing; only :meth:`compute_and_reset` reads the numbers back.
+    Only :meth:`compute_and_reset` synchronizes.
     """
 
     def __init__(self) -> None:
-        # Per size class: ground truths, those without a positive, positives.
+        # Per size class: ground truths, ground truths without a positive, positives.
         self._counts: Tensor | None = None
 
     def update(self, matched_idxs: Tensor, gt_areas: Tensor) -> None:
         """Add one image.
 
         Args:
-            matched_idxs: (R,) int64, the ground truth of each point, -1 for background.
+            matched_idxs: (R,) int64, the ground truth of each point; negative for none.
             gt_areas: (M,) areas of the ground truths in pixels of the original image.
         """
-        num_gts = len(gt_areas)
-        per_gt = gt_areas.new_zeros(num_gts + 1)
-        per_gt = per_gt.scatter_add(
-            0, matched_idxs + 1, per_gt.new_ones(()).expand(len(matched_idxs))
-        )[1:]
+        per_gt = gt_areas.new_zeros(len(gt_areas) + 1)
+        rows = matched_idxs.clamp(min=-1) + 1  # row 0 collects the points without ground truth
+        per_gt = per_gt.scatter_add(0, rows, per_gt.new_ones(()).expand(len(rows)))[1:]
         sizes = torch.bucketize(gt_areas, gt_areas.new_tensor(SIZE_BOUNDS), right=True)
-        rows = torch.stack([torch.ones_like(per_gt), (per_gt == 0).to(per_gt), per_gt], dim=1)
-        counts = rows.new_zeros(len(SIZE_NAMES), 3).index_add(0, sizes, rows)
+        counts = torch.stack([torch.ones_like(per_gt), (per_gt == 0).to(per_gt), per_gt], dim=1)
+        counts = counts.new_zeros(len(SIZE_NAMES), 3).index_add(0, sizes, counts)
         self._counts = counts if self._counts is None else self._counts + counts
 
     def compute_and_reset(self) -> dict[str, float]:
-        """The means since the last call, by name; sizes that did not occur are left out.
+        """Means since the last call, by name; sizes that did not occur are left out.
 
         Returns:
-            ``pos_per_gt`` (mean number of positives of a ground truth) and ``gt_without_pos_frac``
-            (share of ground truths without any, 0 to 1), each for all and with the suffixes
-            ``_small``, ``_medium``, ``_large``.
+            ``pos_per_gt`` (mean number of positives per ground truth) and ``gt_without_pos_frac``
+            (fraction of ground truths with none), each over all ground truths and with the
+            suffixes ``_small``, ``_medium`` and ``_large``.
         """
         if self._counts is None:
             return {}
@@ -51,8 +48,8 @@ class AssignmentStatistics:
         rows = {f"_{name}": row for name, row in zip(SIZE_NAMES, counts, strict=True)}
         rows[""] = [sum(column) for column in zip(*counts, strict=True)]
         means = {}
-        for suffix, (gts, without, positives) in rows.items():
-            if gts:
-                means[f"pos_per_gt{suffix}"] = positives / gts
-                means[f"gt_without_pos_frac{suffix}"] = without / gts
+        for suffix, (num_gts, num_without, num_positives) in rows.items():
+            if num_gts:
+                means[f"pos_per_gt{suffix}"] = num_positives / num_gts
+                means[f"gt_without_pos_frac{suffix}"] = num_without / num_gts
         return means

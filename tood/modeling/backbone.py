@@ -1,8 +1,8 @@
-"""Backbone of the published models: detectron2's ResNet and FPN with the parts that they lack.
+"""Backbone of the published models: detectron2's ResNet and FPN, plus what they lack.
 
-Five small parts: a normalization with frozen statistics and trainable scale and shift, a residual
-block with deformable convolution that needs no compiled code, a top block that makes P6 and P7, an
-FPN with the memory layout that a CPU is fast with, and the builder that puts them together.
+Five small parts: a normalization with frozen statistics and trainable scale and shift; a residual
+block with deformable convolution that needs no compiled extension; a top block that produces P6 and
+P7; an FPN in the memory layout that is fast on a CPU; and the builder that assembles them.
 """
 
 import torch
@@ -22,10 +22,10 @@ FROZEN_STATS_BN = "FrozenStatsBN"
 
 
 class FrozenStatsBatchNorm2d(nn.Module):
-    """Batch normalization by fixed statistics, with trainable scale and shift.
+    """Batch normalization with fixed statistics and trainable scale and shift.
 
-    What the published models train with: MMDetection's ``norm_eval=True``. detectron2's
-    ``FrozenBatchNorm2d`` freezes scale and shift too. Its entries in a state_dict are the same.
+    The published models train with it (MMDetection's ``norm_eval=True``). detectron2's
+    ``FrozenBatchNorm2d`` freezes scale and shift too; its state_dict has the same keys.
 
     Args:
         num_features: channels.
@@ -48,7 +48,7 @@ class FrozenStatsBatchNorm2d(nn.Module):
 
     @classmethod
     def convert(cls, module: nn.Module) -> nn.Module:
-        """Replace every BatchNorm2d below ``module``, keeping parameters; returns the result."""
+        """Replace every BatchNorm2d in ``module``, keep its parameters, and return the result."""
         if isinstance(module, nn.BatchNorm2d):
             norm = cls(module.num_features, module.eps)
             norm.weight, norm.bias = module.weight, module.bias
@@ -63,13 +63,13 @@ class FrozenStatsBatchNorm2d(nn.Module):
 class DeformBottleneckBlock(CNNBlockBase):
     """A bottleneck block whose 3x3 convolution is deformable.
 
-    detectron2's ``DeformBottleneckBlock`` needs its compiled code, and a GPU; this one has the
-    same parameters under the same names. Offsets (and masks) start at 0.
+    detectron2's block of the same name needs its compiled extension and a GPU; this one has the
+    same parameters under the same names. Offsets and mask logits start at 0.
 
     Args:
-        block: the plain block, whose parameters are taken over.
+        block: the plain block, whose parameters are reused.
         modulated: DCNv2, with masks; else DCNv1.
-        deform_groups: how many groups of channels have a field of offsets of their own.
+        deform_groups: number of channel groups with their own offsets.
 
     Raises:
         ConfigError: the block's channels do not divide into the groups.
@@ -80,8 +80,8 @@ class DeformBottleneckBlock(CNNBlockBase):
         plain = block.conv2
         if plain.in_channels % deform_groups:
             raise ConfigError(
-                f"MODEL.RESNETS.DEFORM_NUM_GROUPS is {deform_groups}, and the {plain.in_channels} "
-                "channels of a deformable layer do not divide into as many groups"
+                f"MODEL.RESNETS.DEFORM_NUM_GROUPS is {deform_groups}, which does not divide the "
+                f"{plain.in_channels} channels of a deformable layer. Use a divisor, such as 1."
             )
         (stride, _), (padding, _), (dilation, _) = plain.stride, plain.padding, plain.dilation
         self.modulated = modulated
@@ -112,7 +112,7 @@ class DeformBottleneckBlock(CNNBlockBase):
             self.freeze()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H / stride, W / stride)."""
+        """Map (N, C, H, W) to (N, C', H / stride, W / stride)."""
         out = F.relu(self.conv1(x))
         out = self.conv2(out, *predict_offsets(self.conv2_offset, out, self.modulated))
         out = self.conv3(F.relu(out))
@@ -125,10 +125,10 @@ class P6P7TopBlock(nn.Module):
     detectron2's ``LastLevelP6P7`` always has a ReLU before P7.
 
     Args:
-        in_channels: channels of what P6 is made from.
+        in_channels: channels of the map that P6 is computed from.
         channels: of both outputs.
-        in_feature: the name of what P6 is made from.
-        relu: a ReLU between them.
+        in_feature: name of that map.
+        relu: put a ReLU between P6 and P7.
     """
 
     num_levels = 2
@@ -142,19 +142,19 @@ class P6P7TopBlock(nn.Module):
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[P6, P7] of a map (N, C, H, W)."""
+        """Compute [P6, P7] from a map (N, C, H, W)."""
         p6 = self.p6(x)
         return [p6, self.p7(F.relu(p6) if self.relu else p6)]
 
 
 class ChannelsLastFPN(FPN):
-    """detectron2's FPN that works on a CPU with channels last in memory.
+    """detectron2's FPN, computed in the channels-last memory format on a CPU.
 
-    PyTorch's convolutions are up to twice as fast there; the maps come out in the usual layout.
+    PyTorch's convolutions are up to twice as fast with it; the outputs have the usual format.
     """
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps (N, C, Hi, Wi) by their names, of images (N, 3, H, W)."""
+        """Compute maps (N, C, Hi, Wi) by name from images (N, 3, H, W)."""
         if x.device.type != "cpu":
             return super().forward(x)
         maps = super().forward(x.contiguous(memory_format=torch.channels_last))
@@ -162,17 +162,18 @@ class ChannelsLastFPN(FPN):
 
 
 def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """detectron2's ResNet; ``MODEL.RESNETS.NORM: "FrozenStatsBN"`` is known in addition."""
+    """Build detectron2's ResNet; also accepts ``MODEL.RESNETS.NORM: "FrozenStatsBN"``."""
     resnets = cfg.MODEL.RESNETS
     deformable = [
         f"res{stage}" for stage, chosen in enumerate(resnets.DEFORM_ON_PER_STAGE, 2) if chosen
     ]
     if deformable and resnets.DEPTH < 50:
         raise ConfigError(
-            f"MODEL.RESNETS.DEFORM_ON_PER_STAGE makes stages of a ResNet-{resnets.DEPTH} "
-            "deformable, whose blocks have no bottleneck: set it to [False, False, False, False]"
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE needs bottleneck blocks, which a "
+            f"ResNet-{resnets.DEPTH} does not have. Set it to [False, False, False, False], or use "
+            "MODEL.RESNETS.DEPTH 50 or more."
         )
-    # Built plainly, by detectron2; then the parts that it lacks take the places of plain ones.
+    # detectron2 builds plain blocks and norms; ours then replace them.
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
@@ -185,22 +186,22 @@ def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
                 block, resnets.DEFORM_MODULATED, resnets.DEFORM_NUM_GROUPS
             )
     if resnets.NORM == FROZEN_STATS_BN:
-        # detectron2 has frozen the first stages completely; what still trains becomes ours.
+        # detectron2 froze the first stages; convert the remaining BatchNorm layers.
         resnet = FrozenStatsBatchNorm2d.convert(resnet)
     return resnet
 
 
 @BACKBONE_REGISTRY.register()
 def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """ResNet and FPN with P3-P5 from C3-C5, P6 and P7 from P5 or C5.
+    """Build ResNet and FPN: P3 to P5 from C3 to C5, P6 and P7 from P5 or C5.
 
     Args:
         cfg: reads ``MODEL.RESNETS``, ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN``, as
-            detectron2's own builders do, and ``FPN.P6_SOURCE`` and ``RELU_BEFORE_P7`` of ``MODEL.TOOD``.
+            detectron2's own builders do, and ``MODEL.TOOD.FPN``.
         input_shape: of the image.
 
     Raises:
-        ConfigError: P6 is to be made from something else.
+        ConfigError: ``P6_SOURCE`` is neither P5 nor C5.
     """
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     bottom_up = _build_resnet(cfg, input_shape)
@@ -208,7 +209,7 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
     source = cfg.MODEL.TOOD.FPN.P6_SOURCE
     if source not in sources:
         raise ConfigError(
-            f"MODEL.TOOD.FPN.P6_SOURCE is {source!r}; it must be one of {list(sources)}"
+            f"Unknown MODEL.TOOD.FPN.P6_SOURCE {source!r}. Available: {', '.join(sources)}"
         )
     fpn = ChannelsLastFPN(
         bottom_up=bottom_up,
@@ -222,7 +223,7 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
     )
     for name, module in fpn.named_modules():
         if isinstance(module, nn.Conv2d) and not name.startswith("bottom_up"):
-            # MMDetection's; detectron2's differs for the lateral convolutions.
+            # MMDetection's initialization; detectron2's differs for the lateral convolutions.
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

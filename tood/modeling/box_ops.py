@@ -7,8 +7,8 @@ share. Shapes: **R** points or predictions, **M** ground truths of one image.
 import torch
 from torch import Tensor
 
-# A point belongs to a box when it lies inside by more than this, in pixels: the reference's bound,
-# strict, which keeps points on an edge out.
+# A point is inside a box if it is more than this many pixels from every side. The reference's
+# bound, strict, so that points on an edge are outside.
 INSIDE_MARGIN = 0.01
 
 
@@ -29,7 +29,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-6) -> Tensor:
     """Intersection over union of boxes that broadcast against each other.
 
     Equal to MMDetection's ``bbox_overlaps`` for boxes that are not inverted. Works in place on its
-    own temporaries, so it is meant for use without gradients.
+    own temporaries, so call it without gradients.
 
     Args:
         boxes1: (..., 4).
@@ -44,13 +44,12 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-6) -> Tensor:
     inter = torch.minimum(x2, u2).sub_(torch.maximum(x1, u1)).clamp_(min=0)
     inter.mul_(torch.minimum(y2, v2).sub_(torch.maximum(y1, v1)).clamp_(min=0))
     union = (box_area(boxes1) + box_area(boxes2)).sub_(inter).clamp_(min=eps)
-    # Never above 1, which would stop the loss as a soft label: rounding keeps the order of
-    # intersection, areas and union.
+    # At most 1 despite rounding; a soft label above 1 would break binary cross entropy.
     return inter.div_(union)
 
 
 def points_inside_boxes(points: Tensor, boxes: Tensor, margin: float = INSIDE_MARGIN) -> Tensor:
-    """Whether points lie inside boxes by more than ``margin`` on all four sides.
+    """Test whether points lie inside boxes by more than ``margin`` on all four sides.
 
     Args:
         points: (..., 2) in pixels.
@@ -72,11 +71,11 @@ def box_centers(boxes: Tensor) -> Tensor:
 
 
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:
-    """FCOS's centerness: 1 in the middle of a box, 0 on its edges and outside.
+    """FCOS's centerness: 1 at the center of a box, 0 on its edges and outside.
 
     sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), with the distances l, t, r, b of the point
-    to the four sides. A point on an edge, or a box without area, gives 0 rather than the 0/0 of
-    the bare formula.
+    to the four sides. A point on an edge, or an empty box, gives 0 instead of the plain formula's
+    0 / 0.
 
     Args:
         points: (..., 2).
@@ -95,7 +94,7 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
-    """Boxes around points ("distance-to-bbox", used by the anchor-free variant).
+    """Boxes around points; MMDetection's ``distance2bbox``, for the anchor-free variant.
 
     Args:
         points: (..., 2).
@@ -126,13 +125,13 @@ def deltas_to_boxes(
     weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
     max_log_ratio: float = 4.135166556742356,
 ) -> Tensor:
-    """Boxes from anchors and (dx, dy, dw, dh), as MMDetection's ``DeltaXYWHBBoxCoder`` decodes.
+    """Decode (dx, dy, dw, dh) like MMDetection's ``DeltaXYWHBBoxCoder``.
 
     Args:
         anchors: (..., 4).
         deltas: (..., 4).
-        weights: what the deltas are divided by: the inverse of the coder's standard deviations
-            0.1, 0.1, 0.2, 0.2.
+        weights: divisors of the deltas, the inverse of the coder's standard deviations 0.1, 0.1,
+            0.2, 0.2.
         max_log_ratio: dw and dh are clamped to plus and minus this, |ln(16 / 1000)|.
 
     Returns:

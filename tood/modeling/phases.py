@@ -1,4 +1,4 @@
-"""The phases of training, and what each works with, by names in the config."""
+"""The two phases of training: which assigner and which criterion each of them uses."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from detectron2.utils.registry import Registry
 from ..errors import ConfigError
 from ..registry import get_registered
 from .assigners import ASSIGNER_REGISTRY, Assigner
-from .criteria.base import CRITERION_REGISTRY
+from .criteria import CRITERION_REGISTRY
 from .structures import DenseTargets, FlatPredictions, LossSum
 
 # ATSS and focal loss first, then task alignment learning.
@@ -20,36 +20,43 @@ PHASES = ("warmup", "aligned")
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase: who assigns, and what the loss is of the labels that follow."""
+    """One phase: how points are assigned, and the losses of the resulting targets."""
 
     assigner: Assigner
     criterion: Callable[[FlatPredictions, DenseTargets], dict[str, LossSum]]
 
 
 def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
-    """Build what the nodes ``WARMUP`` and ``ALIGNED`` of ``cfg.MODEL.TOOD`` name.
+    """Build the assigners and criteria that the nodes ``WARMUP`` and ``ALIGNED`` name.
 
     Args:
         tood_node: ``cfg.MODEL.TOOD``.
 
     Raises:
-        ConfigError: no assigner or criterion of that name is registered, or a length below 0.
+        ConfigError: an unknown assigner or criterion, arguments that do not fit it, or a negative
+            length.
     """
     if tood_node.WARMUP.EPOCHS < 0:
         raise ConfigError(
-            f"MODEL.TOOD.WARMUP.EPOCHS is {tood_node.WARMUP.EPOCHS}; 0 is for no warm-up"
+            f"MODEL.TOOD.WARMUP.EPOCHS is {tood_node.WARMUP.EPOCHS}, but must not be negative; 0 "
+            "trains without warm-up phase"
         )
-    return {
+    phases = {
         phase: Phase(
             _build(ASSIGNER_REGISTRY, tood_node, f"{phase.upper()}.ASSIGNER"),
             _build(CRITERION_REGISTRY, tood_node, f"{phase.upper()}.CRITERION"),
         )
         for phase in PHASES
     }
+    for phase, parts in phases.items():
+        _validate_num_levels(
+            parts.assigner, len(tood_node.IN_FEATURES), f"{phase.upper()}.ASSIGNER"
+        )
+    return phases
 
 
 def _build(registry: Registry, tood_node: CfgNode, key: str) -> Any:
-    """Make the class that ``key`` names, with the keys of its config node as arguments."""
+    """Build the class that ``key`` names, with its config node's keys as arguments."""
     phase, part = key.split(".")
     cls = get_registered(registry, tood_node[phase][part], f"MODEL.TOOD.{key}")
     path = getattr(cls, "config_node", None)
@@ -58,3 +65,15 @@ def _build(registry: Registry, tood_node: CfgNode, key: str) -> Any:
         return cls(**{name.lower(): value for name, value in node.items()})
     except ValueError as error:
         raise ConfigError(f"MODEL.TOOD.{path}: {error}") from error
+
+
+def _validate_num_levels(assigner: Assigner, num_levels: int, key: str) -> None:
+    """Check an assigner's per-level arguments when the model is built, not at the first step."""
+    validate = getattr(assigner, "validate_num_levels", None)
+    if validate is None:
+        return
+    try:
+        validate(num_levels)
+    except ValueError as error:
+        node = assigner.config_node or key
+        raise ConfigError(f"MODEL.TOOD.{node}: {error}") from error

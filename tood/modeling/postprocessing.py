@@ -1,7 +1,10 @@
-"""From dense predictions to detections: candidates, clipping, non-maximum suppression.
+"""From dense predictions to detections: candidates per level, then clipping and NMS.
 
-Shapes: **Ri** points of level i, **K** classes, **D** detections. Boxes (x1, y1, x2, y2) in
-pixels of the network's input.
+The two halves, :func:`select_candidates` and :func:`finalize`, are separate because whatever merges
+several predictions for one image (test-time augmentation, slicing) does it between them.
+
+Shapes: **Ri** points of level i, **K** classes, **D** candidates or detections. Boxes
+(x1, y1, x2, y2) in pixels of the network's input.
 """
 
 import torch
@@ -12,41 +15,79 @@ from .structures import ImageDetections
 
 
 def select_candidates(
-    pred_scores: Tensor,
-    pred_boxes: Tensor,
+    scores: Tensor,
+    boxes: Tensor,
     score_thresh: float,
     topk: int,
-    pred_centerness: Tensor | None = None,
+    centerness: Tensor | None = None,
 ) -> ImageDetections:
-    """The best (point, class) pairs of one level.
+    """Select the best (point, class) pairs of one level.
 
     Args:
-        pred_scores: (Ri, K) probabilities.
-        pred_boxes: (Ri, 4).
-        score_thresh: pairs must score more than this, without centerness.
-        topk: at most so many pairs, by their scores times centerness.
-        pred_centerness: (Ri, 1) probabilities, from heads that predict it.
+        scores: (Ri, K) probabilities.
+        boxes: (Ri, 4).
+        score_thresh: pairs must score more than this, before centerness.
+        topk: maximum number of pairs, ranked by score times centerness.
+        centerness: (Ri, 1) probabilities, from heads that predict it.
 
     Returns:
         At most ``topk`` candidates, best first.
     """
-    num_points = len(pred_scores)
-    # Class by class, which is how a head's maps lie in memory: flattening them copies nothing.
-    scores = pred_scores.t().flatten()
-    idxs = (scores > score_thresh).nonzero().squeeze(1)
-    scores = scores[idxs]
-    if pred_centerness is not None:
-        scores = scores * pred_centerness[idxs % num_points, 0]
-    scores, order = scores.topk(min(topk, len(scores)))
+    num_points = len(scores)
+    # Class by class, as a head's maps lie in memory: flattening copies nothing.
+    flat_scores = scores.t().flatten()
+    idxs = (flat_scores > score_thresh).nonzero().squeeze(1)
+    found = flat_scores[idxs]
+    if centerness is not None:
+        found = found * centerness[idxs % num_points, 0]
+    found, order = found.topk(min(topk, len(found)))
     idxs = idxs[order]
     classes = idxs.div(num_points, rounding_mode="floor")
-    return ImageDetections(pred_boxes[idxs % num_points], scores, classes)
+    return ImageDetections(boxes[idxs % num_points], found, classes)
+
+
+def merge_candidates(parts: list[ImageDetections]) -> ImageDetections:
+    """Concatenate candidates, for example of all levels of one image."""
+    return ImageDetections(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def finalize(
+    candidates: ImageDetections,
+    *,
+    nms_thresh: float,
+    max_detections: int,
+    image_size: tuple[int, int] | None,
+) -> ImageDetections:
+    """Turn candidates of one image into detections: clip, drop empty boxes, NMS, keep the best.
+
+    Clipping comes before NMS, as in the authors' code.
+
+    Args:
+        candidates: in any order.
+        nms_thresh: boxes of one class with a larger IoU suppress each other.
+        max_detections: maximum number of detections.
+        image_size: (height, width) to clip to; None leaves the boxes as predicted, as MMDetection
+            does.
+    """
+    boxes, scores, classes = candidates
+    if image_size is not None:
+        height, width = image_size
+        x1, y1, x2, y2 = boxes.unbind(1)
+        boxes = torch.stack(
+            [x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)],
+            dim=1,
+        )
+    # Drops NaN boxes too: comparisons with NaN are false.
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
+    keep = batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
+    return ImageDetections(boxes[keep], scores[keep], classes[keep])
 
 
 def postprocess_single_image(
-    pred_scores: list[Tensor],
-    pred_boxes: list[Tensor],
-    pred_centerness: list[Tensor] | None = None,
+    scores: list[Tensor],
+    boxes: list[Tensor],
+    centerness: list[Tensor] | None = None,
     *,
     score_thresh: float,
     topk_candidates: int,
@@ -56,42 +97,28 @@ def postprocess_single_image(
 ) -> ImageDetections:
     """Detections of one image.
 
-    Per level the best candidates above the threshold; boxes clipped to the image, those without
-    area dropped; class-wise non-maximum suppression; the best of what is left. Clipping comes
-    before the suppression, as in the authors' code.
-
     Args:
-        pred_scores: per level (Ri, K) probabilities.
-        pred_boxes: per level (Ri, 4).
-        pred_centerness: per level (Ri, 1) probabilities, from heads that predict it: candidates
-            are ranked, and detections scored, by the score times this (FCOS, ATSS).
-        score_thresh: candidates must score more than this, without centerness.
-        topk_candidates: candidates per level.
-        nms_thresh: boxes of one class that overlap by more than this IoU suppress each other.
-        max_detections: at most so many detections.
-        image_size: (height, width) to clip to; None leaves the boxes as predicted, as
-            MMDetection does.
+        scores: per level (Ri, K) probabilities.
+        boxes: per level (Ri, 4).
+        centerness: per level (Ri, 1) probabilities, from heads that predict it: candidates are
+            ranked, and detections scored, by the score times this (FCOS, ATSS).
+        score_thresh: candidates must score more than this, before centerness.
+        topk_candidates: maximum number of candidates per level.
+        nms_thresh: see :func:`finalize`.
+        max_detections: see :func:`finalize`.
+        image_size: see :func:`finalize`.
     """
     candidates = [
-        select_candidates(scores, boxes, score_thresh, topk_candidates, centerness)
-        for scores, boxes, centerness in zip(
-            pred_scores, pred_boxes, pred_centerness or [None] * len(pred_scores), strict=True
+        select_candidates(
+            level_scores, level_boxes, score_thresh, topk_candidates, level_centerness
+        )
+        for level_scores, level_boxes, level_centerness in zip(
+            scores, boxes, centerness or [None] * len(scores), strict=True
         )
     ]
-    boxes, scores, classes = (torch.cat(parts) for parts in zip(*candidates, strict=True))
-    if image_size is not None:
-        height, width = image_size
-        boxes = torch.stack(
-            [
-                boxes[:, 0].clamp(0, width),
-                boxes[:, 1].clamp(0, height),
-                boxes[:, 2].clamp(0, width),
-                boxes[:, 3].clamp(0, height),
-            ],
-            dim=1,
-        )
-    # An unreadable box (NaN) is not larger than anything either.
-    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
-    keep = batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
-    return ImageDetections(boxes[keep], scores[keep], classes[keep])
+    return finalize(
+        merge_candidates(candidates),
+        nms_thresh=nms_thresh,
+        max_detections=max_detections,
+        image_size=image_size,
+    )

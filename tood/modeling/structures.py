@@ -1,5 +1,13 @@
-"""Every record that the parts of the model exchange."""
+"""The records that the parts of a dense detector exchange.
 
+All hold tensors only. Boxes are (x1, y1, x2, y2) and points (x, y), in **pixels** of the network's
+input unless said otherwise.
+
+Shapes: **N** images, **L** levels, **Hi, Wi** the map of level i, **R** points over all levels,
+**M** ground truths of one image, **K** classes, **D** detections.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,15 +16,20 @@ from torch import Tensor
 
 from .box_ops import box_centers
 
+# In Assignment.matched_idxs: the point is background, or takes part in no loss.
+UNMATCHED, IGNORED = -1, -2
+# In DenseTargets.gt_classes: the point takes part in no loss. Background is K.
+IGNORED_CLASS = -1
+
 
 @dataclass(frozen=True)
 class AnchorGrid:
-    """The points of a batch's feature maps, level after level, row by row.
+    """One anchor per cell of a batch's feature maps, level by level, row by row.
 
     Attributes:
-        anchors: (R, 4) pixels.
-        centers: (R, 2) pixels, of the anchors.
-        strides: (R, 1) pixels, of each point's level.
+        anchors: (R, 4).
+        centers: (R, 2) of the anchors; the *points* of the paper.
+        strides: (R, 1), of each point's level.
         level_shapes: (Hi, Wi) of each level.
         level_strides: stride of each level.
     """
@@ -31,24 +44,27 @@ class AnchorGrid:
     def from_levels(
         cls, anchors: list[Tensor], shapes: list[tuple[int, int]], strides: list[int]
     ) -> "AnchorGrid":
-        """Join the levels' anchors (Hi * Wi, 4)."""
+        """Join the anchors (Hi * Wi, 4) of all levels.
+
+        Args:
+            anchors: per level, row by row.
+            shapes: (Hi, Wi) of each level.
+            strides: of each level, in pixels.
+        """
+        joined = torch.cat(anchors)
         per_point = [
-            level.new_full((len(level), 1), stride)
+            torch.full_like(level[:, :1], stride)
             for level, stride in zip(anchors, strides, strict=True)
         ]
-        joined = torch.cat(anchors)
         return cls(joined, box_centers(joined), torch.cat(per_point), shapes, strides)
 
     def indices_inside(self, height: int, width: int) -> tuple[Tensor, list[int]]:
-        """The points whose cells begin inside a part of the batch.
+        """Points whose cells begin inside the top left ``height`` x ``width`` pixels of the batch.
 
-        Args:
-            height: of the part, from the top left corner, in pixels.
-            width: likewise.
+        Computed from sizes alone, so it never synchronizes with the device.
 
         Returns:
-            (R',) int64 indices in order, and how many of them each level has. Made from sizes
-            alone, so nothing waits for the device.
+            (R',) sorted int64 indices, and how many of them each level has.
         """
         idxs, counts, start = [], [], 0
         for (rows, columns), stride in zip(self.level_shapes, self.level_strides, strict=True):
@@ -62,17 +78,12 @@ class AnchorGrid:
         return torch.cat(idxs), counts
 
 
-def flatten_levels(levels: list[Tensor]) -> Tensor:
-    """Maps (N, A, Hi, Wi) of all levels as one (N, R, A)."""
-    return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
-
-
 class FlatPredictions(NamedTuple):
     """A head's predictions for a batch, over all levels.
 
     Attributes:
         scores: (N, R, K) probabilities.
-        boxes: (N, R, 4) in strides of the point's level.
+        boxes: (N, R, 4).
         centerness: (N, R, 1) probabilities, from heads that predict it.
     """
 
@@ -81,132 +92,169 @@ class FlatPredictions(NamedTuple):
     centerness: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class DenseTargets:
-    """What the points of a batch are to predict.
+class DensePredictions(NamedTuple):
+    """A head's predictions for a batch, level by level, in float32.
 
     Attributes:
-        gt_classes: (N, R) int64: a class in [0, K), K for background, -1 for ignored points,
-            among them the cells of a batch's padding.
-        gt_boxes: (N, R, 4) the boxes to predict, in strides of the point's level; 0 where
-            there is none.
-        points: (R, 2) the points, in strides of their level.
-        norm_alignment_metrics: (N, R) t-hat, 0 for background; None where the assigner has none.
+        scores: per level (N, K, Hi, Wi), probabilities.
+        boxes: per level (N, 4, Hi, Wi).
+        centerness: per level (N, 1, Hi, Wi), probabilities, from heads that predict it: detections
+            are ranked by the score times this.
     """
 
-    gt_classes: Tensor
-    gt_boxes: Tensor
-    points: Tensor
-    norm_alignment_metrics: Tensor | None = None
+    scores: list[Tensor]
+    boxes: list[Tensor]
+    centerness: list[Tensor] | None = None
+
+    def flatten(self) -> FlatPredictions:
+        """Join the levels."""
+        return FlatPredictions(
+            *(None if levels is None else flatten_levels(levels).float() for levels in self)
+        )
+
+    def for_image(self, index: int) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
+        """The predictions for image ``index`` of the batch.
+
+        Returns:
+            Per level scores (Hi * Wi, K), boxes (Hi * Wi, 4), and centerness (Hi * Wi, 1) or None.
+            All are views.
+        """
+
+        def rows(levels: list[Tensor]) -> list[Tensor]:
+            return [level[index].flatten(1).t() for level in levels]
+
+        centerness = None if self.centerness is None else rows(self.centerness)
+        return rows(self.scores), rows(self.boxes), centerness
 
 
-class LossSum(NamedTuple):
-    """A loss summed over a batch, and what it is to be divided by (both scalars)."""
+def flatten_levels(levels: list[Tensor]) -> Tensor:
+    """Join maps (N, A, Hi, Wi) of all levels into one (N, R, A)."""
+    return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
 
-    total: Tensor
-    normalizer: Tensor
+
+class ImagePredictions(NamedTuple):
+    """Predictions of all points for one image, before NMS.
+
+    Attributes:
+        scores: (R, K) probabilities, multiplied by centerness where the head predicts it.
+        boxes: (R, 4).
+    """
+
+    scores: Tensor
+    boxes: Tensor
 
 
 class ImageDetections(NamedTuple):
-    """Boxes (D, 4), scores (D,) and classes (D,) int64 of one image, best first."""
+    """Candidates or final detections of one image, best first.
+
+    Attributes:
+        boxes: (D, 4).
+        scores: (D,).
+        classes: (D,) int64.
+    """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
 
 
-class DensePredictions(NamedTuple):
-    """Predictions of a one-stage head, level by level, in float32.
+@dataclass(frozen=True)
+class GroundTruth:
+    """The objects of one image.
 
     Attributes:
-        pred_scores: per level (N, K, Hi, Wi), probabilities.
-        pred_boxes: per level (N, 4, Hi, Wi), x1, y1, x2, y2 in strides of the level.
-        pred_centerness: per level (N, 1, Hi, Wi), probabilities, from heads that have such a
-            branch: detections are ranked by the score times this.
+        boxes: (M, 4).
+        classes: (M,) int64 in [0, K).
+        areas: (M,) in pixels of the *original* image; only statistics read it.
     """
 
-    pred_scores: list[Tensor]
-    pred_boxes: list[Tensor]
-    pred_centerness: list[Tensor] | None = None
+    boxes: Tensor
+    classes: Tensor
+    areas: Tensor
 
-    def for_image(
-        self, index: int, strides: list[int]
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
-        """The predictions for one image, boxes in pixels.
+
+@dataclass(frozen=True)
+class AssignerInput:
+    """The points of one image, with everything that an assigner may read.
+
+    Attributes:
+        scores: (R, K) predicted probabilities.
+        boxes: (R, 4) predicted boxes.
+        anchors: (R, 4).
+        centers: (R, 2) of the anchors.
+        strides: (R,) of each point's level.
+        num_anchors_per_level: how many of the R points each level has, in order.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    anchors: Tensor
+    centers: Tensor
+    strides: Tensor
+    num_anchors_per_level: list[int]
+
+    @classmethod
+    def from_anchors(cls, anchors: list[Tensor], strides: Sequence[float]) -> "AssignerInput":
+        """The input of rules that read no predictions: ATSS, FCOS, FoveaBox, maximum IoU.
 
         Args:
-            index: of the image in the batch.
-            strides: of the levels.
-
-        Returns:
-            Per level scores (Hi * Wi, K), boxes (Hi * Wi, 4), and centerness (Hi * Wi, 1) or None.
+            anchors: per level (Ri, 4).
+            strides: of each level.
         """
-
-        def flat(levels: list[Tensor]) -> list[Tensor]:
-            return [level[index].flatten(1).t() for level in levels]
-
-        boxes = zip(flat(self.pred_boxes), strides, strict=True)
-        return (
-            flat(self.pred_scores),
-            [level * stride for level, stride in boxes],
-            None if self.pred_centerness is None else flat(self.pred_centerness),
+        joined = torch.cat(anchors)
+        per_point = [
+            level.new_full((len(level),), s) for level, s in zip(anchors, strides, strict=True)
+        ]
+        return cls(
+            scores=joined.new_zeros(len(joined), 0),
+            boxes=joined,
+            anchors=joined,
+            centers=box_centers(joined),
+            strides=torch.cat(per_point),
+            num_anchors_per_level=[len(level) for level in anchors],
         )
-
-
-# In matched_idxs: no ground truth claims the point.
-UNMATCHED = -1
-# In gt_classes: the point takes part in no loss.
-IGNORED = -1
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which ground truth each point of one image is to predict.
+    """Which ground truth each point of one image has to predict.
 
     Attributes:
-        matched_idxs: (R,) int64, the index of the ground truth, -1 for background.
-        gt_classes: (R,) int64, the class to predict: K for background, -1 for points that are to
-            take part in no loss, which some rules have between positives and background.
-        alignment_metrics: (R,) float32, the paper's t (eq. 9) of the point for its ground truth,
-            0 for background; None from assigners that do not look at predictions.
+        matched_idxs: (R,) int64, the index of the ground truth; -1 for background, -2 for points
+            that take part in no loss.
+        alignment_metrics: (R,) float32, the paper's t (eq. 9) of the point and its ground truth, 0
+            for background; None from assigners that do not read predictions.
         norm_alignment_metrics: (R,) float32 in [0, 1], the normalized t-hat (section 3.2.2), 0 for
             background; None likewise.
     """
 
     matched_idxs: Tensor
-    gt_classes: Tensor
     alignment_metrics: Tensor | None = None
     norm_alignment_metrics: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class AssignerInput:
-    """The points of one image with all that an assigner may ask for.
+class DenseTargets:
+    """What the points of a batch have to predict.
 
     Attributes:
-        pred_scores: (R, K) probabilities.
-        pred_boxes: (R, 4) pixels.
-        anchors: (R, 4) pixels.
-        points: (R, 2) pixels, the centers of the anchors.
-        strides: (R,) pixels, of each point's level.
-        num_anchors_per_level: how many of the R points each level has, in order.
+        gt_classes: (N, R) int64: a class in [0, K), K for background, -1 for points that take part
+            in no loss, the padding of the batch among them.
+        gt_boxes: (N, R, 4); zeros where there is none.
+        centers: (R, 2) the points.
+        strides: (R, 1) of each point's level.
+        norm_alignment_metrics: (N, R) t-hat, 0 for background; None where the assigner has none.
     """
 
-    pred_scores: Tensor
-    pred_boxes: Tensor
-    anchors: Tensor
-    points: Tensor
+    gt_classes: Tensor
+    gt_boxes: Tensor
+    centers: Tensor
     strides: Tensor
-    num_anchors_per_level: list[int]
+    norm_alignment_metrics: Tensor | None = None
 
 
-class ImagePredictions(NamedTuple):
-    """Predictions of all R points of all levels for one image.
+class LossSum(NamedTuple):
+    """A loss summed over a batch, and what it is divided by; both scalars."""
 
-    Attributes:
-        scores: (R, K) probabilities, times centerness from heads that predict it.
-        boxes: (R, 4) pixels of the network's input.
-    """
-
-    scores: Tensor
-    boxes: Tensor
+    total: Tensor
+    normalizer: Tensor

@@ -1,14 +1,78 @@
-"""From ground truth to labels: the points of a batch, and what an assigner makes of them.
+"""From ground truth to training targets: runs an assigner on every image of a batch.
 
-Shapes: **N** images, **L** levels, **Hi, Wi** the map of level i, **R** points over all levels,
-**M** ground truths of one image, **K** classes. Pixels are those of the network's input.
+Shapes: **N** images, **R** points over all levels, **M** ground truths of one image, **K** classes.
 """
 
 import torch
 from torch import Tensor
 
-from .assigners import IGNORED, Assigner, AssignerInput, Assignment
-from .structures import AnchorGrid, DenseTargets, FlatPredictions
+from .assigners import Assigner
+from .structures import (
+    IGNORED_CLASS,
+    AnchorGrid,
+    AssignerInput,
+    Assignment,
+    DenseTargets,
+    FlatPredictions,
+    GroundTruth,
+)
+
+
+@torch.no_grad()
+def compute_targets(
+    assigner: Assigner,
+    predictions: FlatPredictions,
+    grid: AnchorGrid,
+    image_sizes: list[tuple[int, int]],
+    size_divisor: int,
+    ground_truth: list[GroundTruth],
+) -> tuple[DenseTargets, list[Assignment]]:
+    """Compute what each point of a batch has to predict; each image on its own.
+
+    Args:
+        assigner: matches points to ground truths.
+        predictions: of the batch.
+        grid: of the batch.
+        image_sizes: (height, width) of each image without padding.
+        size_divisor: the backbone's divisor of sizes. An image ends at its own size rounded up to
+            it; cells beyond are padding of the batch, which is neither assigned nor in any loss
+            (MMDetection 3.3.0).
+        ground_truth: of each image.
+
+    Returns:
+        The targets, and each image's assignment of the points inside it.
+    """
+    num_classes = predictions.scores.shape[-1]
+    assignments, targets = [], []
+    for scores, boxes, size, gt in zip(
+        predictions.scores, predictions.boxes, image_sizes, ground_truth, strict=True
+    ):
+        height, width = (_round_up(int(side), size_divisor) for side in size)
+        inside, num_anchors_per_level = grid.indices_inside(height, width)
+        inputs = AssignerInput(
+            scores=_take_rows(scores, inside),
+            boxes=_take_rows(boxes, inside),
+            anchors=_take_rows(grid.anchors, inside),
+            centers=_take_rows(grid.centers, inside),
+            strides=_take_rows(grid.strides[:, 0], inside),
+            num_anchors_per_level=num_anchors_per_level,
+        )
+        gt_boxes = gt.boxes.float()
+        assignment = assigner.assign(inputs, gt_boxes, gt.classes)
+        assignments.append(assignment)
+        targets.append(
+            _scatter_to_batch(
+                assignment, inside, gt_boxes, gt.classes, num_classes, len(grid.anchors)
+            )
+        )
+    classes, matched_boxes, metrics = zip(*targets, strict=True)
+    return DenseTargets(
+        gt_classes=torch.stack(classes),
+        gt_boxes=torch.stack(matched_boxes),
+        centers=grid.centers,
+        strides=grid.strides,
+        norm_alignment_metrics=None if metrics[0] is None else torch.stack(metrics),
+    ), assignments
 
 
 def _round_up(value: int, divisor: int) -> int:
@@ -16,81 +80,29 @@ def _round_up(value: int, divisor: int) -> int:
 
 
 def _take_rows(values: Tensor, idxs: Tensor) -> Tensor:
-    """The rows ``idxs``, of which there are no two alike and none out of order."""
+    """Rows ``idxs`` (sorted, unique) of ``values``; copies nothing where that is all of them."""
     return values if len(idxs) == len(values) else values[idxs]
 
 
-@torch.no_grad()
-def compute_targets(
-    assigner: Assigner,
-    predictions: FlatPredictions,
-    points: AnchorGrid,
-    image_sizes: list[tuple[int, int]],
-    size_divisor: int,
-    gt_boxes: list[Tensor],
-    gt_classes: list[Tensor],
-) -> tuple[DenseTargets, list[Assignment]]:
-    """What each point of a batch is to predict; each image on its own.
-
-    Args:
-        assigner: decides.
-        predictions: of the batch.
-        points: the batch's points.
-        image_sizes: (height, width) of each image without any padding.
-        size_divisor: what the backbone needs sizes to be multiples of. Cells beyond an image's own
-            size, rounded up to that, are padding of the batch: they take no part in the
-            assignment, nor in any loss.
-        gt_boxes: per image (M, 4) pixels.
-        gt_classes: per image (M,) int64.
-
-    Returns:
-        The labels, and each image's assignment of the points inside it.
-    """
-    assignments, labels = [], []
-    for scores, boxes, size, image_gt_boxes, image_gt_classes in zip(
-        predictions.scores,
-        predictions.boxes * points.strides,
-        image_sizes,
-        gt_boxes,
-        gt_classes,
-        strict=True,
-    ):
-        inside, counts = points.indices_inside(
-            *(_round_up(int(side), size_divisor) for side in size)
-        )
-        samples = AssignerInput(
-            _take_rows(scores, inside),
-            _take_rows(boxes, inside),
-            _take_rows(points.anchors, inside),
-            _take_rows(points.centers, inside),
-            _take_rows(points.strides[:, 0], inside),
-            counts,
-        )
-        assignment = assigner.assign(samples, image_gt_boxes.float(), image_gt_classes)
-        assignments.append(assignment)
-        labels.append(
-            _scatter_to_batch(assignment, inside, image_gt_boxes.float(), len(points.anchors))
-        )
-    classes, boxes, metrics = zip(*labels, strict=True)
-    return DenseTargets(
-        gt_classes=torch.stack(classes),
-        gt_boxes=torch.stack(boxes) / points.strides,
-        points=points.centers / points.strides,
-        norm_alignment_metrics=None if metrics[0] is None else torch.stack(metrics),
-    ), assignments
-
-
 def _scatter_to_batch(
-    assignment: Assignment, inside: Tensor, gt_boxes: Tensor, num_points: int
+    assignment: Assignment,
+    inside: Tensor,
+    gt_boxes: Tensor,
+    gt_classes: Tensor,
+    num_classes: int,
+    num_points: int,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Spread an assignment of the points ``inside`` an image over all R points of the batch."""
-    gt_classes = assignment.gt_classes.new_full((num_points,), IGNORED)
-    gt_classes[inside] = assignment.gt_classes
-    # Index -1, background, picks the box of zeros at the end.
-    boxes = torch.cat([gt_boxes, gt_boxes.new_zeros(1, 4)])
+    """Scatter the targets of the points ``inside`` an image to all points of the batch."""
+    # Index -1 (background) reads the last row, -2 (ignored) the one before it.
+    # new_full, because copying from the host would synchronize.
+    ignored, background = (gt_classes.new_full((1,), x) for x in (IGNORED_CLASS, num_classes))
+    class_table = torch.cat([gt_classes, ignored, background])
+    box_table = torch.cat([gt_boxes, gt_boxes.new_zeros(2, 4)])
+    matched_classes = class_table.new_full((num_points,), IGNORED_CLASS)
+    matched_classes[inside] = class_table[assignment.matched_idxs]
     matched_boxes = gt_boxes.new_zeros(num_points, 4)
-    matched_boxes[inside] = boxes[assignment.matched_idxs]
+    matched_boxes[inside] = box_table[assignment.matched_idxs]
     metrics = assignment.norm_alignment_metrics
     if metrics is not None:
         metrics = metrics.new_zeros(num_points).index_copy(0, inside, metrics)
-    return gt_classes, matched_boxes, metrics
+    return matched_classes, matched_boxes, metrics

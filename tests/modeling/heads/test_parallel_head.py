@@ -37,7 +37,7 @@ def test_forward_by_hand(centerness, with_tap):
     randomize(head)
     maps = features(2)
     out = head(maps, square_anchors(SHAPES))
-    assert (out.pred_centerness is not None) == centerness
+    assert (out.centerness is not None) == centerness
     anchors = square_anchors(SHAPES)
     for i, x in enumerate(maps):
         cls = reg = x
@@ -52,10 +52,10 @@ def test_forward_by_hand(centerness, with_tap):
             both = torch.cat([cls, reg], dim=1)
             scores = (scores * head.cls_prob_module(both).sigmoid()).sqrt()
             boxes = align_boxes(boxes, head.reg_offset_module(both))
-        torch.testing.assert_close(out.pred_scores[i], scores)
-        torch.testing.assert_close(out.pred_boxes[i], boxes)
+        torch.testing.assert_close(out.scores[i], scores)
+        torch.testing.assert_close(out.boxes[i], boxes * STRIDES[i])
         if centerness:
-            torch.testing.assert_close(out.pred_centerness[i], head.centerness(reg).sigmoid())
+            torch.testing.assert_close(out.centerness[i], head.centerness(reg).sigmoid())
 
 
 @pytest.mark.parametrize("head_class", [ParallelHead, TOODHead])
@@ -77,9 +77,9 @@ def test_start():
     """All scores at the prior, small weights, offsets near 0; the branch at one half."""
     head = make_head(centerness=True, with_tap=True, channels=64, prior_prob=0.02)
     out = head(features(), square_anchors(SHAPES))
-    scores = torch.cat([x.flatten() for x in out.pred_scores])
+    scores = torch.cat([x.flatten() for x in out.scores])
     assert scores.mean().item() == pytest.approx(0.02, rel=0.1)
-    assert out.pred_centerness[0].mean().item() == pytest.approx(0.5, abs=0.05)
+    assert out.centerness[0].mean().item() == pytest.approx(0.5, abs=0.05)
     assert head.reg_offset_module[0].weight.std().item() == pytest.approx(0.001, rel=0.1)
     assert head.cls_prob_module[0].weight.std().item() == pytest.approx(0.01, rel=0.1)
 
@@ -103,4 +103,4 @@ def test_biases_and_deformable_layers():
     names = [name for name, _ in head.named_parameters() if "conv_offset" in name]
     assert {name.split(".")[1] for name in names} == {"0"} and len(names) == 4
     out = head(features(), square_anchors(SHAPES))
-    assert all(torch.isfinite(x).all() for x in out.pred_boxes)
+    assert all(torch.isfinite(x).all() for x in out.boxes)

@@ -240,7 +240,9 @@ def test_dcn_v1(deform_cfg):
 
 def test_groups_that_do_not_divide_are_refused(deform_cfg):
     deform_cfg.MODEL.RESNETS.DEFORM_NUM_GROUPS = 3
-    with pytest.raises(ConfigError, match="DEFORM_NUM_GROUPS is 3, and the 16 channels"):
+    with pytest.raises(
+        ConfigError, match="DEFORM_NUM_GROUPS is 3, which does not divide the 16 channels"
+    ):
         build_backbone(deform_cfg)
 
 

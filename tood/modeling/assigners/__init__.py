@@ -1,7 +1,6 @@
 """Assigners: tensors in, one and the same record out. Usable without the rest of the package."""
 
-from ..assignment_stats import AssignmentStatistics
-from ..structures import IGNORED, AssignerInput, Assignment
+from ..structures import IGNORED, UNMATCHED, AssignerInput, Assignment
 from .atss import ATSSAssigner
 from .base import ASSIGNER_REGISTRY, Assigner
 from .fcos import FCOSAssigner
@@ -12,11 +11,11 @@ from .task_aligned import TaskAlignedAssigner
 __all__ = [
     "ASSIGNER_REGISTRY",
     "IGNORED",
+    "UNMATCHED",
     "ATSSAssigner",
     "Assigner",
     "AssignerInput",
     "Assignment",
-    "AssignmentStatistics",
     "FCOSAssigner",
     "FoveaBoxAssigner",
     "MaxIoUAssigner",

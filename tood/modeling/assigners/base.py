@@ -1,4 +1,4 @@
-"""What all assigners share: their input, the record they return, and how conflicts end.
+"""What all assigners share: the registry, the base class and conflict resolution.
 
 Shapes: **R** points over all levels, **M** ground truths of one image, **K** classes, **k**
 candidates of one ground truth. Boxes (x1, y1, x2, y2) and points (x, y) in image pixels.
@@ -14,57 +14,52 @@ from ..structures import UNMATCHED, AssignerInput, Assignment
 
 ASSIGNER_REGISTRY = Registry("ASSIGNER")
 ASSIGNER_REGISTRY.__doc__ = """
-Assigners: which points of an image are positive samples, and of which ground truth. Subclasses of
-:class:`Assigner`, chosen by name through ``MODEL.TOOD.WARMUP.ASSIGNER`` and
-``MODEL.TOOD.ALIGNED.ASSIGNER``.
+Assigners decide which points of an image are positive, and for which ground truth. Entries are
+subclasses of :class:`Assigner`, chosen by name in the config.
 """
 
 
 class Assigner(ABC):
     """Base class of assigners.
 
-    A subclass of your own is registered with ``@ASSIGNER_REGISTRY.register()`` and named in the
+    To add your own, register a subclass with ``@ASSIGNER_REGISTRY.register()`` and name it in the
     config. Its constructor gets the keys of the config node that ``config_node`` names, in lower
     case, as keyword arguments.
 
     Attributes:
-        config_node: the node under ``MODEL.TOOD`` with the constructor's arguments; None if there
-            are none.
+        config_node: dotted path, below TOOD's config node, of the node with the constructor's
+            arguments; None if there are none.
     """
 
     config_node: str | None = None
 
     @abstractmethod
-    def assign(self, samples: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
-        """Assign the points of one image.
+    def assign(self, inputs: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
+        """Match the points of one image to its ground truths.
 
         Args:
-            samples: the points, on one device, without gradients, in float32.
+            inputs: the points, on one device, in float32, without gradients.
             gt_boxes: (M, 4) pixels; M may be 0.
             gt_classes: (M,) int64 in [0, K).
         """
 
 
 def validate_counts(topk: int, chunk_size: int | None) -> None:
-    """Raise a ValueError where one is below 1."""
+    """Raise a ValueError if ``topk`` or ``chunk_size`` is below 1."""
     if topk < 1 or (chunk_size is not None and chunk_size < 1):
         raise ValueError(f"topk and chunk_size must be at least 1, not {topk} and {chunk_size}")
 
 
 def default_chunk_size(chunk_size: int | None, device: torch.device) -> int:
-    """How many ground truths to look at together: what was asked for, else what suits the device.
+    """How many ground truths to process together: ``chunk_size`` if given, else by device.
 
     On a CPU the temporaries of 16 ground truths stay in the cache.
     """
     return chunk_size or (16 if device.type == "cpu" else 64)
 
 
-def validate_ground_truth(gt_boxes: Tensor, gt_classes: Tensor, num_classes: int) -> None:
-    """Raise a ValueError that names what is wrong with the ground truth of one image.
-
-    The range of the classes is only looked at on a CPU: elsewhere it would make every step wait
-    for the device.
-    """
+def validate_ground_truth(gt_boxes: Tensor, gt_classes: Tensor) -> None:
+    """Raise a ValueError if the shapes of one image's ground truth are wrong."""
     if gt_boxes.ndim != 2 or gt_boxes.shape[1] != 4:
         raise ValueError(f"gt_boxes must have the shape (M, 4), not {tuple(gt_boxes.shape)}")
     if gt_classes.shape != gt_boxes.shape[:1]:
@@ -72,13 +67,11 @@ def validate_ground_truth(gt_boxes: Tensor, gt_classes: Tensor, num_classes: int
             f"gt_classes must have the shape (M,) = ({len(gt_boxes)},), "
             f"not {tuple(gt_classes.shape)}"
         )
-    if gt_classes.device.type == "cpu" and len(gt_classes):
-        lowest, highest = int(gt_classes.min()), int(gt_classes.max())
-        if lowest < 0 or highest >= num_classes:
-            raise ValueError(
-                f"gt_classes reach from {lowest} to {highest}, outside of [0, {num_classes}): "
-                "set the number of classes to that of the data"
-            )
+
+
+def unmatched(num_points: int, device: torch.device) -> Tensor:
+    """``matched_idxs`` (R,) of an image in which every point is background."""
+    return torch.full((num_points,), UNMATCHED, device=device)
 
 
 def resolve_conflicts(
@@ -86,12 +79,12 @@ def resolve_conflicts(
 ) -> Tensor:
     """Give each point that several ground truths claim to the one with the highest IoU.
 
-    Only ground truths that claim the point take part; of equal IoUs the first ground truth wins.
+    Only ground truths that claim the point compete; of equal IoUs the first ground truth wins.
 
     Args:
         candidate_idxs: (M, k) int64, the points that each ground truth considers.
         candidate_ious: (M, k) IoUs that decide.
-        keep: (M, k) bool, which of the candidates the ground truth claims.
+        keep: (M, k) bool, which of its candidates the ground truth claims.
         num_points: R.
 
     Returns:
@@ -106,10 +99,3 @@ def resolve_conflicts(
     gt_idxs = torch.where(wins, gt_idxs, num_gts)
     first = idxs.new_full((num_points,), num_gts).scatter_reduce(0, idxs, gt_idxs, "amin")
     return torch.where(first == num_gts, UNMATCHED, first)
-
-
-def gather_gt_classes(matched_idxs: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
-    """(R,) class of each point's ground truth, ``num_classes`` (background) where there is none."""
-    background = gt_classes.new_full((1,), num_classes)
-    # Index -1 picks the last entry, the background.
-    return torch.cat([gt_classes, background])[matched_idxs]

@@ -1,4 +1,4 @@
-"""FoveaBox's rule."""
+"""FoveaBox's assignment rule, which the paper compares task alignment learning with."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,21 @@ from torch import Tensor
 from ..box_ops import box_area, box_centers
 from ..structures import AssignerInput
 from .base import ASSIGNER_REGISTRY
-from .smallest_box import SmallestBoxAssigner, _per_point
+from .smallest_box import SmallestBoxAssigner, per_point
 
 
 @ASSIGNER_REGISTRY.register()
 class FoveaBoxAssigner(SmallestBoxAssigner):
     """FoveaBox's rule (Kong et al., TIP 2020).
 
-    A point belongs to a box if it lies in the box's middle part, and if the box's size is one that
-    its level is responsible for; neighboring levels share sizes.
+    A point belongs to a box if it lies in the box's central part, and if the box's size is in the
+    range of the point's level; neighboring levels share sizes. Of several boxes the smallest wins.
 
     Args:
-        sigma: sides of the middle part, as a share of the box's.
-        scale_ranges: for each level the smallest and the largest square root of a box's area, in
-            pixels, both inclusive.
-        chunk_size: ground truths that are looked at together.
+        sigma: side of the central part as a fraction of the box's side.
+        scale_ranges: for each level the minimum and maximum square root of a box's area, in pixels,
+            both inclusive.
+        chunk_size: ground truths processed together.
     """
 
     config_node = "ASSIGNERS.FOVEABOX"
@@ -42,18 +42,18 @@ class FoveaBoxAssigner(SmallestBoxAssigner):
         self.chunk_size = chunk_size
 
     def validate_num_levels(self, num_levels: int) -> None:
-        """One range a level."""
+        """Check that there is one range per level."""
         if len(self.scale_ranges) != num_levels:
             raise ValueError(
-                f"MODEL.TOOD.ASSIGNERS.FOVEABOX.SCALE_RANGES has {len(self.scale_ranges)} pairs for "
-                f"{num_levels} levels"
+                f"scale_ranges has {len(self.scale_ranges)} pairs, but {num_levels} levels need "
+                "one each"
             )
 
-    def candidate_mask(self, samples: AssignerInput, gt_boxes: Tensor) -> Tensor:
-        """See the class."""
+    def candidate_mask(self, inputs: AssignerInput, gt_boxes: Tensor) -> Tensor:
+        """Which points each of the boxes (m, 4) claims: (m, R) bool."""
         smallest, largest = zip(*self.scale_ranges, strict=True)
         size = box_area(gt_boxes).sqrt()[:, None]
-        fits = (size >= _per_point(smallest, samples)) & (size <= _per_point(largest, samples))
+        in_range = (size >= per_point(smallest, inputs)) & (size <= per_point(largest, inputs))
         half = (gt_boxes[:, 2:] - gt_boxes[:, :2]) / 2 * self.sigma
-        away = (samples.points - box_centers(gt_boxes)[:, None]).abs()
-        return fits & (away <= half[:, None]).all(-1)
+        offset = (inputs.centers - box_centers(gt_boxes)[:, None]).abs()
+        return in_range & (offset <= half[:, None]).all(-1)

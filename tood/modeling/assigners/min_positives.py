@@ -1,4 +1,4 @@
-"""A minimum of positives for every ground truth: an option for tiny objects, off by default.
+"""A minimum number of positives for every ground truth: an option for tiny objects.
 
 Shapes: **R** points over all levels, **M** ground truths of one image.
 """
@@ -10,50 +10,50 @@ from ..box_ops import box_centers
 from ..structures import UNMATCHED
 from .base import resolve_conflicts
 
-# Points that a ground truth can be given, beyond as many as it needs; and how often those that lost
-# a point to another ground truth may ask for the next.
+# Extra candidates per ground truth, and the maximum number of rounds in which ground truths that
+# lost a candidate try the next one.
 EXTRA_CANDIDATES = 16
 MAX_ROUNDS = 8
 
 
 def nearest_unassigned_points(
-    points: Tensor, taken: Tensor, gt_boxes: Tensor, count: int, chunk: int
+    points: Tensor, assigned: Tensor, gt_boxes: Tensor, count: int, chunk: int
 ) -> Tensor:
-    """The points nearest to the centers of boxes that no ground truth has, nearest first.
+    """Find the unassigned points nearest to the centers of boxes.
 
     Args:
         points: (R, 2) pixels, the finest level first.
-        taken: (R,) bool, points that are left out as long as there are others.
+        assigned: (R,) bool; assigned points come last, after all others.
         gt_boxes: (M, 4) pixels.
-        count: how many for each box, at most R.
-        chunk: boxes that are looked at together.
+        count: points per box, at most R.
+        chunk: boxes processed together.
 
     Returns:
-        (M, count) int64. Of points at one place, those of finer levels come first.
+        (M, count) int64, nearest first. Of points at the same place, finer levels come first.
     """
     count = min(count, len(points))
-    # Squared pixels, in float64: what is added decides between points at one place alone.
+    # Squared pixels in float64: the added term only decides between points at the same place.
     order = torch.arange(len(points), device=points.device) * 1e-9
-    last = torch.where(taken, torch.inf, order)
+    penalty = torch.where(assigned, torch.inf, order)
     found = []
     for centers in box_centers(gt_boxes).double().split(chunk):
-        distances = (centers[:, None] - points.double()).square().sum(-1) + last
+        distances = (centers[:, None] - points.double()).square().sum(-1) + penalty
         found.append(distances.topk(count, dim=1, largest=False).indices)
     return torch.cat(found)
 
 
 def assign_min_positives(matched_idxs: Tensor, nearest: Tensor, minimum: int) -> Tensor:
-    """Give points that nobody has to those ground truths that have too few.
+    """Give unassigned points to the ground truths that have fewer than ``minimum``.
 
     Args:
         matched_idxs: (R,) the ground truth of each point, -1 for none.
-        nearest: (M, k) points that each ground truth can be given, best first.
-        minimum: how many a ground truth is to have.
+        nearest: (M, k) points in the order in which each ground truth asks for them.
+        minimum: positives that each ground truth should have.
 
     Returns:
-        (R,) the ground truth that the point is given to, -1 for none. A point that several could
-        be given goes to the one to which it is nearest in rank, and the others ask for their next;
-        only where more ground truths crowd than there are points, some are left with fewer.
+        (R,) the ground truth that the point is given to, -1 for none. A point that several ask for
+        goes to the one that ranks it highest, and the others ask for their next. Only where ground
+        truths outnumber the points can some be left with fewer.
     """
     num_gts, k = nearest.shape
     rank = torch.arange(k, device=nearest.device, dtype=torch.float32)

@@ -1,37 +1,18 @@
-"""Focal loss with hard labels."""
+"""Focal loss with hard labels: the losses of the ATSS warm-up phase, and of ATSS and FCOS."""
 
 import torch
-from torch import Tensor
 
 from ..box_ops import centerness
-from ..losses import focal_loss, nan_safe_binary_cross_entropy
+from ..losses import nan_safe_binary_cross_entropy
 from ..structures import DenseTargets, FlatPredictions, LossSum
-from .base import (
-    CRITERION_REGISTRY,
-    is_positive,
-    reject_centerness,
-    soft_class_targets,
-    sum_valid,
-    weighted_giou_sum,
-)
-
-
-def _focal_sum(
-    predictions: FlatPredictions, labels: DenseTargets, alpha: float, gamma: float
-) -> tuple[Tensor, Tensor]:
-    """Sum of the focal losses with hard labels, and (N, R) 1 for positives, else 0."""
-    scores = predictions.scores
-    positive = is_positive(scores, labels).to(scores.dtype)
-    targets = soft_class_targets(scores, labels, positive)
-    losses = focal_loss(scores, targets, alpha, gamma)
-    return sum_valid(losses, labels.gt_classes), positive
+from .base import CRITERION_REGISTRY, focal_sum, reject_centerness, weighted_giou_sum
 
 
 @CRITERION_REGISTRY.register()
 class FocalCriterion:
-    """Focal loss with hard labels, GIoU with the same weight for every positive.
+    """Focal loss with hard labels, and GIoU loss with equal weights.
 
-    What is left of the others without weights; both are divided by the number of positives.
+    Both are divided by the number of positives.
 
     Args:
         alpha: weight of the positives in the focal loss.
@@ -43,27 +24,25 @@ class FocalCriterion:
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         self.alpha, self.gamma = alpha, gamma
 
-    def __call__(self, predictions: FlatPredictions, labels: DenseTargets) -> dict[str, LossSum]:
+    def __call__(self, predictions: FlatPredictions, targets: DenseTargets) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
             ConfigError: the head predicts centerness.
         """
         reject_centerness(predictions, self)
-        focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
+        focal, positive = focal_sum(predictions.scores, targets, self.alpha, self.gamma)
         count = positive.sum()
-        return {
-            "loss_cls": LossSum(focal, count),
-            "loss_box_reg": LossSum(weighted_giou_sum(predictions.boxes, labels, positive), count),
-        }
+        giou = weighted_giou_sum(predictions.boxes, targets, positive)
+        return {"loss_cls": LossSum(focal, count), "loss_box_reg": LossSum(giou, count)}
 
 
 @CRITERION_REGISTRY.register()
 class CenternessFocalCriterion(FocalCriterion):
-    """The warm-up's losses: focal loss with hard labels, GIoU weighted by centerness.
+    """Focal loss with hard labels, and GIoU loss weighted by centerness: the warm-up phase.
 
-    The classification loss is divided by the number of positives, the box loss by the sum of the
-    weights, each the centerness of a point in its ground truth. A head with a centerness branch
+    The classification loss is divided by the number of positives, the box loss by the sum of its
+    weights, the centerness of each point in its ground truth. A head with a centerness branch
     (ATSS, FCOS) learns it by binary cross entropy, divided by the number of positives.
 
     Args:
@@ -71,22 +50,18 @@ class CenternessFocalCriterion(FocalCriterion):
         gamma: its focusing exponent.
     """
 
-    def __call__(self, predictions: FlatPredictions, labels: DenseTargets) -> dict[str, LossSum]:
+    def __call__(self, predictions: FlatPredictions, targets: DenseTargets) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`."""
-        focal, positive = _focal_sum(predictions, labels, self.alpha, self.gamma)
-        weights = centerness(labels.points, labels.gt_boxes) * positive
-        sums = {
-            "loss_cls": LossSum(focal, positive.sum()),
-            "loss_box_reg": LossSum(
-                weighted_giou_sum(predictions.boxes, labels, weights), weights.sum()
-            ),
-        }
+        focal, positive = focal_sum(predictions.scores, targets, self.alpha, self.gamma)
+        count = positive.sum()
+        weights = centerness(targets.centers, targets.gt_boxes) * positive
+        giou = weighted_giou_sum(predictions.boxes, targets, weights)
+        sums = {"loss_cls": LossSum(focal, count), "loss_box_reg": LossSum(giou, weights.sum())}
         if predictions.centerness is not None:
             branch = predictions.centerness[..., 0]
-            # Without the focusing factors of the others, training would not notice a NaN.
-            losses = torch.where(
-                branch.isnan(), torch.nan, nan_safe_binary_cross_entropy(branch, weights)
-            )
+            losses = nan_safe_binary_cross_entropy(branch, weights)
+            # No modulating factor here: keep the NaN, or training would not notice it.
+            losses = torch.where(branch.isnan(), torch.nan, losses)
             losses = torch.where(positive > 0, losses, 0.0)
-            sums["loss_centerness"] = LossSum(losses.sum(), positive.sum())
+            sums["loss_centerness"] = LossSum(losses.sum(), count)
         return sums

@@ -1,4 +1,4 @@
-"""Quality focal loss."""
+"""Quality focal loss: the IoU of a positive is its soft label."""
 
 import torch
 
@@ -17,10 +17,10 @@ from .base import (
 
 @CRITERION_REGISTRY.register()
 class QualityFocalCriterion:
-    """Quality focal loss (QFL; Li et al., NeurIPS 2020): the label of a positive is its IoU.
+    """Quality focal loss (QFL; Li et al., NeurIPS 2020), whose soft label is the IoU.
 
     The box loss, GIoU, is weighted by the highest score of the positive and divided by the sum of
-    these weights; the classification loss by the number of positives.
+    these weights; the classification loss is divided by the number of positives.
 
     Args:
         beta: focusing exponent.
@@ -31,7 +31,7 @@ class QualityFocalCriterion:
     def __init__(self, beta: float = 2.0) -> None:
         self.beta = beta
 
-    def __call__(self, predictions: FlatPredictions, labels: DenseTargets) -> dict[str, LossSum]:
+    def __call__(self, predictions: FlatPredictions, targets: DenseTargets) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
@@ -39,13 +39,15 @@ class QualityFocalCriterion:
         """
         reject_centerness(predictions, self)
         scores, boxes = predictions.scores, predictions.boxes
-        positive = is_positive(scores, labels)
-        ious = box_iou(boxes.detach(), labels.gt_boxes)
-        targets = soft_class_targets(scores, labels, ious)
-        losses = task_aligned_focal_loss(scores, targets, self.beta)
+        positive = is_positive(scores, targets)
+        ious = box_iou(boxes.detach(), targets.gt_boxes)
+        soft_labels = soft_class_targets(scores, targets, ious)
+        # QFL has the form of eq. 11 with the IoU in the place of t-hat.
+        losses = task_aligned_focal_loss(scores, soft_labels, self.beta)
         weights = torch.where(positive, scores.detach().amax(-1), 0.0)
         count = positive.sum().to(scores.dtype)
+        giou = weighted_giou_sum(boxes, targets, weights)
         return {
-            "loss_cls": LossSum(sum_valid(losses, labels.gt_classes), count),
-            "loss_box_reg": LossSum(weighted_giou_sum(boxes, labels, weights), weights.sum()),
+            "loss_cls": LossSum(sum_valid(losses, targets.gt_classes), count),
+            "loss_box_reg": LossSum(giou, weights.sum()),
         }

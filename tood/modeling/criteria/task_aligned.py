@@ -1,4 +1,4 @@
-"""The losses of task alignment learning."""
+"""The losses of task alignment learning (paper: section 3.2.2)."""
 
 from ...errors import ConfigError
 from ..losses import task_aligned_focal_loss
@@ -14,10 +14,10 @@ from .base import (
 
 @CRITERION_REGISTRY.register()
 class TaskAlignedCriterion:
-    """The losses of task alignment learning (paper: section 3.2.2, eqs. 10-12).
+    """The losses of task alignment learning (paper: eqs. 10-12).
 
-    The normalized alignment t-hat is the soft label of the class, the weight of the box loss,
-    and, summed, what both are divided by.
+    The normalized alignment t-hat is the soft label of the class and the weight of the box loss;
+    both losses are divided by its sum.
 
     Args:
         gamma: focusing exponent of eq. 11.
@@ -28,25 +28,25 @@ class TaskAlignedCriterion:
     def __init__(self, gamma: float = 2.0) -> None:
         self.gamma = gamma
 
-    def __call__(self, predictions: FlatPredictions, labels: DenseTargets) -> dict[str, LossSum]:
+    def __call__(self, predictions: FlatPredictions, targets: DenseTargets) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
-            ConfigError: the assigner gave no alignment metrics, or the head predicts centerness.
+            ConfigError: the assigner returned no alignment metrics, or the head predicts
+                centerness.
         """
         reject_centerness(predictions, self)
-        weights = labels.norm_alignment_metrics
+        weights = targets.norm_alignment_metrics
         if weights is None:
             raise ConfigError(
                 "TaskAlignedCriterion needs an assigner that returns norm_alignment_metrics, such "
-                "as TaskAlignedAssigner; for others choose CenternessFocalCriterion"
+                "as TaskAlignedAssigner; with other assigners use CenternessFocalCriterion"
             )
-        targets = soft_class_targets(predictions.scores, labels, weights)
-        losses = task_aligned_focal_loss(predictions.scores, targets, self.gamma)
+        soft_labels = soft_class_targets(predictions.scores, targets, weights)
+        losses = task_aligned_focal_loss(predictions.scores, soft_labels, self.gamma)
+        giou = weighted_giou_sum(predictions.boxes, targets, weights)
         normalizer = weights.sum()
         return {
-            "loss_cls": LossSum(sum_valid(losses, labels.gt_classes), normalizer),
-            "loss_box_reg": LossSum(
-                weighted_giou_sum(predictions.boxes, labels, weights), normalizer
-            ),
+            "loss_cls": LossSum(sum_valid(losses, targets.gt_classes), normalizer),
+            "loss_box_reg": LossSum(giou, normalizer),
         }

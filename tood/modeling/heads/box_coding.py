@@ -1,16 +1,20 @@
-"""From regression output to boxes."""
+"""Box coding: from the regression output to boxes.
+
+Shapes: **N** images, **H, W** the map of a level. Boxes are (x1, y1, x2, y2) in strides of their
+level.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from ..box_ops import box_centers, deltas_to_boxes, distances_to_boxes
 
-# What the regression output means: the logarithms of the distances from the point to the four
-# sides; these distances themselves (FCOS), 0 where negative; or deltas to the anchor.
+# What the regression output means: logarithms of the distances from the point to the four sides;
+# the distances themselves (FCOS), 0 where negative; or deltas to the anchor.
 ANCHOR_TYPES = ("anchor_free", "anchor_free_linear", "anchor_based")
 
-# exp() of the regression output is cut here: e^20 strides are far outside of every image, and an
-# infinite side would turn the gradients of the whole batch into NaN.
+# exp() of the regression output is clamped here: e^20 strides are far outside of every image, and
+# an infinite side would turn the gradients of the whole batch into NaN.
 MAX_LOG_DISTANCE = 20.0
 
 
@@ -29,7 +33,7 @@ class Scale(nn.Module):
 def decode_boxes(
     regression: Tensor, anchors: Tensor, scale: nn.Module, stride: int, anchor_type: str
 ) -> Tensor:
-    """Boxes (N, 4, H, W) from the regression output.
+    """Boxes (N, 4, H, W), in strides, from the regression output.
 
     Args:
         regression: (N, 4, H, W).

@@ -1,7 +1,6 @@
-"""What the heads share: layers, decoding of boxes, task-aligned prediction, initialization.
+"""Layers, arguments and initialization that the heads share.
 
-Shapes: **N** images, **H, W** the map of a level, **K** classes, **C** channels. Boxes are
-(x1, y1, x2, y2) in strides of their level.
+Shapes: **N** images, **H, W** the map of a level, **C** channels.
 """
 
 import math
@@ -28,15 +27,15 @@ def conv_norm_relu(
     deformable: bool = False,
     bias: bool = False,
 ) -> nn.Module:
-    """Convolution, normalization and ReLU.
+    """Convolution, normalization and ReLU; (N, C, H, W) to (N, C', H, W).
 
     Args:
         in_channels: of the input.
         out_channels: of the output.
         kernel_size: of the convolution, which is padded to keep the size.
-        norm: detectron2's name of the normalization, "" for none.
-        deformable: DCNv2.
-        bias: the convolution has one although a normalization follows.
+        norm: detectron2's name of the normalization; "" for none.
+        deformable: use DCNv2.
+        bias: give the convolution a bias although a normalization follows.
     """
     common = {
         "bias": bias or not norm,
@@ -50,11 +49,29 @@ def conv_norm_relu(
     return Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, **common)
 
 
+def conv_stack(
+    num_convs: int,
+    in_channels: int,
+    channels: int,
+    norm: str,
+    num_dcn: int,
+    *,
+    bias: bool = False,
+) -> list[nn.Module]:
+    """3x3 convolutions with ``channels`` outputs, the first ``num_dcn`` of them deformable."""
+    return [
+        conv_norm_relu(
+            channels if i else in_channels, channels, 3, norm, deformable=i < num_dcn, bias=bias
+        )
+        for i in range(num_convs)
+    ]
+
+
 def validate_head_args(anchor_type: str, num_classes: int, num_convs: int, num_dcn: int) -> None:
     """Raise a ConfigError for arguments of a head that make no sense."""
     if anchor_type not in ANCHOR_TYPES:
         raise ConfigError(
-            f"MODEL.TOOD.ANCHOR_TYPE is {anchor_type!r}; it must be one of {ANCHOR_TYPES}"
+            f"Unknown anchor_type {anchor_type!r}. Available: {', '.join(ANCHOR_TYPES)}"
         )
     if num_classes < 1 or num_convs < 1 or not 0 <= num_dcn <= num_convs:
         raise ConfigError(
@@ -64,7 +81,7 @@ def validate_head_args(anchor_type: str, num_classes: int, num_convs: int, num_d
 
 
 def common_head_args(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
-    """The constructor arguments that all heads have, from ``cfg.MODEL.TOOD``.
+    """The constructor arguments that all heads share, from ``cfg.MODEL.TOOD``.
 
     Args:
         cfg: the config.
@@ -75,7 +92,7 @@ def common_head_args(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
     """
     channels = {shape.channels for shape in input_shape}
     if len(channels) != 1:
-        raise ValueError(f"the levels have different channels: {sorted(channels)}")
+        raise ValueError(f"All levels must have the same channels, not {sorted(channels)}")
     node = cfg.MODEL.TOOD
     return {
         "in_channels": channels.pop(),
@@ -91,11 +108,11 @@ def common_head_args(cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
 
 
 def init_weights(head: nn.Module, small_std: tuple[str, ...] = ()) -> None:
-    """Normal weights of standard deviation 0.01, biases 0; offsets of deformable layers stay 0.
+    """Normal weights of standard deviation 0.01 and zero biases; offsets of DCN stay 0.
 
     Args:
         head: whose convolutions are initialized.
-        small_std: parts of the names of those that start with 0.001.
+        small_std: convolutions whose name contains one of these start with 0.001 instead.
     """
     for name, module in head.named_modules():
         if isinstance(module, (nn.Conv2d, ModulatedDeformConv)) and "conv_offset" not in name:
@@ -106,5 +123,5 @@ def init_weights(head: nn.Module, small_std: tuple[str, ...] = ()) -> None:
 
 
 def bias_init_with_prob(conv: nn.Conv2d, probability: float) -> None:
-    """Let the sigmoid of a convolution's output start at a probability."""
+    """Set a convolution's bias so that the sigmoid of its output starts at ``probability``."""
     nn.init.constant_(conv.bias, -math.log((1 - probability) / probability))

@@ -1,6 +1,7 @@
-"""Operators that the heads are made of. Pure functions of tensors and small modules."""
+"""Operators of heads and backbone: pure functions of tensors, and small modules."""
 
-from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv2d, predict_offsets
+from .deform_conv import deform_conv2d
+from .deform_conv_layers import DeformConv, ModulatedDeformConv, predict_offsets
 from .deform_sampling import deform_sampling
 from .dynamic_conv import dynamic_conv1x1
 

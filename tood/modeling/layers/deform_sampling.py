@@ -1,4 +1,4 @@
-"""Bilinear sampling with an offset of its own for every channel and cell."""
+"""Bilinear sampling with one offset per channel and cell."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ def deform_sampling(values: Tensor, offsets: Tensor) -> Tensor:
 
     ``out[n, c, i, j] = bilinear(values[n, c], i + dy, j + dx)`` with ``(dy, dx) =
     offsets[n, 2c:2c + 2, i, j]`` and zeros outside the map: the same function as torchvision's
-    ``deform_conv2d`` with a 1x1 kernel of ones and as many groups as channels, which both
-    reference implementations call. Written with gathers: it is exact to rounding also at the
-    borders, runs in the dtype of ``values``, and needs no compiled operator.
+    ``deform_conv2d`` with a 1x1 kernel of ones and one group per channel, which both reference
+    implementations call. This version uses gathers: exact up to rounding, also at the borders, in
+    the dtype of ``values``, with no compiled extension.
 
     Args:
         values: (N, C, H, W).
@@ -21,7 +21,7 @@ def deform_sampling(values: Tensor, offsets: Tensor) -> Tensor:
         (N, C, H, W). Gradients flow to both arguments.
 
     Raises:
-        ValueError: the offsets do not have two channels for each channel of the values.
+        ValueError: the offsets do not have two channels per channel of the values.
     """
     n, c, height, width = values.shape
     if offsets.shape != (n, 2 * c, height, width):
@@ -32,7 +32,7 @@ def deform_sampling(values: Tensor, offsets: Tensor) -> Tensor:
     dy, dx = offsets.view(n, c, 2, height, width).unbind(2)
     rows = torch.arange(height, device=values.device, dtype=offsets.dtype)
     columns = torch.arange(width, device=values.device, dtype=offsets.dtype)
-    # Two cells outside, everything is 0 and flat: clamping there changes no value and no gradient,
+    # Two cells outside of the map all values and gradients are 0: clamping there changes neither,
     # and keeps the integer positions below in range.
     y = (rows[:, None] + dy).clamp(-2, height + 1)
     x = (columns + dx).clamp(-2, width + 1)
@@ -41,9 +41,9 @@ def deform_sampling(values: Tensor, offsets: Tensor) -> Tensor:
     flat = values.flatten(2)
 
     def corner(row: Tensor, column: Tensor) -> Tensor:
-        """Values at whole positions, 0 outside."""
+        """Values at integer positions; 0 outside of the map."""
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        # Clamped after the conversion too: NaN has no integer value, and its index must be valid.
+        # Clamp after the conversion too: NaN has no integer value, and its index must be valid.
         row_index = row.long().clamp(0, height - 1)
         column_index = column.long().clamp(0, width - 1)
         index = row_index * width + column_index

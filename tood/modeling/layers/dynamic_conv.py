@@ -1,4 +1,4 @@
-"""1x1 convolution with weights of its own for every image."""
+"""1x1 convolution with one kernel per image."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def dynamic_conv1x1(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve each image of a batch with its own 1x1 kernel.
+    """Convolve each image of a batch with its own 1x1 kernel (dynamic convolution).
 
     Args:
         x: (N, C, H, W).
@@ -15,7 +15,7 @@ def dynamic_conv1x1(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, C', H, W).
     """
-    if x.device.type == "cpu":  # PyTorch's convolution is faster there than its matrix product
+    if x.device.type == "cpu":  # where PyTorch's convolution is faster than its matrix product
         return torch.cat(
             [
                 F.conv2d(image[None], kernel[:, :, None, None])

@@ -1,14 +1,16 @@
-"""Assigners and criteria of the ablations against what MMDetection's heads made of noise."""
+"""Assigners and criteria of the ablations against MMDetection's heads on random inputs."""
 
 import pytest
 import torch
 
-from tests.helpers import STRIDES, golden, square_anchors, tensor
+from tests.helpers import STRIDES, golden, make_ground_truth, square_anchors, tensor
 from tood.modeling.assigners import ATSSAssigner, FCOSAssigner, FoveaBoxAssigner
 from tood.modeling.box_ops import box_centers, distances_to_boxes
-from tood.modeling.criteria.focal import CenternessFocalCriterion
-from tood.modeling.criteria.foveabox import FoveaBoxCriterion
-from tood.modeling.criteria.quality_focal import QualityFocalCriterion
+from tood.modeling.criteria import (
+    CenternessFocalCriterion,
+    FoveaBoxCriterion,
+    QualityFocalCriterion,
+)
 from tood.modeling.heads.box_coding import Scale, decode_boxes
 from tood.modeling.structures import AnchorGrid, FlatPredictions, flatten_levels
 from tood.modeling.targets import compute_targets
@@ -16,9 +18,9 @@ from tood.modeling.targets import compute_targets
 SIZE = (96, 128)
 SHAPES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)]
 NAMES = {"loss_cls": "loss_cls", "loss_bbox": "loss_box_reg", "loss_centerness": "loss_centerness"}
-ATSS = ATSSAssigner(num_classes=4)
+ATSS = ATSSAssigner()
 
-# What is regressed, the points' place in their cells, assigner, criterion, weight of the box loss.
+# Box coding, offset of the points in their cells, assigner, criterion, weight of the box loss.
 CASES = {
     "ATSS": ("anchor_based", 0.0, ATSS, CenternessFocalCriterion(), 2.0),
     "FCOS": ("anchor_free_linear", 0.5, FCOSAssigner(), CenternessFocalCriterion(), 1.0),
@@ -33,7 +35,7 @@ def expected():
 
 
 def decode(name, regression, anchors):
-    """Boxes (N, R, 4) in strides, as the head of the case does it."""
+    """Boxes (N, R, 4) in pixels, decoded like the head of the case."""
     kind = CASES[name][0]
     levels = zip(regression.split([len(level) for level in anchors], dim=2), anchors, SHAPES,
                  STRIDES, strict=True)  # fmt: skip
@@ -41,13 +43,13 @@ def decode(name, regression, anchors):
     for level, own, shape, stride in levels:
         if kind == "distances":
             points = box_centers(own) / stride
-            boxes.append(distances_to_boxes(points, level.transpose(1, 2)))
+            boxes.append(distances_to_boxes(points, level.transpose(1, 2)) * stride)
             continue
         scale = Scale()
         if name == "FoveaBox":  # its distances are in units of two strides
             scale.scale.data.fill_(2.0)
         level = decode_boxes(level.unflatten(2, shape), own, scale, stride, kind)
-        boxes.append(flatten_levels([level]))
+        boxes.append(flatten_levels([level]) * stride)
     return torch.cat(boxes, dim=1)
 
 
@@ -70,14 +72,16 @@ def test_losses_and_gradients(name, expected):
         decode(name, maps["reg"], anchors),
         None if branch is None else branch.sigmoid().transpose(1, 2),
     )
-    truth = [[tensor(expected[f"{name}/{key}{i}"]) for i in (0, 1)] for key in
-             ("gt_boxes", "gt_classes")]  # fmt: skip
-    points = AnchorGrid.from_levels(anchors, SHAPES, STRIDES)
-    labels, assignments = compute_targets(assigner, flat, points, [SIZE] * 2, 32, *truth)
+    ground_truth = [
+        make_ground_truth(expected[f"{name}/gt_boxes{i}"], expected[f"{name}/gt_classes{i}"])
+        for i in (0, 1)
+    ]
+    grid = AnchorGrid.from_levels(anchors, SHAPES, STRIDES)
+    targets, assignments = compute_targets(assigner, flat, grid, [SIZE] * 2, 32, ground_truth)
     assert all((found.matched_idxs >= 0).sum() >= 5 for found in assignments)
     losses = {
         key: loss.total / loss.normalizer.clamp(min=1) * (box_weight if "box" in key else 1)
-        for key, loss in criterion(flat, labels).items()
+        for key, loss in criterion(flat, targets).items()
     }
     assert {NAMES[key.split("/")[1]] for key in expected if key.startswith(f"{name}/loss")} == set(
         losses

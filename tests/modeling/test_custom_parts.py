@@ -1,0 +1,93 @@
+"""Heads, assigners and criteria chosen by name, a user's own among them."""
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from tests.helpers import STRIDES, train_step
+from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
+from tood.errors import ConfigError
+from tood.modeling.assigners import Assigner, Assignment
+from tood.modeling.heads import DensePredictions
+
+
+class NearestPoint(Assigner):
+    """Each ground truth gets the point nearest to its center."""
+
+    config_node = "NEAREST"
+
+    def __init__(self, reach: float) -> None:
+        self.reach = reach
+
+    def assign(self, inputs, gt_boxes, gt_classes):
+        matched_idxs = torch.full((len(inputs.centers),), -1)
+        for i, box in enumerate(gt_boxes):
+            center = (box[:2] + box[2:]) / 2
+            matched_idxs[(inputs.centers - center).norm(dim=1).argmin()] = i
+        return Assignment(matched_idxs)
+
+
+class PlainHead(nn.Module):
+    def __init__(self, cfg, input_shape):
+        super().__init__()
+        self.cls = nn.Conv2d(input_shape[0].channels, cfg.MODEL.TOOD.NUM_CLASSES, 1)
+        self.reg = nn.Conv2d(input_shape[0].channels, 4, 1)
+
+    def forward(self, features, anchors):
+        scores = [self.cls(x).sigmoid() for x in features]
+        boxes = []
+        for x, level, stride in zip(features, anchors, STRIDES, strict=True):
+            h, w = x.shape[-2:]
+            base = level.view(h, w, 4).permute(2, 0, 1)
+            boxes.append(base + self.reg(x) * 0.1 * stride)
+        return DensePredictions(scores, boxes)
+
+
+@pytest.fixture
+def custom_parts():
+    ASSIGNER_REGISTRY.register(NearestPoint)
+    DENSE_HEAD_REGISTRY.register(PlainHead)
+    yield
+    ASSIGNER_REGISTRY._obj_map.pop("NearestPoint")
+    DENSE_HEAD_REGISTRY._obj_map.pop("PlainHead")
+
+
+def test_custom_head_and_assigner(tiny_cfg, custom_parts, make_input):
+    node = tiny_cfg.MODEL.TOOD
+    node.HEAD.NAME = "PlainHead"
+    node.NEAREST = CfgNode({"REACH": 2.0})
+    node.ALIGNED.ASSIGNER = "NearestPoint"
+    node.ALIGNED.CRITERION = "CenternessFocalCriterion"
+    model = build_model(tiny_cfg)
+    assert model.phases["aligned"].assigner.reach == 2.0
+    losses = train_step(model, [make_input()], "aligned")
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    model.eval()
+    with torch.no_grad():
+        assert "instances" in model([make_input()])[0]
+
+
+@pytest.mark.parametrize("key", ["HEAD.NAME", "ALIGNED.ASSIGNER", "WARMUP.CRITERION"])
+def test_unknown_names(tiny_cfg, key):
+    tiny_cfg.merge_from_list([f"MODEL.TOOD.{key}", "Nobody"])
+    with pytest.raises(ConfigError, match=f"'Nobody' in MODEL.TOOD.{key}. Available: "):
+        build_model(tiny_cfg)
+
+
+def test_config_reaches_the_parts(tiny_cfg):
+    node = tiny_cfg.MODEL.TOOD
+    node.ASSIGNERS.TAL.TOPK, node.ASSIGNERS.TAL.ALPHA, node.ASSIGNERS.TAL.BETA = 5, 0.5, 2.0
+    node.ASSIGNERS.ATSS.TOPK = 3
+    node.CRITERIA.FOCAL_LOSS.GAMMA, node.CRITERIA.TASK_ALIGNED_LOSS.GAMMA = 1.0, 1.5
+    phases = build_model(tiny_cfg).phases
+    tal = phases["aligned"].assigner
+    assert (tal.topk, tal.alpha, tal.beta) == (5, 0.5, 2.0)
+    assert phases["warmup"].assigner.topk == 3
+    assert phases["warmup"].criterion.gamma == 1.0
+    assert phases["aligned"].criterion.gamma == 1.5
+
+
+def test_criteria_registry():
+    assert {"CenternessFocalCriterion", "TaskAlignedCriterion"} <= set(CRITERION_REGISTRY._obj_map)

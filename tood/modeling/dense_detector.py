@@ -1,0 +1,283 @@
+"""The core of a dense detector: everything from feature maps to losses and detections.
+
+:class:`~tood.modeling.meta_arch.TOOD` is this core plus a backbone and pixels. Whatever else works
+on feature maps (a proposal network, export, analysis) uses the core directly, so that anchors, head
+and post-processing are put together in one place.
+
+Shapes: **N** images, **Hi, Wi** the map of level i, **R** points over all levels, **K** classes.
+Pixels are those of the network's input.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.logger import log_first_n
+from torch import Tensor, nn
+
+from ..compat import has_event_storage
+from ..errors import ConfigError
+from .assignment_stats import AssignmentStatistics
+from .heads import build_dense_head
+from .phases import Phase, build_phases
+from .postprocessing import postprocess_single_image
+from .profiling import profiler_range
+from .structures import (
+    AnchorGrid,
+    Assignment,
+    DensePredictions,
+    GroundTruth,
+    ImageDetections,
+    LossSum,
+)
+from .targets import compute_targets
+
+# Log assignment statistics every 20 iterations, as detectron2's writers do. Each read synchronizes
+# with the GPU.
+STATISTICS_PERIOD = 20
+
+
+class DenseDetectorCore(nn.Module):
+    """Anchors, head, assigners, losses and post-processing of a dense detector.
+
+    Training has two phases, each with an assigner and its losses: ``"warmup"`` (ATSS, focal loss)
+    and ``"aligned"`` (task alignment learning). :meth:`set_phase` switches between them;
+    ``tood.engine.PhaseHook`` calls it at every step. The phase is not part of the state_dict,
+    because it follows from the iteration.
+
+    Args:
+        head: see ``DENSE_HEAD_REGISTRY``.
+        head_in_features: names of the feature maps that the head gets, finest first.
+        level_strides: stride of each of them, in pixels.
+        anchor_generator: detectron2's, with one anchor per location.
+        phases: what each of the :data:`~tood.modeling.phases.PHASES` works with.
+        initial_phase: the phase that epoch 0 has.
+        num_classes: K.
+        loss_weights: weight of each loss by name; 1 for others.
+        test_score_thresh: candidates must score more than this, before centerness.
+        test_topk_candidates: maximum number of candidates per level.
+        test_nms_thresh: boxes of one class with a larger IoU suppress each other.
+        max_detections_per_image: maximum number of detections.
+
+    Raises:
+        ConfigError: the anchor generator has more than one anchor per location.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: nn.Module,
+        head_in_features: list[str],
+        level_strides: list[int],
+        anchor_generator: nn.Module,
+        phases: dict[str, Phase],
+        initial_phase: str,
+        num_classes: int,
+        loss_weights: dict[str, float],
+        test_score_thresh: float,
+        test_topk_candidates: int,
+        test_nms_thresh: float,
+        max_detections_per_image: int,
+    ) -> None:
+        super().__init__()
+        if set(anchor_generator.num_anchors) != {1}:
+            raise ConfigError(
+                "TOOD needs one anchor per location, but MODEL.ANCHOR_GENERATOR gives "
+                f"{anchor_generator.num_anchors} on its levels. Use one size per level in SIZES "
+                "and one ratio in ASPECT_RATIOS."
+            )
+        self.head = head
+        self.head_in_features = head_in_features
+        self.level_strides = level_strides
+        self.anchor_generator = anchor_generator
+        self.phases = phases
+        self._phase = initial_phase
+        self._phase_was_set = False
+        self.num_classes = num_classes
+        self.loss_weights = loss_weights
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self._statistics = AssignmentStatistics()
+
+    @staticmethod
+    def core_args(cfg: CfgNode, feature_shapes: Mapping[str, ShapeSpec]) -> dict:
+        """The constructor arguments from a config.
+
+        Args:
+            cfg: the config.
+            feature_shapes: of the available feature maps, by name.
+
+        Raises:
+            ConfigError: ``MODEL.TOOD.IN_FEATURES`` names a map that does not exist.
+        """
+        node = cfg.MODEL.TOOD
+        missing = [name for name in node.IN_FEATURES if name not in feature_shapes]
+        if missing:
+            raise ConfigError(
+                f"MODEL.TOOD.IN_FEATURES lists {missing}, which the backbone "
+                f"{cfg.MODEL.BACKBONE.NAME} does not produce. "
+                f"Available: {', '.join(sorted(feature_shapes))}"
+            )
+        input_shape = [feature_shapes[name] for name in node.IN_FEATURES]
+        return {
+            "head": build_dense_head(cfg, input_shape),
+            "head_in_features": node.IN_FEATURES,
+            "level_strides": [shape.stride for shape in input_shape],
+            "anchor_generator": build_anchor_generator(cfg, input_shape),
+            "phases": build_phases(node),
+            "initial_phase": "warmup" if node.WARMUP.EPOCHS > 0 else "aligned",
+            "num_classes": node.NUM_CLASSES,
+            "loss_weights": {key.lower(): weight for key, weight in node.LOSS_WEIGHTS.items()},
+            "test_score_thresh": node.SCORE_THRESH_TEST,
+            "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": node.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+        }
+
+    @property
+    def phase(self) -> str:
+        """The phase of training, one of :data:`~tood.modeling.phases.PHASES`."""
+        return self._phase
+
+    def set_phase(self, phase: str) -> None:
+        """Choose the phase of training, ``"warmup"`` or ``"aligned"``; ValueError for others."""
+        if phase not in self.phases:
+            raise ValueError(f"Unknown phase {phase!r}. Available: {', '.join(self.phases)}")
+        self._phase = phase
+        self._phase_was_set = True
+
+    def predict(self, features: Mapping[str, Tensor]) -> tuple[AnchorGrid, DensePredictions]:
+        """Run anchors and head on feature maps; can be traced.
+
+        Args:
+            features: maps (N, C, Hi, Wi) by name; others than ``head_in_features`` are not read.
+
+        Returns:
+            The anchors, and scores and boxes at each of them.
+        """
+        maps = [features[name] for name in self.head_in_features]
+        anchors = [boxes.tensor for boxes in self.anchor_generator(maps)]
+        shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
+        grid = AnchorGrid.from_levels(anchors, shapes, self.level_strides)
+        return grid, self.head(maps, anchors)
+
+    def loss_sums(
+        self,
+        grid: AnchorGrid,
+        predictions: DensePredictions,
+        ground_truth: list[GroundTruth],
+        image_sizes: list[tuple[int, int]],
+        size_divisor: int,
+    ) -> dict[str, LossSum]:
+        """Assign by the rule of the phase and sum its losses; also log assignment statistics.
+
+        Args:
+            grid: of :meth:`predict`.
+            predictions: of :meth:`predict`.
+            ground_truth: of each image, on the same device.
+            image_sizes: (height, width) of each image without padding.
+            size_divisor: the backbone's divisor of sizes; see
+                :func:`~tood.modeling.targets.compute_targets`.
+
+        Returns:
+            ``loss_cls``, ``loss_box_reg``, and from heads with such a branch ``loss_centerness``.
+        """
+        if not self._phase_was_set and self.phase == "warmup":
+            log_first_n(
+                logging.WARNING,
+                "set_phase() was never called, so training stays in the warm-up phase. In your own "
+                "training loop, register tood.engine.PhaseHook or call set_phase().",
+                name="tood",
+            )
+        phase = self.phases[self.phase]
+        # float16 can hold neither u^6 nor the losses of probabilities.
+        with torch.autocast(grid.anchors.device.type, enabled=False):
+            flat = predictions.flatten()
+            with profiler_range("tood/targets"):
+                targets, assignments = compute_targets(
+                    phase.assigner, flat, grid, image_sizes, size_divisor, ground_truth
+                )
+            with profiler_range("tood/losses"):
+                sums = phase.criterion(flat, targets)
+        self._log_assignment_stats(ground_truth, assignments)
+        return sums
+
+    def normalize_losses(
+        self, sums: dict[str, LossSum], normalizers: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Divide each sum by its normalizer, and weight it.
+
+        Args:
+            sums: of :meth:`loss_sums`.
+            normalizers: what to divide by instead of the sums' own normalizers, averaged over all
+                processes, at least 1. For gradients accumulated over several batches.
+
+        Returns:
+            Scalar losses by name.
+        """
+        if normalizers is None:
+            stacked = torch.stack([loss.normalizer for loss in sums.values()]).detach()
+            world_size = comm.get_world_size()
+            if world_size > 1:
+                torch.distributed.all_reduce(stacked)
+            stacked = (stacked / world_size).clamp(min=1)
+            normalizers = dict(zip(sums, stacked, strict=True))
+        return {
+            name: loss.total / normalizers[name] * self.loss_weights.get(name, 1.0)
+            for name, loss in sums.items()
+        }
+
+    def detect(
+        self,
+        predictions: DensePredictions,
+        image_sizes: Sequence[tuple[int, int] | None],
+        score_thresh: float | None = None,
+    ) -> list[ImageDetections]:
+        """Detections of each image of a batch.
+
+        Args:
+            predictions: of :meth:`predict`.
+            image_sizes: (height, width) of each image, to clip to; None leaves its boxes as
+                predicted.
+            score_thresh: instead of ``test_score_thresh``.
+        """
+        return [
+            postprocess_single_image(
+                *predictions.for_image(index),
+                score_thresh=self.test_score_thresh if score_thresh is None else score_thresh,
+                topk_candidates=self.test_topk_candidates,
+                nms_thresh=self.test_nms_thresh,
+                max_detections=self.max_detections_per_image,
+                image_size=image_size,
+            )
+            for index, image_size in enumerate(image_sizes)
+        ]
+
+    def _log_assignment_stats(
+        self, ground_truth: list[GroundTruth], assignments: list[Assignment]
+    ) -> None:
+        """Accumulate statistics of this process's assignments, and store them periodically."""
+        for gt, assignment in zip(ground_truth, assignments, strict=True):
+            self._statistics.update(assignment.matched_idxs, gt.areas)
+        if not has_event_storage():
+            return
+        storage = get_event_storage()
+        if (storage.iter + 1) % STATISTICS_PERIOD == 0:
+            for name, value in self._statistics.compute_and_reset().items():
+                storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
+
+
+def find_dense_core(model: nn.Module) -> DenseDetectorCore | None:
+    """Find the dense detector in a model: itself, or inside of a larger one or of a DDP wrapper.
+
+    Returns:
+        The first :class:`DenseDetectorCore`, or None, as in detectron2's own detectors.
+    """
+    return next((m for m in model.modules() if isinstance(m, DenseDetectorCore)), None)
