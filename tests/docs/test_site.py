@@ -8,6 +8,8 @@ import pytest
 from tests.helpers import ROOT
 
 pytest.importorskip("mkdocs")
+pytest.importorskip("griffe")
+from tools.docs.griffe_roles import strip_roles
 from tools.docs.mkdocs_hooks import EXTRA_PAGES, resolve_links
 
 
@@ -33,6 +35,11 @@ def test_links(link, source, uri, expected):
 def test_links_with_a_repository():
     link = resolve_links("[a](setup.py)", "MODEL_ZOO.md", "model_zoo.md", "https://b.c/d/")
     assert link == "[a](https://b.c/d/blob/main/setup.py)"
+
+
+def test_roles_become_code():
+    text = "see :class:`~a.b.C`, :func:`a.b` and ``:class:`` or `d`"
+    assert strip_roles(text) == "see `C`, `a.b` and ``:class:`` or `d`"
 
 
 def test_extra_pages_exist():
