@@ -1,4 +1,4 @@
-"""COCO evaluation by faster-coco-eval: pycocotools' numbers."""
+"""COCO evaluation with faster-coco-eval gives the numbers of pycocotools."""
 
 import json
 import logging
@@ -11,13 +11,13 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Boxes, Instances
 
-from tood.evaluation import FastCOCOEvaluator
-from tood.evaluation import coco_evaluator as coco
+from tood.compat import replaced_cocoeval
+from tood.evaluation import FastCOCOEvaluator, coco_evaluator
 
 NUM_CLASSES = 4
 
 
-def boxes_of(random, count) -> np.ndarray:
+def random_boxes(random, count) -> np.ndarray:
     """(count, 4) x, y, width, height, from tiny to large, on half pixels: some are equal."""
     corner, size = random.rand(count, 2) * 300, np.exp(random.uniform(1, 5.5, (count, 2)))
     return np.round(2 * np.concatenate([corner, size], axis=1)) / 2
@@ -25,12 +25,12 @@ def boxes_of(random, count) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """60 images, with crowds, images without objects, classes without objects."""
+    """60 images: with crowds, images without objects, and a class without objects."""
     random = np.random.RandomState(0)
     images = [{"id": i, "width": 640, "height": 480, "file_name": f"{i}.jpg"} for i in range(60)]
     annotations = []
     for image in images:
-        for box in boxes_of(random, random.randint(0, 8)):
+        for box in random_boxes(random, random.randint(0, 8)):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -46,14 +46,14 @@ def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("coco") / "val.json"
     path.write_text(json.dumps({**contents, "info": {}}))
     register_coco_instances("evaluation_test", {}, str(path), "")
-    DatasetCatalog.get("evaluation_test")  # which notes the classes' names
+    DatasetCatalog.get("evaluation_test")  # sets the class names
     yield contents
     DatasetCatalog.remove("evaluation_test")
     MetadataCatalog.remove("evaluation_test")
 
 
 def detections(dataset, seed: int) -> list[tuple[dict, dict]]:
-    """Shifted ground truth, some with another class, and noise; scores with many ties."""
+    """Shifted ground truth and noise of any class; scores with many ties."""
     random = np.random.RandomState(seed)
     results = []
     for image in dataset["images"]:
@@ -63,7 +63,7 @@ def detections(dataset, seed: int) -> list[tuple[dict, dict]]:
             for a in objects * 2
         ]
         classes = [a["category_id"] - 1 for a in objects * 2]
-        noise = boxes_of(random, random.randint(0, 130))
+        noise = random_boxes(random, random.randint(0, 130))
         boxes = np.array([*boxes, *noise]).reshape(-1, 4)
         classes += random.randint(0, NUM_CLASSES, len(noise)).tolist()
         instances = Instances((480, 640))
@@ -84,26 +84,40 @@ def evaluate(evaluator, results) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_numbers_of_pycocotools(dataset, tmp_path, seed):
+def test_same_results_as_pycocotools(dataset, tmp_path, seed):
     results = detections(dataset, seed)
-    official = COCOEvaluator("evaluation_test", output_dir=str(tmp_path), use_fast_impl=False)
-    expected = evaluate(official, results)
+    reference = COCOEvaluator("evaluation_test", output_dir=str(tmp_path), use_fast_impl=False)
+    expected = evaluate(reference, results)
     ours = evaluate(FastCOCOEvaluator("evaluation_test", output_dir=str(tmp_path)), results)
     assert ours.keys() == expected.keys() and len(ours) == 6 + NUM_CLASSES
     for key, value in expected.items():
         assert ours[key] == pytest.approx(value, abs=1e-10, nan_ok=True), key
     assert 1 < expected["AP"] < 99
-    assert coco_evaluation.COCOeval.__module__ == "pycocotools.cocoeval"  # it is put back
+    assert coco_evaluation.COCOeval.__module__ == "pycocotools.cocoeval"  # restored
 
 
-def test_without_the_package(dataset, tmp_path, monkeypatch, caplog):
+def test_without_faster_coco_eval(dataset, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     results = detections(dataset, 0)
     expected = evaluate(FastCOCOEvaluator("evaluation_test", output_dir=str(tmp_path)), results)
-    monkeypatch.setattr(coco, "COCOeval_faster", None)
+    monkeypatch.setattr(coco_evaluator, "COCOeval_faster", None)
     slow = evaluate(FastCOCOEvaluator("evaluation_test", output_dir=str(tmp_path)), results)
     assert slow == pytest.approx(expected, abs=1e-10, nan_ok=True)
-    assert "Evaluating by pycocotools" in caplog.text
+    assert "Evaluating with pycocotools" in caplog.text
+
+
+def test_compiled_operators_are_never_used(dataset, tmp_path):
+    """Also where detectron2's ``use_fast_impl`` is asked for."""
+    results = detections(dataset, 0)
+    evaluator = FastCOCOEvaluator("evaluation_test", output_dir=str(tmp_path), use_fast_impl=True)
+    assert evaluate(evaluator, results)["AP"] > 1
+
+
+def test_cocoeval_is_restored_after_an_error():
+    with pytest.raises(KeyError), replaced_cocoeval(dict):
+        assert coco_evaluation.COCOeval is dict
+        raise KeyError
+    assert coco_evaluation.COCOeval.__module__ == "pycocotools.cocoeval"
 
 
 def test_no_detections(dataset, tmp_path):

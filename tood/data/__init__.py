@@ -1,6 +1,13 @@
-"""Datasets: a user's own in COCO format, and the synthetic shapes of the quickstart."""
+"""Datasets: registration, filtering and loaders for your own data, and the synthetic shapes."""
 
-from .loaders import build_test_loader, build_train_loader
-from .registration import register_coco, setup_datasets
+from .loaders import TrainLoader, build_test_loader, build_train_loader
+from .registration import class_info, register_coco, setup_datasets
 
-__all__ = ["build_test_loader", "build_train_loader", "register_coco", "setup_datasets"]
+__all__ = [
+    "TrainLoader",
+    "build_test_loader",
+    "build_train_loader",
+    "class_info",
+    "register_coco",
+    "setup_datasets",
+]

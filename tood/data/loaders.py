@@ -1,6 +1,7 @@
-"""Data loaders: detectron2's, over datasets that were looked over, with readable errors."""
+"""Data loaders: detectron2's, over the filtered datasets, with errors that name the image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -14,34 +15,67 @@ from detectron2.data import (
 from ..errors import DataError
 from .filtering import filter_training_dicts
 from .mapper import ErrorContextMapper
-from .registration import check_available
+
+Batch = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    """A training loader that knows the length of an epoch. Iterating it yields batches.
+
+    Attributes:
+        loader: an endless iterable of batches, as detectron2 builds it.
+        num_images: images that the batches are drawn from, after filtering.
+    """
+
+    loader: Iterable[Batch]
+    num_images: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.loader)
 
 
 def load_filtered_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
-    """The images that training really uses, after filtering.
+    """Load the images that training uses, after filtering.
+
+    Args:
+        cfg: the config, after :func:`~tood.data.setup_datasets`.
+
+    Returns:
+        detectron2's dataset dicts.
 
     Raises:
-        DataError: a dataset is missing, or nothing in it can be learned from.
+        DataError: no training set is given, or it has no usable annotation.
     """
     if not cfg.DATASETS.TRAIN:
         raise DataError(
-            "DATASETS.TRAIN is empty: name a training set, or set DATASETS.TRAIN_ANNOTATIONS"
+            "DATASETS.TRAIN is empty. Name a registered dataset, or set "
+            "DATASETS.TRAIN_ANNOTATIONS and DATASETS.TRAIN_IMAGES."
         )
-    for name in cfg.DATASETS.TRAIN:
-        check_available(name)
     dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
     return filter_training_dicts(dicts, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
 
 
-def build_train_loader(cfg: CfgNode) -> tuple[Iterable[list[dict]], int]:
-    """detectron2's training loader, and the number of images that it draws from."""
+def build_train_loader(cfg: CfgNode) -> TrainLoader:
+    """Build detectron2's training loader over the filtered training set.
+
+    Args:
+        cfg: the config, after :func:`~tood.data.setup_datasets`.
+
+    Raises:
+        DataError: see :func:`load_filtered_dicts`. While iterating: an image cannot be used.
+    """
     dicts = load_filtered_dicts(cfg)
     mapper = ErrorContextMapper(DatasetMapper(cfg, is_train=True))
-    return build_detection_train_loader(cfg, mapper=mapper, dataset=dicts), len(dicts)
+    return TrainLoader(build_detection_train_loader(cfg, mapper=mapper, dataset=dicts), len(dicts))
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
-    """detectron2's test loader."""
-    check_available(dataset_name)
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[Batch]:
+    """Build detectron2's test loader.
+
+    Args:
+        cfg: the config, after :func:`~tood.data.setup_datasets`.
+        dataset_name: of a registered dataset.
+    """
     mapper = ErrorContextMapper(DatasetMapper(cfg, is_train=False))
     return build_detection_test_loader(cfg, dataset_name, mapper=mapper)

@@ -1,36 +1,38 @@
 """Dataset mappers."""
 
+from collections.abc import Callable
 from typing import Any
 
-from detectron2.data import (
-    DatasetMapper,
-)
 from detectron2.data.detection_utils import SizeMismatchError
 
 from ..errors import DataError
 
 
 class ErrorContextMapper:
-    """A dataset mapper whose errors name the image and the mend.
+    """Wraps a dataset mapper: errors name the image and say how to fix it.
 
     Args:
-        mapper: detectron2's, or one of the user's.
+        mapper: detectron2's ``DatasetMapper``, or your own.
     """
 
-    def __init__(self, mapper: DatasetMapper) -> None:
+    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self.mapper = mapper
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Map one dataset dict; raises a DataError where its image cannot be used."""
+        """Map one dataset dict.
+
+        Raises:
+            DataError: the image cannot be read, or its size is not the annotated one.
+        """
         try:
             return self.mapper(record)
         except SizeMismatchError as error:
             raise DataError(
-                f"{record['file_name']} has another size than its JSON says "
-                f"({' '.join(str(error).split())}): correct width and height there"
+                f"The size of the image {record['file_name']} differs from the annotation file "
+                f"({' '.join(str(error).split())}). Correct height and width in that file."
             ) from error
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG files
             raise DataError(
-                f"the image {record['file_name']} cannot be read ({error}): replace the file, or "
-                "take it out of the JSON"
+                f"The image {record['file_name']} cannot be read ({error}). Replace it, or remove "
+                "it from the annotation file."
             ) from error

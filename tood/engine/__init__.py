@@ -1,7 +1,8 @@
-"""Training."""
+"""Training: detectron2's trainer with TOOD's phases, checkpoints, data and logs."""
 
-from .hooks.phase import PhaseHook
+from .hooks import PhaseHook
 from .schedule import epochs_to_iters
-from .trainer import Trainer
+from .terminal import setup_loggers
+from .trainer import Trainer, TrainingDivergedError
 
-__all__ = ["PhaseHook", "Trainer", "epochs_to_iters"]
+__all__ = ["PhaseHook", "Trainer", "TrainingDivergedError", "epochs_to_iters", "setup_loggers"]

@@ -1,21 +1,23 @@
-"""Epochs and iterations."""
+"""Converts between epochs and iterations."""
 
-import logging
 import math
-
-logger = logging.getLogger(__name__)
 
 
 def epochs_to_iters(epochs: float, num_images: int, images_per_batch: int) -> int:
-    """Length of the warm-up phase in iterations.
+    """Convert a number of epochs to iterations, rounded up.
 
     Args:
-        epochs: its length in epochs; 0 for none.
-        num_images: images of the training set that is really used, after filtering.
-        images_per_batch: of all processes together.
+        epochs: at least 0; fractions are allowed.
+        num_images: images in an epoch: the training set after filtering.
+        images_per_batch: over all processes (``SOLVER.IMS_PER_BATCH``).
 
     Returns:
-        The first iteration of the aligned phase.
+        The number of iterations, which is also the first iteration after these epochs.
     """
-    # The product first: 4 * 117266 / 16 is not to be rounded up twice.
+    # Multiply first, so that the result is rounded up only once.
     return math.ceil(epochs * num_images / images_per_batch)
+
+
+def iters_to_epochs(iters: int, num_images: int, images_per_batch: int) -> float:
+    """Convert a number of iterations to epochs; the arguments as in :func:`epochs_to_iters`."""
+    return iters * images_per_batch / num_images

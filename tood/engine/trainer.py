@@ -1,136 +1,188 @@
-"""Training: detectron2's DefaultTrainer with TOOD's data checks, weights and phases."""
+"""The trainer: detectron2's DefaultTrainer with TOOD's parts plugged in."""
 
 import logging
 import os
 import weakref
 from collections.abc import Iterable
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils.events import EventWriter
+from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
 
 from ..checkpoint import TOODCheckpointer
-from ..compat import trainer_saves_optimizer
+from ..compat import add_optimizer_state, load_optimizer_state
 from ..config.validation import validate_solver, validate_test
-from ..data import build_test_loader, build_train_loader
+from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..errors import ConfigError, TOODError
 from ..evaluation import FastCOCOEvaluator
-from ..modeling import TOOD
-from .hooks.phase import PhaseHook
+from ..modeling.dense_detector import find_dense_core
+from .hooks import PhaseHook
 from .schedule import epochs_to_iters
-from .writers import AssignmentPrinter
+from .terminal import describe_training
+from .writers import AssignmentPrinter, PhaseMetricPrinter
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingDivergedError(TOODError, FloatingPointError):
-    """The loss is no number any more."""
+    """The loss became NaN or infinite."""
 
 
 class Trainer(DefaultTrainer):
-    """detectron2's DefaultTrainer for TOOD; also trains detectron2's own detectors.
+    """Trains TOOD, and detectron2's own detectors, with TOOD's data loaders and checkpoints.
 
     Args:
-        cfg: the config, with its datasets set up (``tood.data.setup_datasets``).
+        cfg: the config, after :func:`tood.data.setup_datasets`.
+
+    Raises:
+        ConfigError: settings that cannot work.
+        DataError: the training set has no usable annotation.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         validate_solver(cfg)
         super().__init__(cfg)
 
+    @property
+    def num_train_images(self) -> int:
+        """Images in an epoch: the training set after filtering."""
+        loader = self.data_loader
+        if not isinstance(loader, TrainLoader):
+            raise TypeError(
+                f"build_train_loader returned a {type(loader).__name__}, but the trainer needs the "
+                "length of an epoch: return tood.data.TrainLoader(loader, num_images)"
+            )
+        return loader.num_images
+
     def build_hooks(self) -> list[HookBase]:
-        """detectron2's hooks, the phase hook before them, and our checkpointer in them."""
-        # DefaultTrainer makes detectron2's checkpointer and asks for the hooks right after.
-        self.checkpointer = TOODCheckpointer(
-            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
-        )
+        """Build detectron2's hooks, with our checkpointer, and the phase hook before them."""
+        self._replace_checkpointer()
         hooks = super().build_hooks()
-        model = getattr(self.model, "module", self.model)
-        if isinstance(model, TOOD):
-            # self.cfg is what detectron2 made of the config for this number of processes.
+        if find_dense_core(self.model) is not None:
+            # self.cfg is already rescaled for the number of processes.
             warmup_iters = epochs_to_iters(
                 self.cfg.MODEL.TOOD.WARMUP.EPOCHS,
-                self.data_loader.num_images,
+                self.num_train_images,
                 self.cfg.SOLVER.IMS_PER_BATCH,
             )
             hooks.insert(0, PhaseHook(warmup_iters))
         return hooks
 
+    def _replace_checkpointer(self) -> None:
+        """Replace detectron2's checkpointer by ours.
+
+        ``DefaultTrainer`` builds it in its constructor, right before the hooks that use it.
+        """
+        self.checkpointer = TOODCheckpointer(
+            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+
     def build_writers(self) -> list[EventWriter]:
-        """detectron2's writers (terminal, metrics.json, TensorBoard) and one more line."""
-        return [*super().build_writers(), AssignmentPrinter()]
+        """Build detectron2's writers, with the phase in the line of losses, and ours."""
+        writers = [
+            PhaseMetricPrinter(self.max_iter) if isinstance(writer, CommonMetricPrinter) else writer
+            for writer in super().build_writers()
+        ]
+        return [*writers, AssignmentPrinter()]
+
+    def before_train(self) -> None:
+        """Log a summary of the training right before the first iteration."""
+        core = find_dense_core(self.model)
+        logger.info(
+            describe_training(
+                self.cfg,
+                num_images=self.num_train_images,
+                num_classes=None if core is None else core.num_classes,
+                start_iter=self.start_iter,
+                max_iter=self.max_iter,
+                world_size=comm.get_world_size(),
+            )
+        )
+        super().before_train()
 
     def run_step(self) -> None:
-        """One iteration; a loss that is no number ends training with advice."""
+        """Run one iteration.
+
+        Raises:
+            TrainingDivergedError: the loss is NaN or infinite; the message says what helps.
+        """
         try:
             super().run_step()
         except FloatingPointError as error:
+            solver = self.cfg.SOLVER
             raise TrainingDivergedError(
-                f"{error}\nTraining has diverged. What helps, in this order: SOLVER.BASE_LR in "
-                f"proportion to SOLVER.IMS_PER_BATCH (0.01 for 16; here {self.cfg.SOLVER.BASE_LR} "
-                f"for {self.cfg.SOLVER.IMS_PER_BATCH}), a longer SOLVER.WARMUP_ITERS, "
-                "SOLVER.CLIP_GRADIENTS.ENABLED True. The last checkpoint is in "
+                f"{error}\nTraining diverged. Try, in this order: SOLVER.BASE_LR in proportion to "
+                f"SOLVER.IMS_PER_BATCH (0.01 for 16; here {solver.BASE_LR} for "
+                f"{solver.IMS_PER_BATCH}), a longer SOLVER.WARMUP_ITERS, "
+                f"SOLVER.CLIP_GRADIENTS.ENABLED True. The last checkpoint is in "
                 f"{self.cfg.OUTPUT_DIR}."
             ) from error
 
-    def state_dict(self) -> dict:
-        """What a checkpoint holds beside the weights: iteration, hooks, optimizer, loss scale."""
-        state = super().state_dict()
-        if not trainer_saves_optimizer(DefaultTrainer):
-            # As main writes it, so that either version reads what the other wrote.
-            inner = {"iteration": self.iter, "optimizer": self.optimizer.state_dict()}
-            scaler = getattr(self._trainer, "grad_scaler", None)
-            if scaler is not None:
-                inner["grad_scaler"] = scaler.state_dict()
-            state["_trainer"] = inner
-        return state
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides the weights: iteration, hooks, optimizer."""
+        state_dict = super().state_dict()
+        add_optimizer_state(state_dict, self._trainer, DefaultTrainer)
+        return state_dict
 
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Take up training where :meth:`state_dict` left it."""
-        inner = state_dict.get("_trainer")
-        if inner is None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned.
+
+        A checkpoint may lack the optimizer (written by detectron2 0.4 itself) or the loss scale
+        (written without AMP): these keep their current state.
+        """
+        if "_trainer" not in state_dict:
             logger.warning("The checkpoint has no optimizer state: momentum starts from zero.")
-            state_dict = {**state_dict, "_trainer": {"iteration": state_dict["iteration"]}}
-            state_dict["_trainer"]["optimizer"] = self.optimizer.state_dict()
+        inner = {
+            **self._trainer.state_dict(),
+            "iteration": state_dict["iteration"],
+            **state_dict.get("_trainer", {}),
+        }
+        state_dict = {**state_dict, "_trainer": inner}
         super().load_state_dict(state_dict)
-        if inner is not None and not trainer_saves_optimizer(DefaultTrainer):
-            self.optimizer.load_state_dict(inner["optimizer"])
-            scaler = getattr(self._trainer, "grad_scaler", None)
-            if scaler is not None and "grad_scaler" in inner:
-                scaler.load_state_dict(inner["grad_scaler"])
+        load_optimizer_state(state_dict, self._trainer, DefaultTrainer)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict]]:
-        """The training loader; its attribute ``num_images`` is the length of an epoch."""
-        loader, num_images = build_train_loader(cfg)
-        loader.num_images = num_images
-        return loader
+    def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
+        """Build the training loader."""
+        return build_train_loader(cfg)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
-        """The test loader of a dataset."""
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict[str, Any]]]:
+        """Build the test loader of a dataset."""
         return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """detectron2's COCO evaluator, made fast."""
+        """Build the evaluator of a dataset; results go to ``OUTPUT_DIR/inference`` by default."""
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
         return FastCOCOEvaluator(dataset_name, output_dir=folder)
 
     @classmethod
-    def evaluate_checkpoint(cls, cfg: CfgNode, resume: bool = False) -> dict:
-        """Build the model, load weights that fill the whole of it, and evaluate.
+    def evaluate_checkpoint(cls, cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
+        """Build the model, load its weights and evaluate it on ``DATASETS.TEST``.
 
         Args:
-            cfg: the config; ``MODEL.WEIGHTS`` names the weights.
-            resume: take the last checkpoint of ``OUTPUT_DIR`` instead, if there is one.
+            cfg: the config. ``MODEL.WEIGHTS`` must hold weights for the whole model.
+            resume: prefer the last checkpoint in ``OUTPUT_DIR``, if there is one.
+
+        Returns:
+            detectron2's results, such as ``{"bbox": {"AP": ...}}``.
+
+        Raises:
+            ConfigError: there is nothing to evaluate on, or settings that cannot work.
+            CheckpointError: the weights are missing or do not match the model.
         """
         validate_test(cfg)
         if not cfg.DATASETS.TEST:
-            raise ConfigError("DATASETS.TEST is empty, so there is nothing to evaluate on")
+            raise ConfigError(
+                "DATASETS.TEST is empty, so there is nothing to evaluate on. Name a registered "
+                "dataset, or set DATASETS.TEST_ANNOTATIONS and DATASETS.TEST_IMAGES."
+            )
         model = cls.build_model(cfg)
         checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

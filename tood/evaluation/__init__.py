@@ -1,8 +1,6 @@
-"""Evaluation beyond detectron2's."""
+"""Evaluators for detectron2's ``inference_on_dataset``."""
 
-from ..analysis.recorder import PredictionRecorder
-from ..modeling.structures import ImagePredictions
 from .alignment_evaluator import AlignmentEvaluator
 from .coco_evaluator import FastCOCOEvaluator
 
-__all__ = ["AlignmentEvaluator", "FastCOCOEvaluator", "ImagePredictions", "PredictionRecorder"]
+__all__ = ["AlignmentEvaluator", "FastCOCOEvaluator"]

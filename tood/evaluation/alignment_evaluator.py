@@ -1,13 +1,13 @@
-"""How well the two tasks of a detector agree: the columns of the paper's Table 6.
+"""Measures how well classification and localization agree, while a dataset is evaluated.
 
-Shapes: **R** points, **M** instances (ground truths) of one image, **K** classes, **D** detections.
-Boxes (x1, y1, x2, y2) in one unit.
+Shapes: **R** points, **M** ground truths of one image, **K** classes. Boxes are (x1, y1, x2, y2).
 """
 
 import json
 import logging
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.data import DatasetCatalog
@@ -16,10 +16,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from ..analysis.alignment import (
-    alignment_per_instance,
-    classify_detections,
-)
+from ..analysis.alignment import alignment_per_instance, classify_detections
 from ..analysis.recorder import PredictionRecorder
 from ..errors import DataError
 from ..modeling.structures import ImagePredictions
@@ -28,78 +25,101 @@ logger = logging.getLogger(__name__)
 
 
 class AlignmentEvaluator(DatasetEvaluator):
-    """The columns of the paper's Table 6 (section 4.3), for TOOD and detectron2's RetinaNet.
+    """Computes the columns of the paper's Table 6 (section 4.3), for TOOD and RetinaNet.
 
-    Runs in the same pass as ``COCOEvaluator`` (detectron2's ``DatasetEvaluators``), and adds up
-    over processes. :func:`alignment_per_instance` and :func:`classify_detections` define the numbers; the
-    paper leaves open which predictions are an instance's, and what counts where there is none.
-    Crowd regions are left out. Boxes are clipped to the image, as detections are.
+    Runs in the same pass as a ``COCOEvaluator`` (combine them with ``DatasetEvaluators``), on any
+    number of processes. :func:`~tood.analysis.alignment.alignment_per_instance` and
+    :func:`~tood.analysis.alignment.classify_detections` define the numbers, because the paper does
+    not say which predictions belong to an instance and what counts when there is none. Crowd
+    regions are skipped. Boxes are clipped to the image, as detections are.
 
     Args:
-        dataset_name: of a registered dataset, whose records have annotations.
-        model: whose dense predictions are looked at while it runs.
-        output_dir: where ``alignment.json`` is written; None for nowhere.
+        dataset_name: a registered dataset whose records have annotations.
+        model: the model that is evaluated; its predictions before NMS are recorded.
+        output_dir: folder for ``alignment.json``; None writes no file.
     """
 
     def __init__(self, dataset_name: str, model: nn.Module, output_dir: str | None = None) -> None:
         self.recorder = PredictionRecorder(model)
         self.output_dir = output_dir
-        self._truth = {x["image_id"]: _ground_truth(x) for x in DatasetCatalog.get(dataset_name)}
-        self._sums: Counter[str] = Counter()
+        self._ground_truth = {
+            record["image_id"]: _ground_truth(record) for record in DatasetCatalog.get(dataset_name)
+        }
+        self._sums: defaultdict[str, float] = defaultdict(float)
 
     def reset(self) -> None:
-        """Start anew, and listen to the model."""
-        self._sums = Counter()
+        """Start over, and start to record the model's predictions."""
+        self._sums = defaultdict(float)
         self.recorder.start()
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Add a batch; see detectron2.
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Add a batch.
+
+        Args:
+            inputs: the model's inputs.
+            outputs: the model's outputs for them.
 
         Raises:
             DataError: an image is not in the dataset.
         """
         for index, (x, output) in enumerate(zip(inputs, outputs, strict=True)):
-            if x.get("image_id") not in self._truth:
-                raise DataError(f"image {x.get('image_id')} is not in the dataset of the evaluator")
-            gt_boxes, gt_classes = self._truth[x["image_id"]]
-            dense = _in_image(self.recorder.for_image(index), x)
-            self.add(dense, output["instances"].to("cpu"), gt_boxes, gt_classes)
+            if x.get("image_id") not in self._ground_truth:
+                raise DataError(
+                    f"The image {x.get('image_id')} is not in the dataset of AlignmentEvaluator. "
+                    "Evaluate the dataset that it was built for."
+                )
+            gt_boxes, gt_classes = self._ground_truth[x["image_id"]]
+            predictions = _to_image_pixels(self.recorder.for_image(index), x)
+            self.add(predictions, output["instances"].to("cpu"), gt_boxes, gt_classes)
 
     def add(
         self,
-        dense: ImagePredictions,
+        predictions: ImagePredictions,
         detections: Instances,
         gt_boxes: Tensor,
         gt_classes: Tensor,
     ) -> None:
-        """Add an image: everything on the CPU, boxes in one unit."""
-        for correlation, overlap in alignment_per_instance(*dense, gt_boxes, gt_classes):
+        """Add an image. All tensors are on the CPU, all boxes in the same unit.
+
+        Args:
+            predictions: before NMS.
+            detections: after NMS.
+            gt_boxes: (M, 4).
+            gt_classes: (M,) int64.
+        """
+        for correlation, mean_iou in alignment_per_instance(
+            predictions.scores, predictions.boxes, gt_boxes, gt_classes
+        ):
             self._sums["instances"] += 1
-            self._sums["overlap"] += overlap
+            self._sums["mean_iou"] += mean_iou
             if correlation is not None:
-                self._sums["ranked instances"] += 1
+                self._sums["ranked_instances"] += 1
                 self._sums["correlation"] += correlation
-        boxes, classes = detections.pred_boxes.tensor, detections.pred_classes
-        self._sums.update(classify_detections(boxes, classes, gt_boxes, gt_classes))
+        counts = classify_detections(
+            detections.pred_boxes.tensor, detections.pred_classes, gt_boxes, gt_classes
+        )
+        for kind, count in counts.items():
+            self._sums[kind] += count
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """Means and counts over all processes; None in those that are not the first.
+        """Stop recording and combine all processes.
 
         Returns:
-            ``{"alignment": {...}}`` with "PCC" and "IoU-top10", means over the instances (for PCC
-            those where it is defined; NaN without any), "correct", "redundant" and "error" boxes,
-            and the number of "instances".
+            ``{"alignment": {...}}`` on the main process, else None. "PCC" and "IoU-top10" are means
+            over instances (PCC over those where it is defined), NaN without any. "correct",
+            "redundant" and "error" count boxes, "instances" ground truths.
         """
         self.recorder.stop()
-        sums = Counter()
+        sums: defaultdict[str, float] = defaultdict(float)
         for part in comm.gather(self._sums):
-            sums.update(part)
+            for key, value in part.items():
+                sums[key] += value
         if not comm.is_main_process():
             return None
         result = {
-            "PCC": _mean(sums["correlation"], sums["ranked instances"]),
-            "IoU-top10": _mean(sums["overlap"], sums["instances"]),
-            **{key: float(sums[key]) for key in ("correct", "redundant", "error", "instances")},
+            "PCC": _mean(sums["correlation"], sums["ranked_instances"]),
+            "IoU-top10": _mean(sums["mean_iou"], sums["instances"]),
+            **{key: sums[key] for key in ("correct", "redundant", "error", "instances")},
         }
         if self.output_dir is not None:
             Path(self.output_dir).mkdir(parents=True, exist_ok=True)
@@ -108,22 +128,23 @@ class AlignmentEvaluator(DatasetEvaluator):
         return {"alignment": result}
 
 
-def _mean(total: float, count: int) -> float:
+def _mean(total: float, count: float) -> float:
     return total / count if count else float("nan")
 
 
-def _ground_truth(record: dict) -> tuple[Tensor, Tensor]:
-    """Boxes (M, 4), x1, y1, x2, y2 in pixels, and classes (M,) of a record of detectron2's."""
-    found = [x for x in record.get("annotations", ()) if not x.get("iscrowd", 0)]
-    boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in found]
-    classes = torch.tensor([x["category_id"] for x in found], dtype=torch.int64)
+def _ground_truth(record: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Boxes (M, 4) in pixels and classes (M,) of a dataset dict, without crowd regions."""
+    objects = [x for x in record.get("annotations", ()) if not x.get("iscrowd", 0)]
+    boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in objects]
+    classes = torch.tensor([x["category_id"] for x in objects], dtype=torch.int64)
     return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), classes
 
 
-def _in_image(dense: ImagePredictions, x: dict) -> ImagePredictions:
-    """The predictions on the CPU, with boxes in pixels of the image as it was read, clipped."""
+def _to_image_pixels(predictions: ImagePredictions, x: dict[str, Any]) -> ImagePredictions:
+    """Move predictions to the CPU, with boxes in pixels of the original image, clipped to it."""
     height, width = x["image"].shape[-2:]
-    boxes = Boxes(dense.boxes.float().cpu().clone())
-    boxes.scale(x.get("width", width) / width, x.get("height", height) / height)
-    boxes.clip((x.get("height", height), x.get("width", width)))
-    return ImagePredictions(dense.scores.float().cpu(), boxes.tensor)
+    image_height, image_width = x.get("height", height), x.get("width", width)
+    boxes = Boxes(predictions.boxes.float().cpu().clone())
+    boxes.scale(image_width / width, image_height / height)
+    boxes.clip((image_height, image_width))
+    return ImagePredictions(predictions.scores.float().cpu(), boxes.tensor)

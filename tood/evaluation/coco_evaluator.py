@@ -2,34 +2,40 @@
 
 import functools
 import logging
+from typing import Any
 
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.evaluation import COCOEvaluator
+
+from ..compat import replaced_cocoeval
 
 try:
     from faster_coco_eval import COCOeval_faster
-except ImportError:  # no wheel for this machine
+except ImportError:  # no wheel for this platform
     COCOeval_faster = None
-
 
 logger = logging.getLogger(__name__)
 
 
 class FastCOCOEvaluator(COCOEvaluator):
-    """detectron2's ``COCOEvaluator``, with matching and accumulation by faster-coco-eval's C++.
+    """Drop-in replacement for detectron2's ``COCOEvaluator``, with the same arguments and results.
 
-    The same arguments, and the same numbers as pycocotools, which is taken where faster-coco-eval
-    is not installed.
+    Matching and accumulation run in the C++ of faster-coco-eval, or in pycocotools where that is
+    not installed. detectron2's own C++ is never used, so this evaluator also works where
+    ``COCOEvaluator("my_dataset")`` fails because its compiled operators are missing.
+
+    Args:
+        *args: see ``COCOEvaluator``.
+        **kwargs: see ``COCOEvaluator``. ``use_fast_impl``, which selects its C++, is ignored.
     """
 
-    def _eval_predictions(self, *args: object, **kwargs: object) -> None:
-        """Evaluate what was collected; see detectron2."""
-        self._use_fast_impl = False  # detectron2's own C++, which may be missing
-        pycocotools_class = coco_evaluation.COCOeval
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "use_fast_impl": False})
+
+    def _eval_predictions(self, *args: Any, **kwargs: Any) -> None:
+        """Evaluate the collected predictions; see ``COCOEvaluator``."""
         if COCOeval_faster is None:
-            logger.info("Evaluating by pycocotools; pip install faster-coco-eval is much faster.")
-        else:  # where detectron2 looks for it; it offers no other way in
-            coco_evaluation.COCOeval = functools.partial(COCOeval_faster, print_function=print)
-        try:
+            logger.info("Evaluating with pycocotools. For speed: pip install faster-coco-eval")
             super()._eval_predictions(*args, **kwargs)
-        finally:
-            coco_evaluation.COCOeval = pycocotools_class
+            return
+        with replaced_cocoeval(functools.partial(COCOeval_faster, print_function=print)):
+            super()._eval_predictions(*args, **kwargs)

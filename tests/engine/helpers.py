@@ -1,0 +1,27 @@
+"""Builders that the tests of the engine share."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+from torch import nn
+
+from tood.engine import PhaseHook
+
+
+def run_phase_hook(
+    hook: PhaseHook, model: nn.Module, iterations: range | list[int], start: int = 0
+) -> list[float]:
+    """Run the hook before each of the iterations, of 10 in all; return the scalars it wrote."""
+    hook.trainer = SimpleNamespace(
+        model=model, iter=start, start_iter=start, max_iter=10, storage=mock.Mock()
+    )
+    hook.before_train()
+    for hook.trainer.iter in iterations:
+        hook.before_step()
+    return [call.args[1] for call in hook.trainer.storage.put_scalar.call_args_list]
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    return [json.loads(x) for x in (folder / "metrics.json").read_text().splitlines()]

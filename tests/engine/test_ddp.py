@@ -1,0 +1,83 @@
+"""Training in several processes."""
+
+import os
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
+from torch import nn
+
+from tests.engine.helpers import run_phase_hook
+from tood.engine import PhaseHook
+
+
+def ddp_batch(rank: int):
+    """Rank 0 has one GT box, rank 1 two."""
+    torch.manual_seed(rank)
+    instances = Instances((64, 64))
+    boxes = [[4.0, 6.0, 50.0, 40.0], [10.0, 20.0, 60.0, 62.0]][: rank + 1]
+    instances.gt_boxes = Boxes(torch.tensor(boxes))
+    instances.gt_classes = torch.tensor([1, 2][: rank + 1])
+    return [{"image": torch.rand(3, 64, 64) * 255, "instances": instances}]
+
+
+def ddp_worker(rank, cfg, init_file, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{init_file}", rank=rank, world_size=2
+    )
+    torch.manual_seed(0)
+    model = nn.parallel.DistributedDataParallel(build_model(cfg), broadcast_buffers=False)
+    assert comm.get_world_size() == 2
+    result = {}
+    for phase, iteration in (("warmup", 0), ("aligned", 5)):
+        run_phase_hook(PhaseHook(5), model, [iteration], iteration)
+        assert model.module.phase == phase
+        model.zero_grad()
+        losses = model(ddp_batch(rank))
+        sum(losses.values()).backward()
+        grads = {n: p.grad.clone() for n, p in model.module.named_parameters() if p.requires_grad}
+        result[phase] = ({k: v.detach() for k, v in losses.items()}, grads)
+    torch.save(result, os.path.join(folder, f"{rank}.pth"))
+    torch.distributed.destroy_process_group()
+
+
+def test_distributed_data_parallel(tiny_cfg, tmp_path):
+    """Two processes by gloo: the normalizer is the mean over both, the gradients are averaged."""
+    mp.spawn(ddp_worker, (tiny_cfg, tmp_path / "init", tmp_path), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
+    torch.manual_seed(0)
+    model = build_model(tiny_cfg)
+    for phase in ("warmup", "aligned"):
+        sums = []
+        original = model.normalize_losses
+        model.normalize_losses = lambda s, sums=sums, original=original: (
+            sums.append(s) or original(s)
+        )
+        model.set_phase(phase)
+        model.zero_grad()
+        for rank in (0, 1):
+            model(ddp_batch(rank))
+        model.normalize_losses = original
+        means = {
+            name: max((sums[0][name].normalizer + sums[1][name].normalizer).item() / 2, 1)
+            for name in sums[0]
+        }
+        total = 0
+        for rank in (0, 1):
+            expected = {
+                "loss_cls": sums[rank]["loss_cls"].total / means["loss_cls"],
+                "loss_box_reg": 2 * sums[rank]["loss_box_reg"].total / means["loss_box_reg"],
+            }
+            total = total + sum(expected.values()) / 2
+            for name, value in found[rank][phase][0].items():
+                assert value.item() == pytest.approx(expected[name].item(), rel=1e-4), name
+        total.backward()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                gradient = found[0][phase][1][name]
+                assert torch.equal(gradient, found[1][phase][1][name]), name
+                torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-5)
