@@ -6,12 +6,13 @@ Importing this registers the meta-architecture ``TOOD``, its heads, assigners an
 from . import environment
 from .version import __version__
 
+# Imported first: reports missing dependencies.
 environment.check_dependencies()
 
-from .config.defaults import add_tood_config  # noqa: E402
+from .config import add_tood_config, load_config  # noqa: E402
 from .modeling import DENSE_HEAD_REGISTRY, TOOD, ParallelHead, TOODHead  # noqa: E402
 from .modeling.assigners import ASSIGNER_REGISTRY, ATSSAssigner, TaskAlignedAssigner  # noqa: E402
-from .modeling.criteria.base import CRITERION_REGISTRY  # noqa: E402
+from .modeling.criteria import CRITERION_REGISTRY  # noqa: E402
 
 __all__ = [
     "ASSIGNER_REGISTRY",
@@ -24,4 +25,5 @@ __all__ = [
     "TaskAlignedAssigner",
     "__version__",
     "add_tood_config",
+    "load_config",
 ]

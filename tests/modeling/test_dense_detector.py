@@ -1,4 +1,4 @@
-"""The core of the detector without a backbone: prediction, losses, and its place in other models."""
+"""The core without a backbone: prediction, losses, and its place in other models."""
 
 import pytest
 import torch
