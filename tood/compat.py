@@ -50,19 +50,19 @@ def add_optimizer_state(state_dict: dict[str, Any], inner: Any, default_trainer:
     Args:
         state_dict: what ``DefaultTrainer.state_dict`` returned; changed in place.
         inner: the ``_trainer`` of the DefaultTrainer, which owns the optimizer.
-        default_trainer: see :func:`trainer_saves_optimizer`.
+        default_trainer: see `trainer_saves_optimizer`.
     """
     if not trainer_saves_optimizer(default_trainer):
         state_dict["_trainer"] = inner.state_dict()
 
 
 def load_optimizer_state(state_dict: dict[str, Any], inner: Any, default_trainer: type) -> None:
-    """Load what :func:`add_optimizer_state` saved, unless ``DefaultTrainer`` has done it.
+    """Load what `add_optimizer_state` saved, unless ``DefaultTrainer`` has done it.
 
     Args:
         state_dict: what ``DefaultTrainer.load_state_dict`` got.
-        inner: see :func:`add_optimizer_state`.
-        default_trainer: see :func:`trainer_saves_optimizer`.
+        inner: see `add_optimizer_state`.
+        default_trainer: see `trainer_saves_optimizer`.
     """
     if not trainer_saves_optimizer(default_trainer):
         inner.load_state_dict(state_dict["_trainer"])

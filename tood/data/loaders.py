@@ -39,7 +39,7 @@ def load_filtered_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     """Load the images that training uses, after filtering.
 
     Args:
-        cfg: the config, after :func:`~tood.data.setup_datasets`.
+        cfg: the config, after `tood.data.setup_datasets`.
 
     Returns:
         detectron2's dataset dicts.
@@ -60,10 +60,10 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
     """Build detectron2's training loader over the filtered training set.
 
     Args:
-        cfg: the config, after :func:`~tood.data.setup_datasets`.
+        cfg: the config, after `tood.data.setup_datasets`.
 
     Raises:
-        DataError: see :func:`load_filtered_dicts`. While iterating: an image cannot be used.
+        DataError: see `load_filtered_dicts`. While iterating: an image cannot be used.
     """
     dicts = load_filtered_dicts(cfg)
     mapper = ErrorContextMapper(DatasetMapper(cfg, is_train=True))
@@ -74,7 +74,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[Batch]:
     """Build detectron2's test loader.
 
     Args:
-        cfg: the config, after :func:`~tood.data.setup_datasets`.
+        cfg: the config, after `tood.data.setup_datasets`.
         dataset_name: of a registered dataset.
     """
     mapper = ErrorContextMapper(DatasetMapper(cfg, is_train=False))

@@ -91,8 +91,9 @@ def registered_categories(dataset_name: str) -> tuple[list[str], list[int]]:
     Either is empty where the metadata of the dataset does not have it.
     """
     metadata = MetadataCatalog.get(dataset_name)
-    to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
-    return list(metadata.get("thing_classes") or []), sorted(to_index, key=to_index.get)
+    indices: dict[int, int] = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    ids = sorted(indices, key=lambda category: indices[category])
+    return list(metadata.get("thing_classes") or []), ids
 
 
 def match_classes(node: CfgNode, dataset_name: str) -> tuple[list[str], list[int]]:

@@ -58,13 +58,13 @@ def _class_color(rng: np.random.Generator, category: int) -> np.ndarray:
     Color helps to tell the classes apart, so a few minutes of training are enough.
     """
     hue = (category * 180 / len(CLASSES) + rng.normal(0, 6)) % 180
-    hsv = np.uint8([[[hue, rng.uniform(140, 240), rng.uniform(110, 250)]]])
+    hsv = np.array([[[hue, rng.uniform(140, 240), rng.uniform(110, 250)]]]).astype(np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
 
 
 def _box(mask: np.ndarray) -> list[int]:
     """Return [x, y, width, height] around the pixels of a mask (H, W)."""
-    ys, xs = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
 
 
@@ -136,7 +136,8 @@ def write_dataset(
     (output_dir / "images").mkdir(parents=True, exist_ok=True)
     categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)]
     for split, first, count in (("train", 0, num_train), ("val", num_train, num_val)):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for index in range(first, first + count):
             image, objects = draw_image(seed, index, size)
             name = f"{index:06d}.png"

@@ -19,5 +19,5 @@ def epochs_to_iters(epochs: float, num_images: int, images_per_batch: int) -> in
 
 
 def iters_to_epochs(iters: int, num_images: int, images_per_batch: int) -> float:
-    """Convert a number of iterations to epochs; the arguments as in :func:`epochs_to_iters`."""
+    """Convert a number of iterations to epochs; the arguments as in `epochs_to_iters`."""
     return iters * images_per_batch / num_images

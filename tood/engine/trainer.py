@@ -35,7 +35,7 @@ class Trainer(DefaultTrainer):
     """Trains TOOD, and detectron2's own detectors, with TOOD's data loaders and checkpoints.
 
     Args:
-        cfg: the config, after :func:`tood.data.setup_datasets`.
+        cfg: the config, after `tood.data.setup_datasets`.
 
     Raises:
         ConfigError: settings that cannot work.
@@ -128,7 +128,7 @@ class Trainer(DefaultTrainer):
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned.
+        """Restore what `state_dict` returned.
 
         A checkpoint may lack the optimizer (written by detectron2 0.4 itself) or the loss scale
         (written without AMP): these keep their current state.

@@ -24,7 +24,9 @@ class PhaseMetricPrinter(CommonMetricPrinter):
     def __init__(self, max_iter: int | None = None) -> None:
         super().__init__(max_iter)
         # detectron2 formats and logs the line in one method; the logger is the only way in.
-        self.logger = _PhaseAdapter(self.logger, {})
+        self.logger: logging.LoggerAdapter = _PhaseAdapter(
+            logging.getLogger("detectron2.utils.events"), {}
+        )
 
 
 class _PhaseAdapter(logging.LoggerAdapter):
@@ -41,7 +43,7 @@ class AssignmentPrinter(EventWriter):
     """Logs assignment statistics by object size.
 
     Args:
-        period: how often, in calls of :meth:`write`. detectron2 calls it every 20 iterations.
+        period: how often, in calls of `write`. detectron2 calls it every 20 iterations.
     """
 
     def __init__(self, period: int = 5) -> None:

@@ -28,8 +28,8 @@ class AlignmentEvaluator(DatasetEvaluator):
     """Computes the columns of the paper's Table 6 (section 4.3), for TOOD and RetinaNet.
 
     Runs in the same pass as a ``COCOEvaluator`` (combine them with ``DatasetEvaluators``), on any
-    number of processes. :func:`~tood.analysis.alignment.alignment_per_instance` and
-    :func:`~tood.analysis.alignment.classify_detections` define the numbers, because the paper does
+    number of processes. `tood.analysis.alignment.alignment_per_instance` and
+    `tood.analysis.alignment.classify_detections` define the numbers, because the paper does
     not say which predictions belong to an instance and what counts when there is none. Crowd
     regions are skipped. Boxes are clipped to the image, as detections are.
 

@@ -18,7 +18,7 @@ class PhaseHook(HookBase):
 
     Args:
         warmup_iters: the first iteration of the aligned phase; see
-            :func:`~tood.engine.epochs_to_iters`.
+            `tood.engine.epochs_to_iters`.
     """
 
     def __init__(self, warmup_iters: int) -> None:
