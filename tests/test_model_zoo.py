@@ -1,0 +1,179 @@
+"""The list of published models, and what names, folders and files stand for."""
+
+import re
+
+import pytest
+
+from tests.helpers import CONFIGS, PUBLISHED
+from tood import model_zoo
+from tood.config import load_config
+from tood.errors import CheckpointError, ConfigError
+from tood.model_zoo import MODELS, resolve
+
+# AP on val2017 by MMDetection (its configs/tood/README.md) and by the authors, AP on test-dev by
+# the authors, and the sha256 prefix of MMDetection's file: typed from the sources a second time.
+PUBLISHED_NUMBERS = {
+    "TOOD-R50-1x": (42.4, 42.5, 42.7, "20e20746"),
+    "TOOD-R50-AnchorBased-1x": (42.4, 42.4, 42.8, "b776c134"),
+    "TOOD-R50-2x": (44.5, None, None, "3b23174c"),
+    "TOOD-R101-2x": (46.1, 46.2, 46.7, "a18f53c8"),
+    "TOOD-R101-DCN-2x": (49.3, 49.2, 49.6, "4a824142"),
+    "TOOD-X101-64x4d-2x": (47.6, 47.6, 48.5, "a4f36113"),
+    "TOOD-X101-64x4d-DCN-2x": (None, 50.5, 51.1, None),
+}
+# Which of MMDetection's configs a weights file belongs to.
+SLUGS = {
+    "TOOD-R50-1x": "tood_r50_fpn_1x",
+    "TOOD-R50-AnchorBased-1x": "tood_r50_fpn_anchor_based_1x",
+    "TOOD-R50-2x": "tood_r50_fpn_mstrain_2x",
+    "TOOD-R101-2x": "tood_r101_fpn_mstrain_2x",
+    "TOOD-R101-DCN-2x": "tood_r101_fpn_dconv_c3-c5_mstrain_2x",
+    "TOOD-X101-64x4d-2x": "tood_x101_64x4d_fpn_mstrain_2x",
+}
+BY_NAME = {info.name: info for info in MODELS}
+
+
+def test_the_seven_models():
+    assert list(BY_NAME) == list(PUBLISHED) and len(BY_NAME) == len(MODELS) == 7
+    assert {path.stem for path in CONFIGS.glob("TOOD-*.yaml")} == set(BY_NAME)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_published_numbers(name):
+    info = BY_NAME[name]
+    ap = (info.ap.mmdetection, info.ap.authors, info.ap.authors_test_dev)
+    assert (*ap, info.sha256_prefix) == PUBLISHED_NUMBERS[name]
+    mmdetection, authors = ap[:2]
+    expected = (authors, "authors") if mmdetection is None else (mmdetection, "MMDetection")
+    assert info.published_ap == expected
+
+
+@pytest.mark.parametrize("name", SLUGS)
+def test_weights_urls(name):
+    url, slug = BY_NAME[name].weights_url, SLUGS[name]
+    root = "https://download.openmmlab.com/mmdetection/v2.0/tood"
+    assert re.fullmatch(rf"{root}/{slug}_coco/{slug}_coco_\d{{8}}_\d{{6}}-[0-9a-f]{{8}}\.pth", url)
+    assert model_zoo.get_weights_url(name) == url
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_descriptions_match_the_configs(name):
+    info, cfg = BY_NAME[name], model_zoo.get_config(name)
+    assert (CONFIGS / f"{name}.yaml").samefile(model_zoo.get_config_file(name))
+    assert info.config == f"configs/{name}.yaml"
+    depth = cfg.MODEL.RESNETS.DEPTH
+    assert f"-{depth}" in info.backbone
+    assert ("64x4d" in info.backbone) == (cfg.MODEL.RESNETS.NUM_GROUPS == 64)
+    assert ("DCNv2" in info.backbone) == (cfg.MODEL.TOOD.HEAD.NUM_DCN > 0)
+    assert ("anchor-based" in info.backbone) == (cfg.MODEL.TOOD.ANCHOR_TYPE == "anchor_based")
+    assert info.schedule.startswith(f"{cfg.SOLVER.MAX_ITER // 7500} epochs")
+    assert ("multi-scale" in info.schedule) == (cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range")
+    # The config's first line says the same.
+    comment = (CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
+    assert f"{info.published_ap[0]}" in comment
+
+
+def test_get_config():
+    assert model_zoo.get_config("TOOD-R50-2x") == load_config(CONFIGS / "TOOD-R50-2x.yaml")
+    with pytest.raises(ConfigError, match=r"Unknown model 'TOOD-R50'\. Did you mean TOOD-R50-2x\?"):
+        model_zoo.get_config("TOOD-R50")
+    with pytest.raises(ConfigError, match=r"Unknown model 'YOLO'\. Available: TOOD-"):
+        model_zoo.get_config_file("YOLO")
+    with pytest.raises(ConfigError, match="Unknown model"):  # a path is not a name
+        model_zoo.get_config_file(str(CONFIGS / "TOOD-R50-1x.yaml"))
+
+
+def test_weights_that_cannot_be_downloaded():
+    with pytest.raises(ConfigError, match=r"by hand: https://drive\.google\.com"):
+        model_zoo.get_weights_url("TOOD-X101-64x4d-DCN-2x")
+    with pytest.raises(ConfigError, match="No weights are published for ATSS-THead. Available: TO"):
+        model_zoo.get_weights_url("ablations/ATSS-THead")
+    with pytest.raises(ConfigError, match="Did you mean"):
+        model_zoo.get_weights_url("TOOD-R50-3x")
+
+
+# ---- resolve -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The output folder of a training run."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("SEED: 1\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", SLUGS)
+def test_resolve_a_name(name):
+    model = resolve(name)
+    assert model.config_file == CONFIGS / f"{name}.yaml"
+    assert model.weights == model.require_weights() == BY_NAME[name].weights_url
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("TOOD-X101-64x4d-DCN-2x", "must be downloaded by hand"),
+        ("ablations/ATSS-Parallel", "No weights are published"),
+        ("quickstart/TOOD-R18-shapes", "No weights are published"),
+    ],
+)
+def test_resolve_a_name_without_weights(name, message):
+    model = resolve(name)
+    assert model.config_file == CONFIGS / f"{name}.yaml" and model.weights is None
+    with pytest.raises(CheckpointError, match=message):
+        model.require_weights()
+
+
+def test_resolve_a_config_file(run):
+    """Its weights are what its MODEL.WEIGHTS says."""
+    for path in (run / "config.yaml", str(run / "config.yaml")):
+        model = resolve(path)
+        assert str(model.config_file) == str(path)
+        assert model.weights is None and model.require_weights() is None
+
+
+def test_resolve_a_run(run):
+    model = resolve(run)
+    assert model.config_file == run / "config.yaml" and model.weights is None
+    with pytest.raises(CheckpointError, match=r"run holds no checkpoint .*name .*config\.yaml"):
+        model.require_weights()
+    (run / "model_final.pth").touch()
+    assert resolve(str(run)).weights == str(run / "model_final.pth")
+    # A longer run was resumed and stopped: the newer checkpoint counts.
+    (run / "model_0000999.pth").touch()
+    (run / "last_checkpoint").write_text("model_0000999.pth\n")
+    assert resolve(run).require_weights() == str(run / "model_0000999.pth")
+    (run / "model_0000999.pth").unlink()
+    assert resolve(run).weights == str(run / "model_final.pth")
+
+
+def test_last_checkpoint_cannot_lead_out_of_the_folder(run, tmp_path):
+    (tmp_path / "other.pth").touch()
+    for text in (str(tmp_path / "other.pth"), "../other.pth", "..", ".", "", "\x00"):
+        (run / "last_checkpoint").write_text(text)
+        assert resolve(run).weights is None
+    (run / "last_checkpoint").write_bytes(b"\xff\xfe")
+    assert resolve(run).weights is None
+
+
+def test_name_comes_before_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "TOOD-R50-1x").mkdir()
+    (tmp_path / "TOOD-R50-1x" / "config.yaml").write_text("SEED: 1\n")
+    assert resolve("TOOD-R50-1x").config_file == CONFIGS / "TOOD-R50-1x.yaml"
+    assert str(resolve("./TOOD-R50-1x").config_file) == "TOOD-R50-1x/config.yaml"
+
+
+def test_resolve_nothing(tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no config\.yaml.* Available: TOOD"):
+        resolve(tmp_path)
+    with pytest.raises(ConfigError, match="Did you mean TOOD-R50-1x?"):
+        resolve("TOOD-R50-1xx")
+    (tmp_path / "model_final.pth").touch()
+    with pytest.raises(ConfigError, match="is a checkpoint, which does not say what its model is"):
+        resolve(tmp_path / "model_final.pth")
+    for url in ("https://x.org/config.yaml", "https://x.org/model.pth"):
+        with pytest.raises(ConfigError, match="is a URL"):
+            resolve(url)

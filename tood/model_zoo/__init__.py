@@ -1,0 +1,16 @@
+"""The published models by name: configs, weights, accuracy and size."""
+
+from .models import MODELS, ModelInfo, ModelSize, PublishedAP
+from .resolving import ResolvedModel, get_config, get_config_file, get_weights_url, resolve
+
+__all__ = [
+    "MODELS",
+    "ModelInfo",
+    "ModelSize",
+    "PublishedAP",
+    "ResolvedModel",
+    "get_config",
+    "get_config_file",
+    "get_weights_url",
+    "resolve",
+]
