@@ -1,9 +1,15 @@
-# make setup        an environment with everything in it
-# make quickstart   watch TOOD learn: data, training, evaluation, pictures (minutes, on a CPU)
-# make test         every test
-# make lint         formatter and linter
+# make setup          create an environment with everything in it
+# make quickstart     watch TOOD learn: data, training, evaluation, detections (minutes, on a CPU)
+# make check          format, lint, types, fast tests: before every commit
+# make test           all tests but the slow ones
+# make test-slow      the slow tests
+# make lint           formatter, linter, spelling, types; changes nothing
+# make format         format the code
+# make docs           build the documentation site into site/
+# make wheel          build the wheel into dist/
+# make release-check  build the wheel, install it into a new environment, and use it there
 #
-# The environment is the active virtual or conda environment, else .venv, else what you name:
+# The environment is the active virtual or conda environment, else .venv, or the one you name:
 #   make test VENV=/somewhere/venv
 
 PYTHON ?= python3
@@ -19,43 +25,75 @@ else
 endif
 
 ifneq ($(words $(ENV_DIR)),1)
-  $(error make cannot work with spaces in the path of an environment: "$(ENV_DIR)")
+  $(error make cannot use an environment whose path contains spaces: "$(ENV_DIR)". Name another one: make VENV=DIR)
 endif
 
 PY := $(ENV_DIR)/bin/python
-# One stamp per checkout and environment, kept in the environment so that it goes when that goes.
+# One stamp per checkout and environment. It lies in the environment, so that it goes with it.
 STAMP := $(ENV_DIR)/.tood-setup-$(shell pwd | cksum | cut -d' ' -f1)
+PIP_INSTALL := -m pip install --disable-pip-version-check -q
 QUICKSTART_ARGS ?=
+PYTEST_ARGS ?=
 
-.PHONY: setup quickstart test lint check
+.PHONY: setup quickstart check test test-slow lint format docs wheel release-check
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
 
 $(ENV_DIR)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, but $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.11")'
 	@echo "creating the virtual environment $(ENV_DIR)"
-	@$(PYTHON) -m venv $(ENV_DIR) || { echo "no virtual environment could be made in $(ENV_DIR); on Debian and Ubuntu: apt install python3-venv, then remove that folder"; exit 1; }
+	@$(PYTHON) -m venv $(ENV_DIR) || { echo "Cannot create a virtual environment in $(ENV_DIR). On Debian and Ubuntu: apt install python3-venv, then remove that folder."; exit 1; }
 
-$(STAMP): setup.py tools/install_detectron2.py | $(ENV_DIR)/bin/python
+$(STAMP): setup.py pyproject.toml tools/install_detectron2.py | $(ENV_DIR)/bin/python
 	@echo "installing torch, torchvision and the rest into $(ENV_DIR) (once; torch is large)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip
-	@$(PY) -m pip install --disable-pip-version-check -q setuptools wheel
-	@$(PY) -m pip install --disable-pip-version-check -q -e ".[dev]"
+	@$(PY) $(PIP_INSTALL) setuptools wheel
+	@$(PY) $(PIP_INSTALL) -e ".[dev]"
 	@$(PY) tools/install_detectron2.py
-	@$(PY) -m tood.cli.check_env
+	@$(PY) -m tood check-env
 	@rm -f $(ENV_DIR)/.tood-setup-*
 	@touch $@
 
 quickstart: setup
-	@$(PY) -m tood.cli.quickstart $(QUICKSTART_ARGS)
+	@$(PY) -m tood quickstart $(QUICKSTART_ARGS)
+
+check: lint test
 
 test: setup
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: setup
+	@$(PY) -m pytest -m slow $(PYTEST_ARGS)
 
 lint: setup
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
+	@$(PY) -m codespell_lib
+	@$(PY) -m mypy
 
-check: setup
-	@$(PY) -m tood.cli.check_env
+format: setup
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+docs: setup
+	@$(PY) $(PIP_INSTALL) -e ".[docs]"
+	@$(PY) -m mkdocs build --strict
+
+wheel: setup
+	@rm -rf build dist
+	@$(PY) -m build --wheel --outdir dist
+
+# All of a release but the tag: version and changelog agree, and the wheel works without the
+# checkout (it runs in an empty folder).
+release-check: wheel
+	@version=$$($(PY) -c 'import runpy; print(runpy.run_path("tood/version.py")["__version__"])') && \
+	grep -q "^## \[\{0,1\}$$version\]\{0,1\} - [0-9]\{4\}-[0-9][0-9]-[0-9][0-9]" CHANGELOG.md || \
+	{ echo "CHANGELOG.md has no dated section for version $$version: ## $$version - YYYY-MM-DD"; exit 1; }
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && wheel="$$(pwd)/$$(ls dist/*.whl)" && \
+	$(PY) -m venv "$$folder/venv" && cd "$$folder" && export PATH="$$folder/venv/bin:$$PATH" && \
+	python $(PIP_INSTALL) "$$wheel" && \
+	tood --version && tood install-detectron2 && tood check-env && \
+	tood quickstart --short --output "$$folder/quickstart" && \
+	tood detect "$$folder/quickstart" "$$folder/quickstart/data/images" --output "$$folder/out" && \
+	echo "release-check: the wheel works"

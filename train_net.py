@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Train or evaluate TOOD; the same program as ``tood train``."""
 
-from tood.cli.train import main
+import sys
+
+from tood_runtime.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["train", *sys.argv[1:]], prog="train_net.py"))

@@ -3,7 +3,7 @@
 
 import sys
 
-from tood.cli.detect import main
+from tood_runtime.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["detect", *sys.argv[1:]], prog="demo.py"))

@@ -165,7 +165,7 @@ def machine(monkeypatch):
     """A machine that only answers what a test says; ``machine.tried`` lists the ways tried."""
 
     class Machine:
-        tried: list[str] = []
+        tried: list[str]
         detectron2 = (False, "No module named 'detectron2'")
         torch = (True, "")
         package_version = ""

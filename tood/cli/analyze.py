@@ -1,67 +1,83 @@
-r"""How well classification and localization agree: Table 6 of the paper, for any checkpoint.
-
-tools/analyze_alignment.py --config-file configs/TOOD-R50-1x.yaml --opts MODEL.WEIGHTS <file or URL>
-tools/analyze_alignment.py --config-file configs/TOOD-R50-1x.yaml --json table6.json --opts \
-    MODEL.WEIGHTS model.pth DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/
-
-AP is COCO's. PCC and IoU are means over the instances, before the suppression; the boxes are
-counted after it. tood.evaluation.AlignmentEvaluator defines them exactly. Works for configs of
-detectron2's RetinaNet too (MODEL.META_ARCHITECTURE RetinaNet).
-"""
+"""``tood analyze``: how well classification and localization agree, as in the paper's Table 6."""
 
 import argparse
-import json
-from pathlib import Path
 
-import tood  # before the others: it explains what is missing
-
-# isort: split
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
-from detectron2.modeling import build_model
-from detectron2.utils.logger import setup_logger
-from tabulate import tabulate
 
-from tood.checkpoint import TOODCheckpointer
-from tood.config.loading import load_config
-from tood.data import build_test_loader, setup_datasets
-from tood.errors import exit_on_user_error
-from tood.evaluation import AlignmentEvaluator, FastCOCOEvaluator
+from tood_runtime.cli.parser import EXIT_OK
 
-COLUMNS = ["AP", "AP75", "PCC", "IoU-top10", "correct", "redundant", "error", "instances"]
+from ..checkpoint import load_model
+from ..data import build_test_loader, setup_datasets
+from ..errors import ConfigError
+from ..evaluation import AlignmentEvaluator, FastCOCOEvaluator
+from .common import (
+    check_output_file,
+    load_model_config,
+    make_output_folder,
+    start_logging,
+    table,
+    write_json,
+)
+
+# Columns of the table, and how each is printed.
+COLUMNS = {
+    "AP": ".1f",
+    "AP75": ".1f",
+    "PCC": ".3f",
+    "IoU-top10": ".3f",
+    "correct": ".0f",
+    "redundant": ".0f",
+    "error": ".0f",
+    "instances": ".0f",
+}
 
 
-def analyze(cfg: CfgNode) -> dict[str, float]:
-    """The columns, for the model and the first test dataset of a config."""
-    model = build_model(cfg).eval()
-    TOODCheckpointer(model, strict=True).load(cfg.MODEL.WEIGHTS)
+def main(args: argparse.Namespace) -> int:
+    """Print the table, and write its numbers where ``--json`` says.
+
+    Args:
+        args: the options of ``tood analyze``.
+    """
+    start_logging()
+    check_output_file("--json", args.json)
+    cfg = load_model_config(args)
+    setup_datasets(cfg, ("TEST",))
+    output = None if args.output is None else str(make_output_folder(args.output))
+    result = analyze(cfg, output)
+    print(table([list(result.values())], list(COLUMNS), list(COLUMNS.values())))
+    if args.json is not None:
+        write_json(args.json, result)
+    return EXIT_OK
+
+
+def analyze(cfg: CfgNode, output_dir: str | None = None) -> dict[str, float]:
+    """Evaluate a model on the first test dataset of its config.
+
+    Args:
+        cfg: with datasets that are set up (``tood.data.setup_datasets``).
+        output_dir: folder for the evaluators' own files; None for none.
+
+    Returns:
+        The value of each of :data:`COLUMNS`; AP in percent.
+
+    Raises:
+        ConfigError: the config has no test dataset, or another kind of detector.
+        CheckpointError: the weights are missing or do not fit.
+    """
+    if not cfg.DATASETS.TEST:
+        raise ConfigError(
+            "DATASETS.TEST is empty, so there is nothing to analyze. "
+            "Add --annotations and --images."
+        )
     name = cfg.DATASETS.TEST[0]
+    model = load_model(cfg)
     evaluators = DatasetEvaluators(
-        [FastCOCOEvaluator(name, output_dir=None), AlignmentEvaluator(name, model)]
+        [
+            FastCOCOEvaluator(name, output_dir=output_dir),
+            AlignmentEvaluator(name, model, output_dir=output_dir),
+        ]
     )
     results = inference_on_dataset(model, build_test_loader(cfg, name), evaluators)
-    return {key: {**results["bbox"], **results["alignment"]}[key] for key in COLUMNS}
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--json", help="also write the numbers into this file")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
-    args = parser.parse_args()
-    setup_logger(name=tood.__name__)
-    cfg = load_config(args.config_file, args.opts)
-    setup_datasets(cfg, ("TEST",))
-    result = analyze(cfg)
-    formats = [".1f", ".1f", ".3f", ".3f", ".0f", ".0f", ".0f", ".0f"]
-    print(tabulate([list(result.values())], COLUMNS, tablefmt="github", floatfmt=formats))
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1))
-
-
-if __name__ == "__main__":
-    with exit_on_user_error():
-        main()
+    merged = {**results["bbox"], **results["alignment"]}
+    return {column: merged[column] for column in COLUMNS}

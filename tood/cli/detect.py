@@ -1,195 +1,134 @@
-"""Detect objects in pictures and draw them.
-
-demo/demo.py --config-file configs/TOOD-R50-1x.yaml --input *.jpg --output out/ \
-    --opts MODEL.WEIGHTS <file or URL>
-"""
+"""``tood detect`` and ``demo/demo.py``: detect objects in images, draw them, write the results."""
 
 import argparse
-import glob
-import json
 import logging
-import sys
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import tood  # noqa: F401  (before the others: it explains what is missing)
-
-# isort: split
-import cv2
-import numpy as np
-from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
-from tood.config.loading import load_config
-from tood.data.registration import class_info
-from tood.errors import ConfigError, exit_on_user_error
-from tood.inference.detector import Predictor, to_coco_results
-from tood.inference.drawing import display_scale, draw_detections
+from tood_runtime.cli.parser import EXIT_NOTHING_DONE, EXIT_OK
+from tood_runtime.detections import Detections
+from tood_runtime.drawing import draw_detections
+from tood_runtime.image_io import (
+    ImageReadError,
+    ImageWriteError,
+    RGBImage,
+    printable_path,
+    read_image,
+    save_image,
+)
+from tood_runtime.sources import collect_images, make_image_ids, output_paths
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+from ..inference.detector import Detector
+from .common import (
+    check_output_file,
+    load_model_config,
+    make_output_folder,
+    start_logging,
+    write_json,
+)
 
-logger = logging.getLogger("tood.demo")
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    description, example = __doc__.split("\n\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"example:\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config-file", required=True, help="the config of the model")
-    parser.add_argument(
-        "--input", nargs="+", required=True, help="pictures, folders of pictures, or glob patterns"
-    )
-    parser.add_argument("--output", required=True, help="folder for the drawn pictures")
-    parser.add_argument(
-        "--confidence-threshold",
-        type=float,
-        default=0.3,
-        help="least score of a detection that is drawn or saved (default: 0.3)",
-    )
-    parser.add_argument("--save-json", metavar="FILE", help="also write COCO-format results")
-    parser.add_argument(
-        "--opts",
-        nargs="*",
-        default=[],
-        help="config options, KEY VALUE ...: MODEL.WEIGHTS FILE at least",
-    )
-    args = parser.parse_args()
-    if not 0 <= args.confidence_threshold <= 1:
-        parser.error("--confidence-threshold must be between 0 and 1")
-    return args
+logger = logging.getLogger(__name__)
 
 
-def collect_images(inputs: list[str], output: Path) -> list[Path]:
-    """The files that the arguments of ``--input`` name, each once.
+@dataclass
+class Results:
+    """What was found so far.
 
-    What lies in the output folder is left out of searched folders and patterns: it was drawn by an
-    earlier run.
-
-    Raises:
-        ConfigError: there is none.
+    Attributes:
+        category_ids: COCO category id of each class index.
+        images: one COCO image record per image, in order.
+        detections: COCO results of all images.
+        counts: number of objects by class name.
+        problems: one sentence for each file that could not be read or drawn.
     """
-    found: dict[Path, None] = {}
-    drawn = output.resolve()
-    for name in inputs:
-        path = Path(name)
-        if path.is_file():
-            found[path] = None
-            continue
-        if path.is_dir():
-            files = [f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES]
-        else:
-            files = [f for f in map(Path, glob.glob(name, recursive=True)) if f.is_file()]
-        files = sorted(f for f in files if drawn not in f.resolve().parents)
-        if not files:
-            logger.warning("%s: no such file, or no pictures there.", name)
-        found.update(dict.fromkeys(files))
-    if not found:
-        raise ConfigError(
-            "--input names no picture at all (what lies in the folder --output is not looked at)"
-        )
-    return list(found)
+
+    category_ids: list[int]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    detections: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, image_id: int, found: Detections) -> None:
+        """Add the detections of one image."""
+        height, width = found.image_size
+        name = printable_path(path)
+        self.images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        self.detections += found.to_coco(image_id, self.category_ids)
+        self.counts.update(found.class_names)
 
 
-def output_paths(pictures: list[Path], folder: Path) -> list[Path]:
-    """Where each drawn picture goes; pictures of one name from several folders stay apart.
+def main(args: argparse.Namespace) -> int:
+    """Run detection on all images.
 
-    Raises:
-        ConfigError: a drawn picture would take the place of its original.
+    Args:
+        args: the options of ``tood detect``.
+
+    Returns:
+        0, or 1 if no image could be read.
     """
-    names = [p.name if p.suffix.lower() in IMAGE_SUFFIXES else f"{p.name}.png" for p in pictures]
-    counts = Counter(names)
-    targets = [
-        folder / (name if counts[name] == 1 else f"{picture.parent.name}_{i}_{name}")
-        for i, (picture, name) in enumerate(zip(pictures, names, strict=True))
-    ]
-    originals = {picture.resolve() for picture in pictures}
-    for target in targets:
-        if target.resolve() in originals:
-            raise ConfigError(f"--output would overwrite the picture {target}: name another folder")
-    return targets
-
-
-def make_image_ids(pictures: list[Path]) -> list[int]:
-    """Ids for the results: the file names where all are numbers, as COCO's are, else 1, 2, ..."""
-    stems = [picture.stem for picture in pictures]
-    if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
-        return [int(stem) for stem in stems]
-    return list(range(1, len(pictures) + 1))
-
-
-def read_image(path: Path) -> np.ndarray | None:
-    """BGR pixels, or None where the file is no picture that OpenCV can read."""
+    start_logging()
+    check_output_file("--json", args.json)
+    images = collect_images(args.inputs, args.output)
+    targets = output_paths(images, args.output)
+    cfg = load_model_config(args)
+    output = make_output_folder(args.output)
+    detector = Detector.from_config(cfg)
+    results = Results(detector.category_ids)
+    work = list(zip(images, targets, make_image_ids(images), strict=True))
     try:
-        return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
-        return None
+        for path, target, image_id in tqdm(work, unit="image"):
+            try:
+                image = read_image(path)
+            except ImageReadError as error:
+                results.problems.append(str(error))
+                continue
+            found = detector(image, score_threshold=args.score_threshold)
+            results.add(path, image_id, found)
+            _draw(image, found, target, results)
+    finally:  # whatever ends the loop, the results so far are kept
+        if args.json is not None:
+            _save_json(args.json, results)
+        _log_summary(results, len(images), output, args.score_threshold)
+    return EXIT_OK if results.images else EXIT_NOTHING_DONE
 
 
-def run() -> int:
-    """Run the demo; the exit code is 1 if no picture could be processed."""
-    args = parse_args()
-    setup_logger(name="tood")
-    setup_logger(name="fvcore")
-    output = Path(args.output)
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file, and must be a folder")
-    if args.save_json and Path(args.save_json).is_dir():
-        raise ConfigError(f"--save-json {args.save_json} is a folder, and must be a file")
-    pictures = collect_images(args.input, output)
-    targets = output_paths(pictures, output)
-    cfg = load_config(args.config_file, args.opts)
-    # The model drops what the threshold does not want, so that it also counts in
-    # TEST.DETECTIONS_PER_IMAGE.
-    cfg.MODEL.TOOD.SCORE_THRESH_TEST = args.confidence_threshold
-    predictor = Predictor(cfg)
-    names, ids = class_info(cfg)
-
-    output.mkdir(parents=True, exist_ok=True)
-    results, images, skipped, drawn = [], [], [], 0
-    work = zip(pictures, targets, make_image_ids(pictures), strict=True)
-    for path, target, image_id in tqdm(list(work), unit="picture"):
-        picture = read_image(path)
-        if picture is None:
-            skipped.append(path)
-            continue
-        instances = predictor(picture)
-        if not cv2.imwrite(
-            str(target), draw_detections(picture, instances, names, display_scale(picture))
-        ):
-            skipped.append(path)
-            continue
-        drawn += 1
-        height, width = picture.shape[:2]
-        images.append({"id": image_id, "file_name": str(path), "height": height, "width": width})
-        results += to_coco_results(instances, image_id, ids)
-    for path in skipped:
-        logger.warning("Skipped %s: it cannot be read or written as a picture.", path)
-    if args.save_json:
-        save_json(Path(args.save_json), images, results)
-    logger.info(
-        "%d of %d pictures drawn into %s, %d skipped.", drawn, len(pictures), output, len(skipped)
-    )
-    return 0 if drawn else 1
+def _draw(image: RGBImage, found: Detections, target: Path, results: Results) -> None:
+    """Write one drawing; a failure is noted, because the detections are worth more."""
+    try:
+        save_image(draw_detections(image, found), target)
+    except (ImageWriteError, MemoryError) as error:
+        results.problems.append(str(error) or f"Not enough memory to draw {printable_path(target)}")
 
 
-def save_json(path: Path, images: list[dict], results: list[dict]) -> None:
-    """Write the results in COCO's format, and beside them which image has which id."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results), encoding="utf-8")
+def _save_json(file: str, results: Results) -> None:
+    """Write the results in COCO's format, and next to them which image has which id."""
+    path = Path(file)
     index = path.with_name(f"{path.stem}_images.json")
-    index.write_text(json.dumps(images), encoding="utf-8")
-    logger.info("%d detections in %s; image ids in %s.", len(results), path, index)
+    write_json(path, results.detections)
+    write_json(index, results.images)
+    logger.info("%d detections in %s; image ids in %s", len(results.detections), path, index)
 
 
-def main() -> int:
-    """Run the demo, with errors in one line."""
-    with exit_on_user_error():
-        return run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _log_summary(results: Results, num_files: int, output: Path, threshold: float) -> None:
+    for problem in results.problems:
+        logger.warning("%s", problem)
+    num_images, num_objects = len(results.images), sum(results.counts.values())
+    by_class = ", ".join(f"{count} {name}" for name, count in results.counts.most_common())
+    logger.info(
+        "%d objects in %d images%s. Drawings: %s",
+        num_objects,
+        num_images,
+        f" ({by_class})" if by_class else "",
+        output,
+    )
+    if num_images < num_files:
+        logger.warning("%d of %d files skipped.", num_files - num_images, num_files)
+    if num_images and not num_objects:
+        logger.warning(
+            "Nothing scored above %g. Lower --score-threshold to see weaker detections.",
+            threshold,
+        )

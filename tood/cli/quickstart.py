@@ -1,61 +1,157 @@
-"""Watch TOOD learn: make data, train, evaluate, draw. Minutes on a CPU, no network, no GPU.
+"""``tood quickstart``: watch TOOD learn, in minutes on a CPU, without network, data or GPU.
 
-``make quickstart`` runs this. It calls the same command lines that a user calls: the dataset
-module, train_net.py and demo.py.
+Draws a dataset, trains, evaluates and detects. Training and detection are the same commands that a
+user types.
 """
 
 import argparse
 import json
 import os
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-import matplotlib
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from tood.config.loading import load_config
-from tood.engine import epochs_to_iters
+from tood_runtime.cli.parser import EXIT_OK
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from ..config import load_config
+from ..data.synthetic import write_dataset
+from ..engine import epochs_to_iters
+from ..errors import TOODError
+from .common import make_output_folder
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = "configs/quickstart/TOOD-R18-shapes.yaml"
+CONFIG = "quickstart/TOOD-R18-shapes"
 NUM_DRAWN = 8
 
-# For a quick look whether everything runs, as CI does: too short to learn much.
+# --short: too short to learn much; CI runs it to see that everything works.
 SHORT = ["SOLVER.MAX_ITER", "60", "SOLVER.STEPS", "(50,)", "TEST.EVAL_PERIOD", "30"]
-SHORT_DATA = ["--num-train", "80", "--num-val", "16"]
+SHORT_DATA = {"num_train": 80, "num_val": 16}
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--output", default="output/quickstart", help="folder for all results")
-    parser.add_argument("--short", action="store_true", help="a few iterations, to see it run")
-    return parser.parse_args()
+def main(args: argparse.Namespace) -> int:
+    """Run the four steps.
+
+    Args:
+        args: the options of ``tood quickstart``.
+
+    Raises:
+        TOODError: a step failed; the message names its log.
+    """
+    output = make_output_folder(args.output).resolve()
+    data = output / "data"
+
+    print("1/4  drawing a dataset of synthetic shapes", flush=True)
+    write_dataset(data, **(SHORT_DATA if args.short else {}))
+
+    options = ["OUTPUT_DIR", str(output)]
+    for split, name in (("TRAIN", "train"), ("TEST", "val")):
+        options += [f"DATASETS.{split}_ANNOTATIONS", str(data / f"{name}.json")]
+        options += [f"DATASETS.{split}_IMAGES", str(data / "images")]
+    options += SHORT if args.short else []
+    cfg = load_config(CONFIG, options)
+    num_images = len(_image_records(data / "train.json"))
+    switch = epochs_to_iters(cfg.MODEL.TOOD.WARMUP.EPOCHS, num_images, cfg.SOLVER.IMS_PER_BATCH)
+
+    max_iter = cfg.SOLVER.MAX_ITER
+    print(
+        f"2/4  training for {max_iter} iterations; the assigner switches from ATSS to task "
+        f"alignment learning after {switch}",
+        flush=True,
+    )
+    started = time.monotonic()
+    with end_children_on_sigterm():
+        train([CONFIG, "--num-gpus", "1", *options], output, max_iter)
+        minutes = (time.monotonic() - started) / 60
+
+        print("3/4  detecting objects in images of the test set", flush=True)
+        records = _image_records(data / "val.json")[:NUM_DRAWN]
+        files = [str(data / "images" / record["file_name"]) for record in records]
+        detections = ["--output", str(output / "detections"), "--score-threshold", "0.4"]
+        run(["detect", str(output), *files, *detections], output / "detect.log")
+
+    print("4/4  plotting")
+    rows = read_metrics(output / "metrics.json")
+    plot(rows, switch, output / "training.png")
+    ap = [row["bbox/AP"] for row in rows if "bbox/AP" in row][-1]
+    print(report(ap, minutes, output))
+    return EXIT_OK
 
 
-def run(command: list[str], log: Path) -> None:
-    """Run one of the project's programs; where it fails, show the end of its output and stop."""
+def _image_records(file: Path) -> list[dict[str, Any]]:
+    images: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["images"]
+    return images
+
+
+@contextmanager
+def end_children_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that :func:`run` ends its process on the way out."""
+
+    def exit_program(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, exit_program)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def run(
+    arguments: Sequence[str], log: Path, while_running: Callable[[], None] = lambda: None
+) -> None:
+    """Run a ``tood`` command in a process of its own.
+
+    Args:
+        arguments: command and options.
+        log: file for its output.
+        while_running: called twice a second, and once at the end.
+
+    Raises:
+        TOODError: the command failed.
+    """
+    command = [sys.executable, "-m", "tood", *arguments]
     with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        fail(command, log)
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                while_running()
+        finally:  # also when the quickstart itself is stopped
+            process.terminate()
+            process.wait()
+    while_running()
+    if process.returncode:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        print("\n".join(lines[-15:]), file=sys.stderr)
+        raise TOODError(f"this command failed: {shlex.join(command)}. Its output is in {log}")
 
 
-def fail(command: list[str], log: Path) -> None:
-    """Stop with the command that failed and the end of its output."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    print("\n".join(lines[-15:]), file=sys.stderr)
-    sys.exit(f"\nthis failed: {shlex.join(command)}\nits whole output is in {log}")
+def train(arguments: Sequence[str], output: Path, max_iter: int) -> None:
+    """Run ``tood train`` with a progress bar that follows its metrics.json."""
+    metrics = output / "metrics.json"
+    metrics.unlink(missing_ok=True)  # detectron2 appends to the rows of an earlier run
+    # Without a terminal, the bar is a line now and then.
+    interval = 0.2 if sys.stderr.isatty() else 20
+    with tqdm(total=max_iter, unit="it", mininterval=interval) as bar:
+        run(
+            ["train", *arguments],
+            output / "train.log",
+            lambda: show_progress(bar, read_metrics(metrics)),
+        )
 
 
-def read_metrics(path: Path) -> list[dict]:
-    """The rows of metrics.json written so far; a row that is being written is left for later."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the complete rows of metrics.json; the last row may be half written."""
     if not path.exists():
         return []
     rows = []
@@ -67,12 +163,12 @@ def read_metrics(path: Path) -> list[dict]:
     return rows
 
 
-def show_progress(bar: tqdm, rows: list[dict]) -> None:
-    """Bring the bar to the last row: iteration, phase, loss, AP."""
+def show_progress(bar: tqdm, rows: list[dict[str, Any]]) -> None:
+    """Move the bar to the last row: iteration, phase, loss, AP."""
     values = {key: value for row in rows for key, value in row.items()}
     if "total_loss" not in values:
         return
-    bar.set_description("TAL" if values.get("phase_aligned") else "ATSS", refresh=False)
+    bar.set_description("aligned" if values.get("phase_aligned") else "warm-up", refresh=False)
     shown = {"loss": f"{values['total_loss']:.2f}"}
     if "bbox/AP" in values:
         shown["AP"] = f"{values['bbox/AP']:.1f}"
@@ -80,37 +176,17 @@ def show_progress(bar: tqdm, rows: list[dict]) -> None:
     bar.update(min(values["iteration"] + 1, bar.total) - bar.n)
 
 
-def train(command: list[str], output: Path, max_iter: int, log: Path) -> None:
-    """Run train_net.py with a progress bar that follows its metrics.json."""
-    metrics = output / "metrics.json"
-    metrics.unlink(missing_ok=True)  # a run's rows are appended to the last one's
-    with (
-        log.open("w", encoding="utf-8") as file,
-        # Without a terminal, a line now and then instead of a bar that is drawn anew.
-        tqdm(total=max_iter, unit="it", mininterval=0.2 if sys.stderr.isatty() else 20) as bar,
-    ):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                time.sleep(0.5)
-                show_progress(bar, read_metrics(metrics))
-        finally:
-            process.terminate()  # where the quickstart itself is stopped
-        show_progress(bar, read_metrics(metrics))
-    if process.returncode:
-        fail(command, log)
-
-
-def plot(rows: list[dict], switch: int, target: Path) -> None:
-    """Losses and AP over iterations, with the switch of the phases marked."""
-    figure, (losses, ap) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
+def plot(rows: list[dict[str, Any]], switch: int, target: Path) -> None:
+    """Plot losses and AP over iterations, with the switch between the phases marked."""
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    losses, ap = figure.subplots(2, 1, sharex=True)
     for name, label in (("loss_cls", "classification"), ("loss_box_reg", "box regression")):
         points = [(row["iteration"], row[name]) for row in rows if name in row]
         losses.plot(*zip(*points, strict=True), label=label)
     losses.set(ylabel="loss", ylim=(0, None), title="TOOD-R18 on synthetic shapes")
     points = [(row["iteration"], row["bbox/AP"]) for row in rows if "bbox/AP" in row]
     ap.plot(*zip(*points, strict=True), marker="o", color="tab:green")
-    ap.set(xlabel="iteration", ylabel="AP (0.50:0.95), unseen pictures", ylim=(0, None))
+    ap.set(xlabel="iteration", ylabel="AP (0.50:0.95) on test images", ylim=(0, None))
     for axes in (losses, ap):
         axes.axvline(switch, color="black", linestyle="--", linewidth=1)
         axes.grid(alpha=0.3)
@@ -124,89 +200,34 @@ def plot(rows: list[dict], switch: int, target: Path) -> None:
     )
     losses.legend(loc="upper right")
     figure.savefig(target, dpi=120)
-    plt.close(figure)
 
 
-def shown(path: Path) -> str:
+def report(ap: float, minutes: float, output: Path) -> str:
+    """What came out, where everything is, and what to try next."""
+    tood = "tood" if shutil.which("tood") else f"{_shown(Path(sys.executable))} -m tood"
+    folder = _shown(output)
+    return f"""
+AP = {ap:.1f}   ({minutes:.1f} minutes of training; AP 0.50:0.95 in percent)
+
+detections  {_shown(output / "detections")}
+plot        {_shown(output / "training.png")}
+checkpoint  {_shown(output / "model_final.pth")}
+metrics     {_shown(output / "metrics.json")}  (tensorboard --logdir {folder})
+
+Try next:
+  # detect objects in your own images with the model that was just trained
+  {tood} detect {folder} *.jpg --output output/detections
+  # train on your own data in COCO format, here with 3 classes (docs/guides/train.md)
+  {tood} train TOOD-R50-1x --num-gpus 1 --output output/mine MODEL.TOOD.NUM_CLASSES 3 \\
+      DATASETS.TRAIN_ANNOTATIONS train.json DATASETS.TRAIN_IMAGES images/ \\
+      DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/ \\
+      SOLVER.REFERENCE_WORLD_SIZE 0 SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.0025 \\
+      SOLVER.MAX_ITER 3000 SOLVER.STEPS "(2000, 2750)" TEST.EVAL_PERIOD 500
+  # train the published model on COCO with 8 GPUs
+  {tood} train TOOD-R50-1x --num-gpus 8"""
+
+
+def _shown(path: Path) -> str:
     """A path as the user would type it."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)
-
-
-def report(ap: float, minutes: float, output: Path) -> None:
-    """Say how it went, what lies where, and what to try next."""
-    weights = output / "model_final.pth"
-    print(f"\nAP = {ap:.1f}   ({minutes:.1f} minutes of training; AP 0.50:0.95 in percent)\n")
-    print(f"pictures    {shown(output / 'pictures')}")
-    print(f"plot        {shown(output / 'training.png')}")
-    print(f"checkpoint  {shown(weights)}")
-    print(f"numbers     {shown(output / 'metrics.json')}  (tensorboard --logdir {shown(output)})")
-    python, config = shown(Path(sys.executable)), shown(output / "config.yaml")
-    print("\nTry next:")
-    print("  # detect in pictures of yours with the model that was just trained")
-    print(
-        f"  {python} demo/demo.py --config-file {config} --input *.jpg --output output/demo "
-        f"--opts MODEL.WEIGHTS {shown(weights)}"
-    )
-    print("  # train on data of yours, K classes in COCO format (the numbers: README.md)")
-    print(
-        f"  {python} train_net.py --config-file configs/TOOD-R50-1x.yaml --num-gpus 1 "
-        "MODEL.TOOD.NUM_CLASSES K DATASETS.TRAIN_ANNOTATIONS train.json DATASETS.TRAIN_IMAGES images/ "
-        "DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/ SOLVER.REFERENCE_WORLD_SIZE 0 "
-        "SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.0025 SOLVER.MAX_ITER 3000 "
-        'SOLVER.STEPS "(2000, 2750)" TEST.EVAL_PERIOD 500 OUTPUT_DIR output/mine'
-    )
-    print("  # train the published model on COCO with 8 GPUs")
-    print(f"  {python} train_net.py --config-file configs/TOOD-R50-1x.yaml --num-gpus 8")
-
-
-def main() -> None:
-    """Run the quickstart."""
-    args = parse_args()
-    output = Path(args.output).resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    data, python = output / "data", sys.executable
-
-    print("1/4  drawing a dataset of synthetic shapes", flush=True)
-    command = [python, "-m", "tood.data.shapes", "--out", str(data)]
-    run(command + (SHORT_DATA if args.short else []), output / "data.log")
-
-    options = ["OUTPUT_DIR", str(output)]
-    for split, name in (("TRAIN", "train"), ("TEST", "val")):
-        options += [f"DATASETS.{split}_ANNOTATIONS", str(data / f"{name}.json")]
-        options += [f"DATASETS.{split}_IMAGES", str(data / "images")]
-    if args.short:
-        options += SHORT
-    cfg = load_config(str(ROOT / CONFIG), options)
-    num_images = len(json.loads((data / "train.json").read_text(encoding="utf-8"))["images"])
-    switch = epochs_to_iters(cfg.MODEL.TOOD.WARMUP.EPOCHS, num_images, cfg.SOLVER.IMS_PER_BATCH)
-
-    max_iter = cfg.SOLVER.MAX_ITER
-    print(
-        f"2/4  training for {max_iter} iterations; the assigner switches from ATSS to task "
-        f"alignment learning after {switch}",
-        flush=True,
-    )
-    command = [python, "train_net.py", "--config-file", CONFIG, "--num-gpus", "1", *options]
-    started = time.monotonic()
-    train(command, output, max_iter, output / "train.log")
-    minutes = (time.monotonic() - started) / 60
-
-    print("3/4  drawing detections on pictures that it has not seen", flush=True)
-    images = json.loads((data / "val.json").read_text(encoding="utf-8"))["images"][:NUM_DRAWN]
-    files = [str(data / "images" / image["file_name"]) for image in images]
-    weights = output / "model_final.pth"
-    command = [python, "demo/demo.py", "--config-file", str(output / "config.yaml")]
-    command += ["--input", *files, "--output", str(output / "pictures")]
-    command += ["--confidence-threshold", "0.4", "--opts", "MODEL.WEIGHTS", str(weights)]
-    run(command, output / "demo.log")
-
-    print("4/4  plotting")
-    rows = read_metrics(output / "metrics.json")
-    plot(rows, switch, output / "training.png")
-    ap = [row["bbox/AP"] for row in rows if "bbox/AP" in row][-1]
-    report(ap, minutes, output)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,158 @@
+"""tood detect and demo/demo.py."""
+
+import json
+import logging
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import ROOT
+from tood.cli import detect
+
+
+@pytest.fixture
+def model(config, options, weights) -> list[str]:
+    """The options that name the tiny model."""
+    return ["--config-file", config, "--opts", *options, "MODEL.WEIGHTS", weights]
+
+
+@pytest.fixture
+def names(shapes) -> list[str]:
+    return sorted(path.name for path in (shapes / "images").glob("*.png"))
+
+
+def test_detect_writes_drawings_and_results(tood, model, shapes, names, tmp_path):
+    """Folders, patterns and files; an unreadable file is skipped; results in COCO's format."""
+    folder = tmp_path / "in" / "deeper"
+    folder.mkdir(parents=True)
+    for name in names[:2]:
+        (folder / name).write_bytes((shapes / "images" / name).read_bytes())
+    (folder / "broken.jpg").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("not looked at")
+    inputs = [tmp_path / "in", shapes / "images" / names[2], shapes / "images" / "*2.png"]
+    more = ["--score-threshold", 0.2, "--json", tmp_path / "results" / "found.json"]
+    assert tood("detect", *inputs, "--output", tmp_path / "out", *more, *model) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names[:3]
+    assert Image.open(tmp_path / "out" / names[0]).size == (480, 480)  # enlarged
+    results = json.loads((tmp_path / "results" / "found.json").read_text())
+    images = json.loads((tmp_path / "results" / "found_images.json").read_text())
+    assert len(images) == 3 and images[0]["height"] == images[0]["width"] == 64
+    assert {r["image_id"] for r in results} <= {i["id"] for i in images}
+    assert results and min(r["score"] for r in results) > 0.2
+    for result in results:
+        x, y, w, h = result["bbox"]
+        assert w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= 64.01 and y + h <= 64.01
+        assert result["category_id"] in {1, 2, 3, 4, 5}
+
+
+def test_run_folder_is_a_model(tood, run_folder, shapes, tmp_path):
+    assert tood("detect", run_folder, shapes / "images", "--output", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 7
+
+
+def test_demo_is_the_same_program(model, shapes, tmp_path, monkeypatch):
+    """``demo.py --config-file F --input ... --output ... --opts MODEL.WEIGHTS X``."""
+    line = ["--input", str(shapes / "images"), "--output", str(tmp_path / "out")]
+    line += ["--confidence-threshold", "0.2", "--save-json", str(tmp_path / "r.json"), *model]
+    monkeypatch.setattr(sys, "argv", ["demo.py", *line])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 7 and (tmp_path / "r.json").is_file()
+
+
+def test_summary_counts_objects_by_class(tood, model, shapes, tmp_path, capsys):
+    tood("detect", shapes / "images", "--output", tmp_path, "--score-threshold", 0.2, *model)
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if " objects in 7 images (" in line]
+    counts = dict(reversed(x.split()) for x in line.split("(")[1].split(")")[0].split(", "))
+    assert set(counts) <= {"circle", "square", "triangle", "star", "cross"}
+    assert sum(map(int, counts.values())) == int(line.split(" objects")[0].split()[-1])
+    assert "skipped" not in out and "Lower" not in out
+
+
+def test_without_objects_it_says_what_to_do(tood, model, shapes, tmp_path, capsys):
+    args = [shapes / "images", "--output", tmp_path, "--score-threshold", 0.99]
+    assert tood("detect", *args, *model) == 0
+    out = capsys.readouterr().out
+    assert "0 objects in 7 images" in out and "Lower --score-threshold" in out
+
+
+def test_no_original_is_overwritten(tood, errors, model, shapes, names, tmp_path):
+    for name in names[:2]:
+        (tmp_path / name).write_bytes((shapes / "images" / name).read_bytes())
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    assert tood("detect", "--input", *before, "--output", tmp_path, *model) == 2
+    assert "would overwrite" in errors()[0]
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+    # A second run over the same folder does not take its own drawings for images.
+    for _ in range(2):
+        assert tood("detect", "--input", tmp_path, "--output", tmp_path / "out", *model) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_threshold_is_applied(tood, model, shapes, names, tmp_path):
+    counts = []
+    for threshold in (0.05, 0.5, 0.99):
+        args = [shapes / "images" / names[0], "--output", tmp_path, "--json", tmp_path / "r.json"]
+        more = ["TEST.DETECTIONS_PER_IMAGE", 10000]
+        assert tood("detect", *args, "--score-threshold", threshold, *model, *more) == 0
+        counts.append(len(json.loads((tmp_path / "r.json").read_text())))
+    assert counts[0] > counts[1] > counts[2] == 0
+
+
+def test_nothing_readable_is_exit_code_1(tood, model, tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    args = [tmp_path / "broken.jpg", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
+    assert tood("detect", *args, *model) == 1
+    out = capsys.readouterr().out
+    assert "broken.jpg" in out and "1 of 1 files skipped" in out
+    assert json.loads((tmp_path / "r.json").read_text()) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_results_are_kept_whatever_ends_the_run(
+    tood, model, shapes, names, tmp_path, monkeypatch, error
+):
+    calls = []
+
+    def read_image(path):
+        calls.append(path)
+        if len(calls) == 3:
+            raise error
+        return np.full((64, 64, 3), 128, np.uint8)
+
+    monkeypatch.setattr(detect, "read_image", read_image)
+    args = [shapes / "images", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            tood("detect", *args, *model)
+    else:
+        assert tood("detect", *args, *model) == 130
+    assert len(json.loads((tmp_path / "r_images.json").read_text())) == 2
+
+
+def test_drawing_that_cannot_be_written_loses_no_result(tood, model, shapes, names, tmp_path):
+    (tmp_path / "out" / names[0]).mkdir(parents=True)  # a folder where the drawing should go
+    args = [shapes / "images", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
+    assert tood("detect", *args, *model) == 0
+    assert len(json.loads((tmp_path / "r_images.json").read_text())) == 7
+    assert (tmp_path / "out" / names[1]).is_file()
+
+
+def test_errors(tood, errors, model, config, options, shapes, tmp_path):
+    images, missing = shapes / "images", tmp_path / "*.nothing"
+    (tmp_path / "file").write_text("")
+    for line, message in (
+        ([missing, "--output", tmp_path, *model], "Found no images in"),
+        ([images, "--output", tmp_path / "file", *model], "it is a file"),
+        ([images, "--json", tmp_path, *model], f"--json {tmp_path} is a folder"),
+        ([images, "--config-file", config, "--opts", *options], "MODEL.WEIGHTS"),
+    ):
+        assert tood("detect", *line) == 2
+        (error,) = errors()
+        assert message in error
+    logging.getLogger("tood").handlers.clear()

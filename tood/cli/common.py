@@ -1,0 +1,161 @@
+"""What the commands share: errors in one line, the config of a model, and files."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.utils.logger import setup_logger
+from tabulate import tabulate
+
+from tood_runtime.cli.parser import report_error
+from tood_runtime.image_io import ImageReadError, ImageWriteError
+from tood_runtime.sources import SourceError
+
+from ..config import load_config
+from ..errors import ConfigError, TOODError
+from ..model_zoo import resolve
+
+# What the user can fix. tood_runtime has its own errors, because it must not import this package.
+USER_ERRORS = (TOODError, SourceError, ImageReadError, ImageWriteError)
+
+
+def user_message(error: Exception) -> str:
+    """Return the original message: PyTorch wraps errors of data-loader workers in a stack trace."""
+    text = str(error)
+    return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip() if "Traceback" in text else text
+
+
+def _has_no_user_error(record: logging.LogRecord) -> bool:
+    """A log filter: detectron2's training loop logs a stack trace of whatever ends it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], USER_ERRORS))
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Exit with code 2 and one line on stderr when one of :data:`USER_ERRORS` is raised."""
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_has_no_user_error)
+    try:
+        yield
+    except USER_ERRORS as error:
+        sys.exit(report_error(user_message(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell reports a program that Ctrl-C stopped
+
+
+def start_logging() -> None:
+    """Show log messages of this package and of fvcore, which reports on checkpoints."""
+    setup_logger(name="tood")
+    setup_logger(name="fvcore")
+
+
+def load_model_config(
+    args: argparse.Namespace, trained: bool = True, opts: Sequence[str] = ()
+) -> CfgNode:
+    """Load the config that the shared options of a command describe.
+
+    Later sources override earlier ones: the config of MODEL (or ``--config-file``), the trained
+    weights of MODEL, ``--weights`` and the other options that stand for config keys, ``--opts``.
+
+    Args:
+        args: parsed by a parser with ``tood_runtime.cli.common.add_model``.
+            ``args.config_file`` becomes the path of the file that was read.
+        trained: use the trained weights of MODEL; otherwise the config's, from which training
+            starts. ``--config-file`` always takes the config's.
+        opts: further config options of the command, ``[KEY, VALUE, ...]``; ``--opts`` wins.
+
+    Returns:
+        The config, not frozen.
+
+    Raises:
+        ConfigError: there is no such model or config, or an option is wrong.
+    """
+    model = resolve(args.model if args.config_file is None else args.config_file)
+    weights: list[str] = []
+    if trained and args.config_file is None and model.weights is not None:
+        weights = ["MODEL.WEIGHTS", str(model.weights)]
+    args.config_file = str(model.config_file)
+    return load_config(args.config_file, [*weights, *option_pairs(args), *opts, *args.opts])
+
+
+def split_models(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """Split the options of a command that takes several models into those of each model.
+
+    Args:
+        args: with ``models``; perhaps ``weights``, one file for each.
+
+    Returns:
+        For each model a copy with ``model``, and with its ``weights`` or None.
+    """
+    models = [None] if args.config_file is not None else args.models
+    weights = vars(args).get("weights") or [None] * len(models)
+    return [
+        argparse.Namespace(**{**vars(args), "model": model, "weights": file})
+        for model, file in zip(models, weights, strict=True)
+    ]
+
+
+# The shared options that stand for config keys.
+_OPTION_KEYS = {
+    "device": "MODEL.DEVICE",
+    "weights": "MODEL.WEIGHTS",
+    "annotations": "DATASETS.TEST_ANNOTATIONS",
+    "images": "DATASETS.TEST_IMAGES",
+}
+
+
+def option_pairs(args: argparse.Namespace) -> list[str]:
+    """The config options, ``[KEY, VALUE, ...]``, that stand for a command's shared options."""
+    values = vars(args)
+    pairs = [
+        [key, values[option]]
+        for option, key in _OPTION_KEYS.items()
+        if isinstance(values.get(option), str)
+    ]
+    return [word for pair in pairs for word in pair]
+
+
+def make_output_folder(path: str) -> Path:
+    """Create the folder that ``--output`` names.
+
+    Raises:
+        ConfigError: it is a file, or cannot be created.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise ConfigError(
+            f"Cannot write into --output {path}: {reason}. Choose another folder."
+        ) from error
+    return folder
+
+
+def check_output_file(option: str, path: str | None) -> None:
+    """Raise a ConfigError, before any work is done, if a file cannot be written there."""
+    if path is not None and Path(path).is_dir():
+        raise ConfigError(f"{option} {path} is a folder. Name a file in it.")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file, creating its folder.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror}") from error
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str], formats: Sequence[str]) -> str:
+    """A Markdown table; ``formats`` has one number format per column, as for :func:`format`."""
+    return tabulate(rows, header, tablefmt="github", floatfmt=tuple(formats))
