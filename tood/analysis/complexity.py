@@ -16,6 +16,9 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import bmm_flop_jit, conv_flop_jit, get_shape, matmul_flop_jit
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+from ..modeling.dense_detector import find_dense_core
+
 # Of the table that describe() makes.
 COLUMNS = ["", "params M", "trainable M", "conv + matmul G", "norm G", "bias G", "FLOPs G"]
 FLOAT_FORMATS = ["", ".3f", ".3f", ".3f", ".3f", ".3f", ".2f"]
@@ -100,6 +103,11 @@ class _Predict(nn.Module):
 @torch.no_grad()
 def _flops_by_module(model: nn.Module, size: tuple[int, int]) -> dict[str, Counter[str]]:
     """FLOPs for one image of (width, height), padded as the model pads it, by module name."""
+    if find_dense_core(model) is not model:
+        raise ConfigError(
+            f"Cannot count the FLOPs of {type(model).__name__}. Use a config with "
+            "MODEL.META_ARCHITECTURE TOOD."
+        )
     divisor = model.backbone.size_divisibility
     device = next(model.parameters()).device
     width, height = (-(-side // divisor) * divisor for side in size)
@@ -117,6 +125,9 @@ def count_parts(model: nn.Module, size: tuple[int, int]) -> dict[str, Counter[st
 
     Returns:
         What :func:`count_flops` returns, for "backbone", "FPN", "head" and "model".
+
+    Raises:
+        ConfigError: the model is of another kind.
     """
     modules = _flops_by_module(model, size)
     bottom_up, backbone = modules["backbone.bottom_up"], modules["backbone"]

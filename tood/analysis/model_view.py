@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL.Image import Image
+from torch import Tensor, nn
+
 from tood_runtime.detections import Detections
 from tood_runtime.drawing import draw_detections
-from torch import Tensor, nn
 
 from ..modeling.heads import TOODHead
 from ..modeling.structures import ImagePredictions
@@ -56,6 +57,7 @@ class ModelView:
 
     Attributes:
         title: names the model.
+        class_names: by class index.
         drawing: the image with the detections, possibly enlarged.
         predictions: of all R points, before NMS.
         points: (R, 2).
@@ -69,6 +71,7 @@ class ModelView:
     """
 
     title: str
+    class_names: list[str]
     drawing: Image
     predictions: ImagePredictions
     points: Tensor
@@ -172,6 +175,7 @@ class ModelViewer:
         x_scale, y_scale = scale.tolist()
         return ModelView(
             title=self.title,
+            class_names=self.detector.class_names,
             drawing=draw_detections(image, detections),
             predictions=ImagePredictions(scores.cpu(), boxes.cpu() * scale.repeat(2)),
             points=grid.centers.cpu() * scale,

@@ -41,7 +41,7 @@ def draw_instance(
         category: class index of the GT box.
     """
     width, height = _panel_size(image)
-    figure = Figure(figsize=(4 * (width + 0.5), len(views) * (height + 0.5)), layout="constrained")
+    figure = Figure(figsize=(4 * (width + 0.8), len(views) * (height + 0.8)), layout="compressed")
     grid = figure.subplots(len(views), 4, squeeze=False)
     for row, view in zip(grid, views, strict=True):
         ious = box_iou(gt_box, view.predictions.boxes)
@@ -49,7 +49,10 @@ def draw_instance(
         scores = torch.where(ious > MIN_IOU, view.predictions.scores[:, category], 0.0)
         best = {"classification": int(scores.argmax()), "localization": int(ious.argmax())}
         _show_image(row[0], image, f"{view.title}: detections", view.drawing)
-        _show_map(row[1], image, f"classification score, at most {scores.max():.2f}", view, scores)
+        class_name = view.class_names[category]
+        _show_map(
+            row[1], image, f"score for {class_name}, at most {scores.max():.2f}", view, scores
+        )
         _show_map(row[2], image, f"IoU of predicted boxes, at most {ious.max():.2f}", view, ious)
         lines = [
             f"best {task}: score {scores[i]:.2f}, IoU {ious[i]:.2f}" for task, i in best.items()
@@ -75,7 +78,7 @@ def draw_head(view: ModelView, image: np.ndarray) -> Figure:
         image: (H, W, 3) uint8, RGB.
     """
     width, height = _panel_size(image)
-    figure = Figure(figsize=(4 * (width + 0.5), height + 0.5), layout="constrained")
+    figure = Figure(figsize=(4 * (width + 0.8), height + 0.8), layout="compressed")
     axes = figure.subplots(1, 4)
     for panel, task in zip(axes, TASK_COLORS, strict=False):
         attention = torch.stack([level.flatten() for level in view.head_maps[task]])
