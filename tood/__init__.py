@@ -10,6 +10,7 @@ from .version import __version__
 environment.check_dependencies()
 
 from .config import add_tood_config, load_config  # noqa: E402
+from .inference import Detections, Detector  # noqa: E402
 from .modeling import DENSE_HEAD_REGISTRY, TOOD, ParallelHead, TOODHead  # noqa: E402
 from .modeling.assigners import ASSIGNER_REGISTRY, ATSSAssigner, TaskAlignedAssigner  # noqa: E402
 from .modeling.criteria import CRITERION_REGISTRY  # noqa: E402
@@ -20,6 +21,8 @@ __all__ = [
     "DENSE_HEAD_REGISTRY",
     "TOOD",
     "ATSSAssigner",
+    "Detections",
+    "Detector",
     "ParallelHead",
     "TOODHead",
     "TaskAlignedAssigner",

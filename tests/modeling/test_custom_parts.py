@@ -1,4 +1,4 @@
-"""Heads, assigners and criteria chosen by name, a user's own among them."""
+"""Heads, assigners and criteria chosen by name, including custom ones."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped without one."""
+"""Tests that need a GPU; skipped without one."""
 
 import pytest
 import torch
@@ -8,8 +8,12 @@ from tests.modeling.assigners.oracles import random_scene, same
 from tests.modeling.layers.test_deform_conv import scene
 from tood.modeling.assigners import TaskAlignedAssigner
 from tood.modeling.layers import deform_conv2d
+from tood.modeling.structures import GroundTruth
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, None])
@@ -31,8 +35,8 @@ def test_training_step(tiny_cfg, make_input, phase, dtype):
 
 
 @pytest.mark.parametrize("phase", ["warmup", "aligned"])
-def test_assignment_and_losses_never_wait_for_the_gpu(tiny_cfg, make_input, phase):
-    """PyTorch raises where the host waits."""
+def test_assignment_and_losses_never_synchronize(tiny_cfg, make_input, phase):
+    """PyTorch raises on every synchronization."""
     tiny_cfg.MODEL.DEVICE = "cuda"
     model = build_model(tiny_cfg)
     model.set_phase(phase)
@@ -40,13 +44,16 @@ def test_assignment_and_losses_never_wait_for_the_gpu(tiny_cfg, make_input, phas
     for x in batch:
         x["image"], x["instances"] = x["image"].cuda(), x["instances"].to("cuda")
     images = model.preprocess_image(batch)
-    features = model.backbone(images.tensor)
-    features = [features[name] for name in model.head_in_features]
-    anchors = [boxes.tensor for boxes in model.anchor_generator(features)]
-    predictions = model.head(features, anchors)
+    grid, predictions = model.predict(model.backbone(images.tensor))
+    ground_truth = []
+    for x in batch:
+        boxes = x["instances"].gt_boxes
+        ground_truth.append(GroundTruth(boxes.tensor, x["instances"].gt_classes, boxes.area()))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        losses = model.forward_training(batch, images, anchors, predictions)
+        losses = model.normalize_losses(
+            model.loss_sums(grid, predictions, ground_truth, images.image_sizes, 32)
+        )
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(loss.isfinite() for loss in losses.values())

@@ -1,8 +1,13 @@
-"""Candidates, clipping, suppression: hand-made scenes."""
+"""Candidates, clipping and NMS on hand-made scenes."""
 
 import torch
 
-from tood.modeling.postprocessing import postprocess_single_image, select_candidates
+from tood.modeling.postprocessing import (
+    finalize,
+    merge_candidates,
+    postprocess_single_image,
+    select_candidates,
+)
 
 OPTIONS = {"score_thresh": 0.05, "topk_candidates": 1000, "nms_thresh": 0.6, "max_detections": 100}
 
@@ -61,8 +66,31 @@ def test_nothing_to_find():
     assert found.boxes.shape == (0, 4) and found.classes.dtype == torch.int64
 
 
-def test_unreadable_boxes_are_dropped():
+def test_nan_boxes_are_dropped():
     b = boxes([0, 0, 10, 10], [0, 0, 10, 10])
     b[0, 2] = float("nan")
     found = postprocess_single_image([torch.full((2, 1), 0.9)], [b], image_size=(20, 20), **OPTIONS)
     assert len(found.boxes) == 1
+
+
+def test_candidates_of_several_predictions_merge_before_nms():
+    """What test-time augmentation and slicing do: concatenate candidates, then finalize once."""
+    first = select_candidates(
+        torch.tensor([[0.9], [0.2]]), boxes([0, 0, 9, 9], [20, 0, 29, 9]), 0, 9
+    )
+    second = select_candidates(torch.tensor([[0.8]]), boxes([0, 0, 9, 10]), 0, 9)
+    merged = merge_candidates([first, second])
+    assert len(merged.boxes) == 3
+    found = finalize(merged, nms_thresh=0.6, max_detections=100, image_size=(20, 40))
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.2]))
+
+
+def test_best_detections_are_kept():
+    candidates = select_candidates(
+        torch.tensor([[0.5], [0.9], [0.7]]),
+        boxes([0, 0, 5, 5], [10, 0, 15, 5], [20, 0, 25, 5]),
+        0,
+        9,
+    )
+    found = finalize(candidates, nms_thresh=0.6, max_detections=2, image_size=None)
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7]))

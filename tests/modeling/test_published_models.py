@@ -1,7 +1,7 @@
 """Whole models against MMDetection 3.3.0: detections, losses, and a step of SGD in both phases.
 
-tests/data/published_models.npz has MMDetection's numbers for two pictures of noise of different
-sizes (so with padding), computed in float64: tools/compare_with_mmdet.py --golden FILE.
+tests/golden/published_models.npz has MMDetection's numbers for two random images of different sizes
+(so with padding), computed in float64 by `python -m tools.reference.compare --golden FILE`.
 """
 
 import numpy as np
