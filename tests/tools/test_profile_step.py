@@ -1,0 +1,68 @@
+"""tools.benchmark.profile_step: the parts of a step, and where the host waits for a GPU."""
+
+import re
+
+import pytest
+import torch
+
+from tests.helpers import CONFIGS
+from tood.errors import ConfigError
+from tools.benchmark import profile_step
+from tools.benchmark.host_reads import HostReads
+
+QUICKSTART = str(CONFIGS / "quickstart" / "TOOD-R18-shapes.yaml")
+
+
+def run_profile(capsys, *options):
+    """Milliseconds by part, and the number of reads by operator and function."""
+    arguments = ["--config-file", QUICKSTART, "--size", "96x64", "--repeat", "1"]
+    profile_step.main([*arguments, "--device", "cpu", *options])
+    parts, reads = capsys.readouterr().out.split("\n\n")
+    rows = dict(re.findall(r"^\| ([a-zA-Z-]+)\s+\|\s+([\d.]+) \|", parts, re.M))
+    found = re.findall(r"^\|\s+(\d+) \| (\S+)\s+\| \S+ (\w+)\s*\|$", reads, re.M)
+    times = {part: float(value) for part, value in rows.items()}
+    return times, {(operator, function): int(count) for count, operator, function in found}
+
+
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_training_reads_nothing_back_from_a_gpu(capsys, phase):
+    """Only validation reads values, and only of ground truth on the CPU."""
+    times, reads = run_profile(capsys, "--train", "--phase", phase)
+    assert list(times) == [
+        "backbone", "FPN", "head", "targets", "losses", "backward", "optimizer", "other", "step",
+    ]  # fmt: skip
+    assert all(time > 0 for part, time in times.items() if part != "other")
+    validation = {"_validate_classes", "preprocess_image", "_prepare_ground_truth"}
+    assert {function for _, function in reads} <= validation, reads
+
+
+def test_inference_reads_candidates_only(capsys):
+    """The candidates of each level and image, those with an area, and what NMS keeps."""
+    times, reads = run_profile(capsys, "--batch", "2")
+    assert list(times) == ["backbone", "FPN", "head", "post-processing", "other", "step"]
+    assert reads.pop(("nonzero", "select_candidates")) == 5 * 2
+    assert set(reads) <= {
+        ("index", "finalize"), ("torchvision::nms", "finalize"), ("index", "_to_instances"),
+        ("_local_scalar_dense", "_to_instances"), ("_local_scalar_dense", "preprocess_image"),
+        ("_local_scalar_dense", "inference"), ("_local_scalar_dense", "<listcomp>"),
+    }, reads  # fmt: skip
+
+
+def test_host_reads_are_found():
+    values = torch.tensor([1.0, 0.0])
+    with HostReads() as reads:
+        assert values[0].item() == 1
+        values[values > 0] = 2
+        values.nonzero()
+        values + values
+    assert reads.counts == {
+        ("_local_scalar_dense", "elsewhere"): 1,
+        ("index_put_", "elsewhere"): 1,
+        ("nonzero", "elsewhere"): 1,
+    }
+
+
+def test_other_architectures_are_refused():
+    retinanet = ["--opts", "MODEL.META_ARCHITECTURE", "RetinaNet"]
+    with pytest.raises(ConfigError, match="Cannot profile MODEL.META_ARCHITECTURE RetinaNet"):
+        profile_step.main(["--config-file", QUICKSTART, "--device", "cpu", *retinanet])
