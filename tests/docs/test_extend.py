@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from tests.docs.blocks import Block, read_blocks
 from tests.helpers import ROOT
@@ -22,11 +23,18 @@ def run(block: Block) -> dict:
     return names
 
 
-def test_t_head_in_retinanet(monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture(scope="module")
+def retinanet() -> nn.Module:
+    """The model of the first example."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        torch.manual_seed(0)
+        return run(block_with("class THeadForRetinaNet"))["model"]
+
+
+def test_t_head_in_retinanet(retinanet):
     """It trains, every part of T-head gets a gradient, and it detects."""
-    monkeypatch.chdir(ROOT)
-    torch.manual_seed(0)
-    model = run(block_with("THeadForRetinaNet"))["model"]
+    model = retinanet
     instances = Instances((96, 128))
     instances.gt_boxes = Boxes(torch.tensor([[10.0, 12.0, 70.0, 80.0]]))
     instances.gt_classes = torch.tensor([2])
@@ -46,10 +54,9 @@ def test_t_head_in_retinanet(monkeypatch: pytest.MonkeyPatch):
     assert torch.isfinite(found.pred_boxes.tensor).all()
 
 
-def test_t_head_in_retinanet_keeps_scores_and_boxes(monkeypatch: pytest.MonkeyPatch):
+def test_t_head_in_retinanet_keeps_scores_and_boxes(retinanet):
     """RetinaNet decodes the logits and deltas to T-head's own scores and boxes."""
-    monkeypatch.chdir(ROOT)
-    model = run(block_with("THeadForRetinaNet"))["model"]
+    model = retinanet
     features = [torch.randn(2, 256, 12 // 2**i + 1, 16 // 2**i + 1) for i in range(5)]
     anchors = [level.tensor for level in model.anchor_generator(features)]
     with torch.no_grad():
@@ -66,7 +73,7 @@ def test_t_head_in_retinanet_keeps_scores_and_boxes(monkeypatch: pytest.MonkeyPa
 
 def test_plain_loop():
     """The loss falls, and both objects are found where they are."""
-    names = run(block_with("task_aligned_focal_loss"))
+    names = run(block_with("task_aligned_focal_loss("))
     losses = names["losses"]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     boxes, scores = names["boxes"].detach(), names["scores"].detach()
