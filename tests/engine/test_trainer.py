@@ -78,7 +78,7 @@ def test_other_detectors_have_no_phases(run_cfg, caplog):
     "changes, message",
     [
         (["TEST.AUG.ENABLED", True], "TEST.AUG.ENABLED"),
-        (["SOLVER.AMP.ENABLED", True], "there is no GPU"),
+        (["SOLVER.AMP.ENABLED", True], "SOLVER.AMP.ENABLED is True, but MODEL.DEVICE is cpu"),
         (["MODEL.TOOD.WARMUP.EPOCHS", -1], "WARMUP.EPOCHS is -1"),
         (["SOLVER.REFERENCE_WORLD_SIZE", 8], "add SOLVER.REFERENCE_WORLD_SIZE 0"),
     ],
