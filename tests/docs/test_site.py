@@ -9,7 +9,7 @@ from tests.helpers import ROOT
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("griffe")
-from tools.docs.griffe_roles import strip_roles
+from tools.docs.griffe_markdown import to_markdown
 from tools.docs.mkdocs_hooks import EXTRA_PAGES, resolve_links
 
 
@@ -37,9 +37,10 @@ def test_links_with_a_repository():
     assert link == "[a](https://b.c/d/blob/main/setup.py)"
 
 
-def test_roles_become_code():
+def test_docstrings_become_markdown():
     text = "see :class:`~a.b.C`, :func:`a.b` and ``:class:`` or `d`"
-    assert strip_roles(text) == "see `C`, `a.b` and ``:class:`` or `d`"
+    assert to_markdown(text) == "see `C`, `a.b` and ``:class:`` or `d`"
+    assert to_markdown("Like this::\n\n    code\n") == "Like this:\n\n    code\n"
 
 
 def test_extra_pages_exist():
