@@ -34,7 +34,7 @@ def test_summary_right_before_the_first_iteration(run_cfg, tmp_path, capsys):
     assert "Training on 8 images after filtering, 5 classes" in summary[0]
     assert summary[1].strip() == "Length: 6 iterations, 1.5 epochs"
     assert summary[2].strip() == "Batch: 2 images, learning rate 0.01"
-    assert summary[3].strip().startswith(f"Output: {tmp_path}, details in log.txt; a checkpoint ev")
+    assert summary[3].strip().startswith(f"Output: {tmp_path} (details in log.txt); ")
     assert "ATSS warm-up phase until iteration 4 of 6" in summary[4]
     assert "Iteration 4: the aligned phase begins" in before[begin + 5]
     assert lines[first].endswith("  phase: aligned")
@@ -83,11 +83,16 @@ def test_description_of_a_resumed_run_on_several_gpus(run_cfg):
         "Training on 160 images after filtering",
         "  Length: 200 iterations, 20.0 epochs, resumed at 30",
         "  Batch: 16 images (2 on each of 8 GPUs), learning rate 0.01",
-        f"  Output: {run_cfg.OUTPUT_DIR}, details in log.txt; a checkpoint every 70 iterations, "
-        "evaluation every 50",
+        f"  Output: {run_cfg.OUTPUT_DIR} (details in log.txt); checkpoint every 70 iterations, "
+        "evaluation every 50 iterations",
     ]
-    run_cfg.TEST.EVAL_PERIOD = 0
+
+
+@pytest.mark.parametrize("period", [0, 9, 5000])
+def test_description_of_a_run_that_is_shorter_than_the_periods(run_cfg, period):
+    run_cfg.SOLVER.CHECKPOINT_PERIOD, run_cfg.TEST.EVAL_PERIOD = 5000, period
     kwargs = {"num_images": 160, "num_classes": 5, "start_iter": 0, "max_iter": 9, "world_size": 1}
-    assert describe_training(run_cfg, **kwargs).endswith("evaluation at the end")
+    text = describe_training(run_cfg, **kwargs)
+    assert text.endswith("checkpoint at the end, evaluation at the end")
     run_cfg.DATASETS.TEST = ()
     assert describe_training(run_cfg, **kwargs).endswith("no evaluation")

@@ -77,19 +77,20 @@ def describe_training(
     classes = "" if num_classes is None else f", {num_classes} classes"
     per_process = f" ({batch // world_size} on each of {world_size} GPUs)" if world_size > 1 else ""
     resumed = f", resumed at {start_iter}" if start_iter > 0 else ""
-    period = cfg.TEST.EVAL_PERIOD
+    checkpoints = _how_often(cfg.SOLVER.CHECKPOINT_PERIOD, max_iter)
+    evaluation = f"evaluation {_how_often(cfg.TEST.EVAL_PERIOD, max_iter)}"
     if not cfg.DATASETS.TEST:
         evaluation = "no evaluation"
-    elif period > 0:
-        evaluation = f"evaluation every {period}"
-    else:
-        evaluation = "evaluation at the end"
     return "\n".join(
         [
             f"Training on {num_images} images after filtering{classes}",
             f"  Length: {max_iter} iterations, {epochs:.1f} epochs{resumed}",
             f"  Batch: {batch} images{per_process}, learning rate {cfg.SOLVER.BASE_LR:g}",
-            f"  Output: {cfg.OUTPUT_DIR}, details in log.txt; a checkpoint every "
-            f"{cfg.SOLVER.CHECKPOINT_PERIOD} iterations, {evaluation}",
+            f"  Output: {cfg.OUTPUT_DIR} (details in log.txt); "
+            f"checkpoint {checkpoints}, {evaluation}",
         ]
     )
+
+
+def _how_often(period: int, max_iter: int) -> str:
+    return f"every {period} iterations" if 0 < period < max_iter else "at the end"
