@@ -32,7 +32,8 @@ def add_tood_config(cfg: CfgNode) -> None:
 def _add_model_keys(node: CfgNode) -> None:
     # ---- Model ----
     # Python files or modules to import before the model is built, for example to register your own
-    # heads, assigners and criteria. Loading a config with this key runs their code.
+    # heads, assigners and criteria. Loading a config with this key runs their code. Paths are
+    # relative to the working directory.
     node.CUSTOM_IMPORTS = []
     # K, the number of classes of the dataset. Class index K means background.
     node.NUM_CLASSES = 80
@@ -132,7 +133,8 @@ def _add_assigner_keys(node: CfgNode) -> None:
     node.ASSIGNERS.ATSS = CfgNode()
     # Candidates per GT box and level.
     node.ASSIGNERS.ATSS.TOPK = 9
-    # TaskAlignedAssigner.
+    # TaskAlignedAssigner. The last four keys come from later work and are off by default;
+    # configs/ablations/README.md says from where.
     node.ASSIGNERS.TAL = CfgNode()
     # The paper's m: candidates per GT box, over all levels.
     node.ASSIGNERS.TAL.TOPK = 13
@@ -140,7 +142,6 @@ def _add_assigner_keys(node: CfgNode) -> None:
     node.ASSIGNERS.TAL.ALPHA = 1.0
     # Exponent of the IoU u in the alignment metric.
     node.ASSIGNERS.TAL.BETA = 6.0
-    # The next four come from later work (configs/ablations/README.md says from where) and are off.
     # True selects the TOPK candidates among the points inside the GT box. False, as in the paper,
     # selects among all points and drops those outside afterwards.
     node.ASSIGNERS.TAL.CANDIDATES_INSIDE_GT = False

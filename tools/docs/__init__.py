@@ -1,0 +1,1 @@
+"""Generated parts of the documentation: ``python -m tools.docs`` writes them all."""

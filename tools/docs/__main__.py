@@ -1,0 +1,48 @@
+"""Write the generated parts of the documentation, or check that they are current.
+
+Usage: python -m tools.docs [--check]
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from tools import ROOT
+
+from . import model_tables
+from .command_reference import command_reference
+from .config_reference import SOURCE, config_reference
+
+# Generated files: their new text from their old one, which is "" for a new file.
+GENERATORS: dict[str, Callable[[str], str]] = {
+    "README.md": model_tables.update_readme,
+    "MODEL_ZOO.md": model_tables.update_model_zoo,
+    "docs/reference/config.md": lambda _: config_reference((ROOT / SOURCE).read_text()),
+    "docs/reference/commands.md": lambda _: command_reference(),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the files, or list those that are not current; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.docs", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 instead")
+    check = parser.parse_args(arguments).check
+    outdated = []
+    for name, generate in GENERATORS.items():
+        path = ROOT / name
+        old = path.read_text() if path.exists() else ""
+        new = generate(old)
+        if new != old:
+            outdated.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(new)
+    for name in outdated:
+        print(f"{name} is not current: run python -m tools.docs" if check else f"wrote {name}")
+    return int(check and bool(outdated))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
