@@ -1,9 +1,12 @@
 """tools.benchmark.profile_step: the parts of a step, and where the host waits for a GPU."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import Interval, Kernel
 
 from tests.helpers import CONFIGS
 from tood.errors import ConfigError
@@ -46,6 +49,37 @@ def test_inference_reads_candidates_only(capsys):
         ("_local_scalar_dense", "_to_instances"), ("_local_scalar_dense", "preprocess_image"),
         ("_local_scalar_dense", "inference"), ("_local_scalar_dense", "<listcomp>"),
     }, reads  # fmt: skip
+
+
+def event(name, start, end, *kernels, device_type=DeviceType.CPU):
+    """A profiler's event, in microseconds, and the durations of the kernels that it launched."""
+    return SimpleNamespace(
+        name=name,
+        device_type=device_type,
+        time_range=Interval(start, end),
+        kernels=[Kernel("kernel", 0, duration) for duration in kernels],
+        is_user_annotation=name in profile_step.PARTS.values(),
+    )
+
+
+def test_kernels_count_where_they_were_launched():
+    """Whatever they are nested in, and from any thread; ranges' copies on the device do not."""
+    events = [
+        event("tood/backbone", 0, 100, 9000),
+        event("tood/backbone", 200, 9200, device_type=DeviceType.CUDA),
+        event("bottom-up", 10, 60),
+        event("aten::conv2d", 20, 40, 1000),
+        event("aten::add", 70, 80, 500, 250),
+        event("backward", 110, 300, 4000),
+        event("ConvolutionBackward0", 150, 200, 2000),
+        event("aten::mul", 310, 320, 7000),
+    ]
+    assert profile_step.part_times(events, "cuda") == pytest.approx(
+        {"FPN": 0.75, "backbone": 1.0, "backward": 2.0}
+    )
+    assert profile_step.part_times(events, "cpu") == pytest.approx(
+        {"FPN": 0.05, "backbone": 0.05, "backward": 0.19}
+    )
 
 
 def test_host_reads_are_found():

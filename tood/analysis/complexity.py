@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..modeling.dense_detector import find_dense_core
+from ..modeling.meta_arch import TOOD
 
 # Of the table that describe() makes.
 COLUMNS = ["", "params M", "trainable M", "conv + matmul G", "norm G", "bias G", "FLOPs G"]
@@ -90,7 +91,7 @@ def count_flops(module: nn.Module, *inputs: Tensor) -> Counter[str]:
 class _Predict(nn.Module):
     """Backbone and ``predict`` of a model as a ``forward``, which the tracer needs."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: TOOD) -> None:
         super().__init__()
         self.model = model
 
@@ -101,7 +102,7 @@ class _Predict(nn.Module):
 
 
 @torch.no_grad()
-def _flops_by_module(model: nn.Module, size: tuple[int, int]) -> dict[str, Counter[str]]:
+def _flops_by_module(model: TOOD, size: tuple[int, int]) -> dict[str, Counter[str]]:
     """FLOPs for one image of (width, height), padded as the model pads it, by module name."""
     if find_dense_core(model) is not model:
         raise ConfigError(
@@ -116,11 +117,11 @@ def _flops_by_module(model: nn.Module, size: tuple[int, int]) -> dict[str, Count
     return {name.removeprefix("model."): flops for name, flops in by_module.items()}
 
 
-def count_parts(model: nn.Module, size: tuple[int, int]) -> dict[str, Counter[str]]:
+def count_parts(model: TOOD, size: tuple[int, int]) -> dict[str, Counter[str]]:
     """FLOPs of each part of a model for one image.
 
     Args:
-        model: a :class:`~tood.modeling.meta_arch.TOOD` with an FPN.
+        model: with an FPN.
         size: (width, height) of the image in pixels.
 
     Returns:
@@ -135,7 +136,7 @@ def count_parts(model: nn.Module, size: tuple[int, int]) -> dict[str, Counter[st
     return {**parts, "model": backbone + modules["head"]}
 
 
-def count_training_flops(model: nn.Module, size: tuple[int, int]) -> Counter[str]:
+def count_training_flops(model: TOOD, size: tuple[int, int]) -> Counter[str]:
     """FLOPs of a forward and backward pass for one image.
 
     The backward pass computes two products per forward product: the gradients of input and weight.
@@ -156,7 +157,7 @@ def count_training_flops(model: nn.Module, size: tuple[int, int]) -> Counter[str
     return total
 
 
-def describe(model: nn.Module, size: tuple[int, int]) -> list[list]:
+def describe(model: TOOD, size: tuple[int, int]) -> list[list]:
     """Complexity of a model as the rows of a table; see :data:`COLUMNS` and :data:`FLOAT_FORMATS`.
 
     Args:

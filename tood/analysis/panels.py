@@ -114,8 +114,9 @@ def _show_offsets(axes: Axes, image: np.ndarray, view: ModelView) -> None:
     width, height = view.cell_sizes[best]
     for i, (side, color) in enumerate(SIDE_COLORS.items()):
         dy, dx = offsets[2 * i : 2 * i + 2]
-        arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
-        axes.quiver(*points.t(), dx * width, dy * height, color=color, label=side, **arrows)
+        x, y = points.t()
+        arrows: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
+        axes.quiver(x, y, dx * width, dy * height, color=color, label=side, **arrows)
     _limit(axes, image)
     axes.legend(loc="lower right", fontsize=7)
 

@@ -1,12 +1,14 @@
 """Records a detector's predictions before NMS while the model runs."""
 
+from typing import Any
+
 import torch
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import ConfigError
-from ..modeling.dense_detector import DenseDetectorCore, find_dense_core
+from ..modeling.dense_detector import find_dense_core
 from ..modeling.structures import AnchorGrid, DensePredictions, ImagePredictions
 
 
@@ -29,7 +31,7 @@ class PredictionRecorder:
                 f"Cannot record the predictions of {type(retinanet).__name__}. "
                 "Supported: TOOD, RetinaNet"
             )
-        self._model: DenseDetectorCore | RetinaNet = core or retinanet
+        self._model: Any = core or retinanet
         self._hook: RemovableHandle | None = None
         self._call: tuple[tuple, tuple] | None = None
 

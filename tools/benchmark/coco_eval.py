@@ -8,6 +8,7 @@ import contextlib
 import io
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCOeval_faster
@@ -22,7 +23,8 @@ def random_dataset(num_images: int) -> tuple[COCO, COCO]:
     """
     random = np.random.RandomState(0)
     images = [{"id": i + 1, "width": 640, "height": 480} for i in range(num_images)]
-    annotations, detections = [], []
+    annotations: list[dict[str, Any]] = []
+    detections: list[dict[str, Any]] = []
     for image in images:
         count = random.poisson(7)
         size = np.exp(random.uniform(np.log(8), np.log(400), (count, 2)))

@@ -13,9 +13,9 @@ from tools import ROOT
 PACKAGE = f"{ROOT / 'tood'}/"
 
 # Operators whose result or its size the host has to wait for. So does indexing with a mask.
-READING_OPERATORS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim")
-READING_OPERATORS += ("torchvision::nms",)
-INDEXING_OPERATORS = ("index", "index_put", "index_put_", "_index_put_impl_")
+READING_OPERATORS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim"}
+READING_OPERATORS |= {"torchvision::nms"}
+INDEXING_OPERATORS = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 class HostReads(TorchDispatchMode):

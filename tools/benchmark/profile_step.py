@@ -6,8 +6,8 @@ python -m tools.benchmark.profile_step --config-file configs/TOOD-R50-1x.yaml --
 
 Medians over some steps. The parts are the ranges that the model names for PyTorch's profiler
 ("tood/backbone" and so on). On a CPU a part's time is the time spent in its range; on a GPU it is
-the time of all kernels that were launched in its range. "other" is the rest of the profiled step, and
-"step" the same step without the profiler, which slows the CPU down.
+the time of all kernels that were launched in its range. "other" is the rest of the profiled step,
+and "step" the same step without the profiler, which slows the CPU down.
 
 "reads" lists the places where the host reads a value back, or a size that only the device knows,
 which makes it wait for a GPU. On a CPU nothing waits, but checks that are skipped on a GPU are
@@ -85,6 +85,8 @@ def part_times(events: list[FunctionEvent], device: str) -> dict[str, float]:
     """
     events = [event for event in events if event.device_type == DeviceType.CPU]
     names = {name: part for part, name in PARTS.items()}
+    # Ranges have copies on the device, which are no kernels.
+    operators = [event for event in events if not event.is_user_annotation]
     times: dict[str, float] = {}
     for event in events:
         if event.name not in names:
@@ -94,9 +96,9 @@ def part_times(events: list[FunctionEvent], device: str) -> dict[str, float]:
         if device == "cuda":
             microseconds = sum(
                 kernel.duration
-                for other in events
-                if start <= other.time_range.start < end
-                for kernel in other.kernels
+                for operator in operators
+                if start <= operator.time_range.start < end
+                for kernel in operator.kernels
             )
         part = names[event.name]
         times[part] = times.get(part, 0.0) + microseconds / 1e3

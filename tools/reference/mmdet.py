@@ -113,7 +113,7 @@ def build_reference(name: str, model: nn.Module, path: str | None = None) -> "MM
     """
     reference = MMDetTOOD(name)
     if path is not None:
-        weights = convert_checkpoint(path, "mmdet")
+        weights = convert_checkpoint(path, "mmdet").state_dict
     else:
         weights = {
             key: torch.from_numpy(recipe_tensor(key, value.shape))
@@ -127,14 +127,15 @@ def build_reference(name: str, model: nn.Module, path: str | None = None) -> "MM
 @contextlib.contextmanager
 def precision(dtype: torch.dtype) -> Iterator[None]:
     """Compute everything in this dtype, even code that asks for torch.float or Tensor.float()."""
-    original = torch.Tensor.float
+    tensor_class: Any = torch.Tensor  # mypy forbids assigning to methods
+    original = tensor_class.float
     torch.set_default_dtype(dtype)
     torch.float = dtype
-    torch.Tensor.float = lambda self, *_, **__: self.to(dtype)
+    tensor_class.float = lambda self, *_, **__: self.to(dtype)
     try:
         yield
     finally:
-        torch.Tensor.float = original
+        tensor_class.float = original
         torch.float = torch.float32
         torch.set_default_dtype(torch.float32)
 
@@ -159,11 +160,11 @@ class MMDetTOOD:
         folder = Path(mmdet.__file__).parent / ".mim" / "configs" / "tood"
         self.cfg = Config.fromfile(str(folder / MMDET_CONFIGS[name]))
         self.cfg.model.backbone.init_cfg = None
-        self.model: nn.Module = MODELS.build(self.cfg.model)
+        self.model: Any = MODELS.build(self.cfg.model)
         self._hub = MessageHub.get_instance("tood_reference")
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> Any:
         """The head."""
         return self.model.bbox_head
 

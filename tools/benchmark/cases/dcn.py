@@ -1,9 +1,12 @@
 """DCNv2 against torchvision's operator, at the sizes of the head and of ResNet's stages."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 import torchvision
+from torch import Tensor
 
 from tood.modeling.layers import deform_conv2d
 from tools.benchmark.harness import Case, Settings
@@ -20,16 +23,24 @@ SIZES = [
 def dcn_cases(settings: Settings) -> Iterator[Case]:
     """Forward, and forward plus backward, for each of :data:`SIZES`."""
     for name, channels, groups, deform_groups, height, width in SIZES:
-        options = {"device": settings.device, "requires_grad": True}
+        options: dict[str, Any] = {"device": settings.device, "requires_grad": True}
         x = torch.randn(1, channels, height, width, **options)
         weight = torch.randn(channels, channels // groups, 3, 3, **options)
         offset = torch.randn(1, 18 * deform_groups, height, width, **options)
         mask = torch.rand(1, 9 * deform_groups, height, width, **options)
-        sides = [
-            lambda f=f, a=(x, offset, weight), m=mask: f(*a, mask=m, padding=1)
-            for f in (deform_conv2d, torchvision.ops.deform_conv2d)
-        ]
-        macs = weight.numel() * height * width
-        yield Case(f"DCNv2, {name}, forward", *map(torch.no_grad(), sides), macs)
-        backward = [lambda f=f: f().sum().backward() for f in sides]
-        yield Case(f"DCNv2, {name}, forward and backward", *backward, 3 * macs)
+        ours, reference = (
+            partial(function, x, offset, weight, mask=mask, padding=1)
+            for function in (deform_conv2d, torchvision.ops.deform_conv2d)
+        )
+        no_grad, macs = torch.no_grad(), weight.numel() * height * width
+        yield Case(f"DCNv2, {name}, forward", no_grad(ours), no_grad(reference), macs)
+        yield Case(
+            f"DCNv2, {name}, forward and backward",
+            partial(_forward_backward, ours),
+            partial(_forward_backward, reference),
+            3 * macs,
+        )
+
+
+def _forward_backward(function: Callable[[], Tensor]) -> None:
+    function().sum().backward()
