@@ -87,11 +87,12 @@ class DenseHead(nn.Module):
         """
         levels = zip(features, anchors, self.scales, self.strides, strict=True)
         scores, boxes, centerness = zip(*(self.forward_level(*x) for x in levels), strict=True)
-        # The only place where boxes change from strides to pixels. Strides are powers of two, so
-        # that this is exact.
-        boxes = [level * stride for level, stride in zip(boxes, self.strides, strict=True)]
         return DensePredictions(
-            list(scores), boxes, None if centerness[0] is None else list(centerness)
+            list(scores),
+            # The only place where boxes change from strides to pixels. Strides are powers of two,
+            # so that this is exact.
+            [level * stride for level, stride in zip(boxes, self.strides, strict=True)],
+            None if centerness[0] is None else list(centerness),
         )
 
     @abstractmethod

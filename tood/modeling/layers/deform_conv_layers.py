@@ -5,6 +5,7 @@ Shapes: **N** images, **C** channels, **G** deformable groups, **k** side of the
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -140,7 +141,7 @@ class ModulatedDeformConv(_DeformConvBase):
         kernel_size: int = 3,
         *,
         deform_groups: int = 1,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> None:
         if in_channels % deform_groups:
             raise ValueError(
