@@ -80,6 +80,11 @@ def test_outlines_lie_on_the_edges_of_the_box():
     assert (pixels[205:395, 105:295] == GRAY).all()
 
 
+def test_the_best_outline_is_on_top():
+    pixels = drawn(make([[100, 200, 300, 400]] * 3, scores=[0.5, 0.9, 0.7]))
+    assert has_color(pixels[399, 100:300], class_color(1)).all()
+
+
 def test_nothing_is_drawn_without_detections():
     np.testing.assert_array_equal(drawn(make([])), canvas())
 

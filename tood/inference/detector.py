@@ -1,75 +1,202 @@
-"""Detection on single pictures, for people: a predictor, and COCO-format results."""
+"""Detection on single images, by a model given as a name, a folder or a config."""
 
-from collections.abc import Sequence
+import os
 
 import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.structures import Instances
+from PIL import Image
+from torch import Tensor, nn
 
-from ..checkpoint import TOODCheckpointer
+from tood_runtime.detections import Detections
+from tood_runtime.image_io import ImageInput, RGBImage, as_rgb
+
+from ..checkpoint import load_model
+from ..config.loading import load_config
+from ..data.registration import class_info
+from ..errors import ConfigError
+from ..model_zoo import resolve
+from ..modeling import find_dense_core
 
 
-class Predictor:
-    """Detects objects in one picture.
+class Detector:
+    """Detects objects in one image at a time.
 
-    What detectron2's ``DefaultPredictor`` does, with weights read by :class:`TOODCheckpointer`.
+    Construct it with :meth:`from_pretrained` or :meth:`from_config`::
+
+        detector = Detector.from_pretrained("TOOD-R50-1x")
+        detections = detector("street.jpg", score_threshold=0.4)
+        detections.draw().save("street_detections.jpg")
+
+    Images are resized as in evaluation, by ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``, and
+    reach the model in its ``INPUT.FORMAT``.
 
     Args:
-        cfg: with ``MODEL.WEIGHTS`` of a trained detector.
+        model: a trained model in evaluation mode.
+        cfg: the config that it was built from.
 
-    Raises:
-        CheckpointError: the weights are missing or do not fit.
+    Attributes:
+        model: the model.
+        cfg: a copy of its config.
+        class_names: by class index.
+        category_ids: ids in COCO-format files, by class index.
+        resize: detectron2's augmentation that resizes a (H, W, C) array.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
+        self.model = model
         self.cfg = cfg.clone()
-        self.model = build_model(self.cfg).eval()
-        TOODCheckpointer(self.model, strict=True).load(cfg.MODEL.WEIGHTS)
-        self.resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        self.class_names, self.category_ids = class_info(cfg)
+        self.resize = _ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
-    @torch.no_grad()
-    def __call__(self, image: np.ndarray) -> Instances:
-        """Detect.
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> "Detector":
+        """Load a trained model.
 
         Args:
-            image: (H, W, 3) uint8, BGR as OpenCV reads it.
+            name_or_path: a name of the model zoo, the folder of a training run, or a config file.
+            weights: file or URL of the weights; by default those of the model zoo or the run, for a
+                config file its ``MODEL.WEIGHTS``.
+            device: "cpu", "cuda", "cuda:1", ...; "auto" is the config's device, and the CPU where
+                there is no GPU.
+
+        Raises:
+            ConfigError: an unknown name, a config that does not fit, or an unavailable device.
+            CheckpointError: the weights are missing or do not match the model.
+        """
+        resolved = resolve(name_or_path)
+        cfg = load_config(resolved.config_file)
+        if weights is None:
+            weights = resolved.require_weights()
+        if weights is not None:
+            cfg.MODEL.WEIGHTS = os.fspath(weights)
+        if device != "auto":
+            cfg.MODEL.DEVICE = _available_device(device)
+        return cls.from_config(cfg)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "Detector":
+        """Build the model of a config and load ``MODEL.WEIGHTS``.
+
+        Args:
+            cfg: not changed. Without a GPU, the CPU replaces its ``MODEL.DEVICE``.
+
+        Raises:
+            CheckpointError: the weights are missing or do not match the model.
+        """
+        cfg = cfg.clone()
+        cfg.defrost()
+        if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+            cfg.MODEL.DEVICE = "cpu"
+        return cls(load_model(cfg), cfg)
+
+    @torch.no_grad()
+    def __call__(
+        self, image: ImageInput, *, score_threshold: float = 0.3, channel_order: str = "RGB"
+    ) -> Detections:
+        """Detect objects.
+
+        Args:
+            image: a path, a PIL image, or a (H, W, 3) uint8 array. The EXIF orientation of files
+                and PIL images is applied.
+            score_threshold: detections score more than this. Any value from 0 to 1 works, whatever
+                the config's threshold for evaluation, which does not change.
+            channel_order: of an array: "RGB", or "BGR" for frames of OpenCV.
 
         Returns:
-            Instances on the CPU with pred_boxes (pixels of ``image``), scores and pred_classes,
-            best first.
+            Detections in pixels of the image, best first.
+
+        Raises:
+            TypeError: the image is of no accepted type.
+            ValueError: an array of another shape, an empty image, an image that cannot be read
+                (ImageReadError), an unknown ``channel_order`` or a threshold outside of [0, 1].
+            ConfigError: one of detectron2's own detectors drops boxes above ``score_threshold``
+                because of its config.
         """
-        height, width = image.shape[:2]
-        if self.cfg.INPUT.FORMAT == "RGB":
-            image = image[:, :, ::-1]
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold must be between 0 and 1, got {score_threshold}.")
+        pixels = as_rgb(image, channel_order)
+        height, width = pixels.shape[:2]
+        inputs = {"image": self._to_model_input(pixels), "height": height, "width": width}
+        instances = self._run_model(inputs, score_threshold).to("cpu")
+        # Heads with centerness apply the threshold before it is multiplied into the scores.
+        instances = instances[instances.scores > score_threshold]
+        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+        return self._to_detections(instances, path)
+
+    def _to_model_input(self, pixels: RGBImage) -> Tensor:
+        """Convert to ``INPUT.FORMAT``, resize, and move the channels first: (C, H, W) float32."""
+        image = pixels
+        if self.cfg.INPUT.FORMAT != "RGB":
+            image = convert_PIL_to_numpy(Image.fromarray(pixels), self.cfg.INPUT.FORMAT)
         image = self.resize.get_transform(image).apply_image(image)
-        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
-        outputs = self.model([{"image": tensor, "height": height, "width": width}])
-        return outputs[0]["instances"].to("cpu")
+        return torch.from_numpy(np.array(image.transpose(2, 0, 1), dtype=np.float32, order="C"))
 
+    def _run_model(self, inputs: dict[str, object], score_threshold: float) -> Instances:
+        if find_dense_core(self.model) is self.model:
+            outputs = self.model.inference([inputs], score_thresh=score_threshold)
+        else:
+            self._require_reachable(score_threshold)
+            outputs = self.model([inputs])
+        return outputs[0]["instances"]
 
-def to_coco_results(
-    instances: Instances, image_id: int | str, ids: Sequence[int]
-) -> list[dict[str, object]]:
-    """Detections of one image in COCO's result format.
+    def _require_reachable(self, score_threshold: float) -> None:
+        """Check a threshold of detectron2's own detectors, which have one of their own."""
+        if self.cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
+            key, lowest = "MODEL.RETINANET.SCORE_THRESH_TEST", self.cfg.MODEL.RETINANET
+        elif hasattr(self.model, "roi_heads"):
+            key, lowest = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", self.cfg.MODEL.ROI_HEADS
+        else:
+            return
+        if score_threshold < lowest.SCORE_THRESH_TEST:
+            raise ConfigError(
+                f"score_threshold {score_threshold} is below {key} "
+                f"{lowest.SCORE_THRESH_TEST}, and the model drops detections below that. Lower "
+                f"{key} in the config before building the detector."
+            )
 
-    Args:
-        instances: detections on the CPU.
-        image_id: what the results call the image.
-        ids: category id of each class index.
-    """
-    boxes = instances.pred_boxes.tensor.clone()
-    boxes[:, 2:] -= boxes[:, :2]
-    return [
-        {
-            "image_id": image_id,
-            "category_id": ids[category],
-            "bbox": [round(value, 3) for value in box],
-            "score": round(score, 6),
-        }
-        for box, score, category in zip(
-            boxes.tolist(), instances.scores.tolist(), instances.pred_classes.tolist(), strict=True
+    def _to_detections(self, instances: Instances, path: str | None) -> Detections:
+        class_ids = instances.pred_classes.numpy().astype(np.int64)
+        names = self.class_names
+        return Detections(
+            xyxy=instances.pred_boxes.tensor.float().numpy(),
+            confidence=instances.scores.float().numpy(),
+            class_id=class_ids,
+            class_names=[names[i] if i < len(names) else f"class {i}" for i in class_ids],
+            image_size=instances.image_size,
+            path=path,
         )
-    ]
+
+
+class _ResizeShortestEdge(T.ResizeShortestEdge):
+    """detectron2's, but with at least 1 pixel per side: of 9000x3 pixels it would leave none."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        transform = super().get_transform(image)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        return transform
+
+
+def _available_device(device: str) -> str:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"Unknown device {device!r}. Use auto, cpu, cuda or cuda:N.") from error
+    if kind == "cuda":
+        index = torch.device(device).index or 0
+        if index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"There is no device {device!r}: PyTorch finds {torch.cuda.device_count()} GPUs. "
+                "Use auto or cpu."
+            )
+    return device
