@@ -1,5 +1,6 @@
-"""Reading and writing weights."""
+"""Read, convert and load weights."""
 
-from .checkpointer import TOODCheckpointer
+from .checkpointer import TOODCheckpointer, load_model
+from .loading import LoadedWeights, read_checkpoint
 
-__all__ = ["TOODCheckpointer"]
+__all__ = ["LoadedWeights", "TOODCheckpointer", "load_model", "read_checkpoint"]

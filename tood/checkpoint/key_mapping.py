@@ -1,104 +1,19 @@
-"""The names that parameters have in other projects, and ours; both ways.
-
-A layout is recognized by its names alone. The backbone's are torchvision's, which MMDetection's
-ResNet shares; the head's are MMDetection's (2.x and 3.x) or the authors'.
-"""
+"""Detect the layout of a state_dict from its keys, and rename them: to this project's, and back."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeVar
 
 import torch
 from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .key_tables import BACKBONE_PREFIX, CLASSIFIERS, TABLES
 
-BACKBONE_PREFIX = "backbone.bottom_up."
+_T = TypeVar("_T")
 
-# Beginnings of names, theirs and ours; * is a number. The first that fits is taken, in either
-# direction, so longer ones stand before those that they begin with.
-_Pairs = tuple[tuple[str, str], ...]
-
-# A residual block: torchvision's names, with MMDetection's for DCNv2 -> detectron2's.
-_BLOCK: _Pairs = (
-    ("bn1.", "conv1.norm."),
-    ("bn2.", "conv2.norm."),
-    ("bn3.", "conv3.norm."),
-    ("conv2.conv_offset.", "conv2_offset."),
-    ("conv1.", "conv1."),
-    ("conv2.", "conv2."),
-    ("conv3.", "conv3."),
-    ("downsample.1.", "shortcut.norm."),
-    ("downsample.0.", "shortcut."),
-)
-# Stages are numbered from 1 there, from 2 in detectron2.
-_RESNET: _Pairs = (
-    ("bn1.", f"{BACKBONE_PREFIX}stem.conv1.norm."),
-    ("conv1.", f"{BACKBONE_PREFIX}stem.conv1."),
-    *(
-        (f"layer{stage}.*.{theirs}", f"{BACKBONE_PREFIX}res{stage + 1}.*.{ours}")
-        for stage in (1, 2, 3, 4)
-        for theirs, ours in _BLOCK
-    ),
-)
-# MMDetection's FPN -> detectron2's, where a level has the number of its stride's exponent.
-_FPN: _Pairs = (
-    *((f"lateral_convs.{i}.conv.", f"backbone.fpn_lateral{i + 3}.") for i in range(3)),
-    *((f"fpn_convs.{i}.conv.", f"backbone.fpn_output{i + 3}.") for i in range(3)),
-    ("fpn_convs.3.conv.", "backbone.top_block.p6."),
-    ("fpn_convs.4.conv.", "backbone.top_block.p7."),
-)
-# MMDetection's T-head -> ours.
-_HEAD: _Pairs = (
-    ("inter_convs.*.conv.conv_offset.", "head.inter_convs.*.conv_offset."),
-    ("inter_convs.*.gn.", "head.inter_convs.*.norm."),
-    ("inter_convs.*.conv.", "head.inter_convs.*."),
-    *(
-        (f"{task}_decomp.{theirs}", f"head.{task}_decomp.{ours}")
-        for task in ("cls", "reg")
-        for theirs, ours in (
-            ("layer_attention.", "layer_attention."),
-            ("reduction_conv.gn.", "reduction_conv.norm."),
-            ("reduction_conv.conv.", "reduction_conv."),
-        )
-    ),
-    *(
-        (f"{name}.", f"head.{name}.")
-        for name in ("tood_cls", "tood_reg", "cls_prob_module", "reg_offset_module", "scales")
-    ),
-)
-# The same in the authors' code.
-_AUTHORS_HEAD: _Pairs = (
-    *(
-        (f"{task}_decomp.la_conv{i + 1}.", f"head.{task}_decomp.layer_attention.{2 * i}.")
-        for task in ("cls", "reg")
-        for i in (0, 1)
-    ),
-    *(
-        (f"{name}_conv{i + 1}.", f"head.{name}_module.{2 * i}.")
-        for name in ("cls_prob", "reg_offset")
-        for i in (0, 1)
-    ),
-    *_HEAD,
-)
-
-
-def _under(prefix: str, pairs: _Pairs) -> _Pairs:
-    return tuple((prefix + theirs, ours) for theirs, ours in pairs)
-
-
-_MMDET_BODY = (*_under("backbone.", _RESNET), *_under("neck.", _FPN))
-_TABLES: dict[str, _Pairs] = {
-    "mmdet": (*_MMDET_BODY, *_under("bbox_head.", _HEAD)),
-    "authors": (*_MMDET_BODY, *_under("bbox_head.", _AUTHORS_HEAD)),
-    "torchvision-backbone": _RESNET,
-    "mmdet-backbone": _under("backbone.", _RESNET),
-    "detectron2-backbone": tuple(
-        (prefix, BACKBONE_PREFIX) for prefix in (BACKBONE_PREFIX, "bottom_up.", "")
-    ),
-}
-
-# What a layout is, for people.
+# Layouts, as messages describe them.
 LAYOUT_DESCRIPTIONS = {
     "detectron2": "a detector with detectron2's names",
     "mmdet": "a TOOD checkpoint with MMDetection's names",
@@ -106,18 +21,15 @@ LAYOUT_DESCRIPTIONS = {
     "torchvision-backbone": "a backbone with torchvision's names",
     "mmdet-backbone": "a backbone with MMDetection's names",
     "detectron2-backbone": "a backbone with detectron2's names",
-    "caffe2-backbone": "a backbone with Caffe2's names (it expects BGR images, and the MSRA ones "
-    "MODEL.PIXEL_STD [1.0, 1.0, 1.0] and MODEL.RESNETS.STRIDE_IN_1X1 True)",
+    "caffe2-backbone": "a backbone with Caffe2's names (it expects BGR images; the MSRA backbones "
+    "also need MODEL.PIXEL_STD [1.0, 1.0, 1.0] and MODEL.RESNETS.STRIDE_IN_1X1 True)",
 }
-# Layouts of whole models that can be written as well as read.
+# Layouts of whole models that can also be written.
 EXPORT_LAYOUTS = ("mmdet", "authors")
-
-# The classifier on top of a backbone that was trained on ImageNet.
-_CLASSIFIERS = ("fc.", "stem.fc.", "head.fc.", "fc1000.", "linear.")
 
 
 def _renamer(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str | None]:
-    """A function from one side's names to the other's; None for names that fit no pair."""
+    """Build a function that renames (source, target) prefixes; it returns None without a match."""
     rules = []
     for source, target in pairs:
         pattern = re.compile(re.escape(source).replace(r"\*", r"(\d+)"))
@@ -134,38 +46,39 @@ def _renamer(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str | None]:
 
 
 def detect_layout(names: Iterable[str], path: str) -> str:
-    """The layout of a state_dict by its names.
+    """Detect the layout of a state_dict from its keys.
 
     Args:
-        names: of the tensors.
-        path: for messages.
+        names: keys of the state_dict.
+        path: the file, for messages.
 
     Returns:
-        A key of :data:`LAYOUT_DESCRIPTIONS`. ``"detectron2"`` is this project's own layout, and that of
+        A key of :data:`LAYOUT_DESCRIPTIONS`. ``"detectron2"`` is the layout of this project and of
         detectron2's other detectors.
 
     Raises:
-        CheckpointError: it is none of them.
+        CheckpointError: unknown layout.
     """
     names = set(names)
     layout = _layout_of(names)
     if not layout:
         raise CheckpointError(
-            f"{path} holds weights of another model (its keys begin with {sorted(names)[:3]}). "
-            "What is read are TOOD checkpoints, of this project, MMDetection or the authors, and "
-            "ResNet backbones with torchvision's, MMDetection's or detectron2's names"
+            f"{path} holds the weights of another model (first keys: "
+            f"{', '.join(sorted(names)[:3])}). Supported: TOOD checkpoints of this project, "
+            "MMDetection or the authors, and ResNet backbones with the names of torchvision, "
+            "MMDetection, detectron2 or Caffe2."
         )
     return layout
 
 
 def _layout_of(names: set[str]) -> str:
-    """See :func:`detect_layout`; ``""`` for none of them."""
+    """The layout, or ``""`` if it is unknown."""
     if any(name.startswith("bbox_head.tood_cls.") for name in names):
-        of_authors = any(name.startswith("bbox_head.cls_decomp.la_conv") for name in names)
-        return "authors" if of_authors else "mmdet"
+        from_authors = any(name.startswith("bbox_head.cls_decomp.la_conv") for name in names)
+        return "authors" if from_authors else "mmdet"
     if {"backbone.conv1.weight", "backbone.layer1.0.conv1.weight"} <= names:
-        others = any(name.startswith(("neck.", "bbox_head.")) for name in names)
-        return "" if others else "mmdet-backbone"
+        has_detector = any(name.startswith(("neck.", "bbox_head.")) for name in names)
+        return "" if has_detector else "mmdet-backbone"
     if {"stem.conv1.weight", "bottom_up.stem.conv1.weight"} & names or all(
         name.startswith(BACKBONE_PREFIX) for name in names
     ):
@@ -180,84 +93,109 @@ def _layout_of(names: set[str]) -> str:
 
 
 def is_backbone_only(layout: str) -> bool:
-    """Whether files of this layout hold a backbone and nothing else."""
+    """Whether files of this layout hold only a backbone."""
     return layout.endswith("-backbone")
 
 
 def is_batch_counter(name: str) -> bool:
-    """Batch norm's count of batches: no weight, and kept by some normalizations only."""
+    """Whether a key is batch norm's count of batches: not a weight, and only some norms keep it."""
     return name.endswith(".num_batches_tracked")
 
 
-def to_tood_keys(state_dict: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tensor], dict]:
-    """Rename a state_dict's entries to this project's names.
+def to_tood_keys(
+    state_dict: Mapping[str, Tensor], layout: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Rename the keys of a state_dict to this project's names.
 
-    The classifier of a backbone file is left out, and so are other projects' counters of batches
-    that are 0.
+    The classifier of a backbone file is dropped, and so are batch counters of other layouts that
+    are 0. Keys that the layout does not know keep their names.
 
     Args:
-        state_dict: of the given layout.
+        state_dict: weights with the names of ``layout``.
         layout: see :func:`detect_layout`.
 
     Returns:
-        The renamed state_dict, in which entries that the layout does not know keep their names;
-        and the name in the file by each name of it.
+        The renamed state_dict, and the original key of each of its keys.
     """
+    originals: dict[str, str] = {}
     if layout == "caffe2-backbone":
-        state_dict = _rename_caffe2(state_dict)
+        state_dict, originals = _rename_caffe2(state_dict)
     table = "detectron2-backbone" if layout == "caffe2-backbone" else layout
-    rename = _renamer(_TABLES.get(table, ()))
-    renamed, origins = {}, {}
+    rename = _renamer(TABLES.get(table, ()))
+    renamed: dict[str, Tensor] = {}
+    origins: dict[str, str] = {}
     for name, value in state_dict.items():
-        if is_backbone_only(layout) and name.startswith(_CLASSIFIERS):
+        if is_backbone_only(layout) and name.startswith(CLASSIFIERS):
             continue
         if layout != "detectron2" and is_batch_counter(name) and not value.any():
             continue
         ours = rename(name) or name
-        renamed[ours], origins[ours] = value, name
+        renamed[ours], origins[ours] = value, originals.get(name, name)
     return renamed, origins
 
 
-def from_tood_keys(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """The inverse of :func:`to_tood_keys`, for the layouts of whole models.
+def nest_keys(
+    entries: Mapping[str, _T], core_prefix: str, model_keys: Collection[str]
+) -> dict[str, _T]:
+    """Rename entries for a model that holds the dense detector as a submodule.
 
-    Counters of batches, which this project's frozen normalizations do not keep, are added as 0.
+    In a two-stage model ``head.*`` becomes ``proposal_generator.head.*``, while ``backbone.*``,
+    which the whole model shares, keeps its name.
 
     Args:
-        state_dict: with this project's names.
+        entries: values by this project's names.
+        core_prefix: prefix of the detector's parameters in the model, such as
+            ``"proposal_generator."``; empty if the model is the detector.
+        model_keys: keys of the model's state_dict.
+    """
+    return {
+        core_prefix + name if core_prefix + name in model_keys else name: value
+        for name, value in entries.items()
+    }
+
+
+def from_tood_keys(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """Invert :func:`to_tood_keys`, for layouts of whole models.
+
+    Batch counters, which this project's frozen batch norms do not have, are added as 0.
+
+    Args:
+        state_dict: weights with this project's names.
         layout: one of :data:`EXPORT_LAYOUTS`.
 
     Raises:
-        CheckpointError: names that the layout has no place for: another head or backbone.
+        CheckpointError: the layout has no name for some keys, as with another head or backbone.
     """
-    rename = _renamer((ours, theirs) for theirs, ours in _TABLES[layout])
-    renamed, strange = {}, []
+    rename = _renamer((ours, theirs) for theirs, ours in TABLES[layout])
+    renamed: dict[str, Tensor] = {}
+    unknown = []
     for name, value in state_dict.items():
         theirs = rename(name)
         if theirs is None:
-            strange.append(name)
+            unknown.append(name)
             continue
         renamed[theirs] = value
         counter = theirs.replace("running_var", "num_batches_tracked")
         if counter != theirs:
             renamed.setdefault(counter, torch.zeros((), dtype=torch.int64))
-    if strange:
+    if unknown:
         raise CheckpointError(
-            f"{len(strange)} parameters have no name in {LAYOUT_DESCRIPTIONS[layout]}: "
-            f"{'; '.join(strange[:10])}. Only T-head on ResNet or ResNeXt with FPN can be carried "
-            "over"
+            f"{len(unknown)} parameters have no name in {LAYOUT_DESCRIPTIONS[layout]}: "
+            f"{'; '.join(unknown[:10])}. Only models with a T-head on ResNet or ResNeXt with FPN "
+            "can be converted."
         )
     return renamed
 
 
-def _rename_caffe2(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Caffe2's names to detectron2's, by detectron2's rules; statistics that are implied added."""
+def _rename_caffe2(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Rename Caffe2's keys by detectron2's rules, and add the running statistics they imply."""
     kept = [name for name in state_dict if not name.endswith("_momentum")]
-    renamed = dict(zip(convert_basic_c2_names(kept), map(state_dict.get, kept), strict=True))
-    renamed.pop("stem.conv1.bias", None)  # detectron2 does not use it either
+    originals = dict(zip(convert_basic_c2_names(kept), kept, strict=True))
+    originals.pop("stem.conv1.bias", None)  # detectron2 drops it too
+    renamed = {name: state_dict[original] for name, original in originals.items()}
     for name, value in list(renamed.items()):
         if name.endswith(".norm.weight"):
             stem = name.removesuffix("weight")
             renamed.setdefault(f"{stem}running_mean", torch.zeros_like(value))
             renamed.setdefault(f"{stem}running_var", torch.ones_like(value))
-    return renamed
+    return renamed, originals

@@ -1,4 +1,4 @@
-"""Reading checkpoint files without running what is in them."""
+"""Read checkpoint files without executing anything in them."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ from ..errors import CheckpointError
 
 
 class _PickledDtype:
-    """Stands in for ``numpy.dtype`` while a pickle is read."""
+    """Stands in for ``numpy.dtype`` during unpickling."""
 
     def __init__(self, text: object = "", *_: object) -> None:
         self.text, self.order = str(text), "="
@@ -24,14 +24,14 @@ class _PickledDtype:
         self.order = state[1]
 
     def dtype(self) -> np.dtype:
-        """The real one; of plain numbers only."""
+        """Return the real dtype; only plain numbers are allowed."""
         if not re.fullmatch("[biuf][1248]", self.text) or self.order not in ("<", ">", "|", "="):
             raise pickle.UnpicklingError(f"Unsupported global: dtype {self.text}")
         return np.dtype(self.order + self.text)
 
 
 class _PickledArray:
-    """Stands in for ``numpy.ndarray``: remembers what the file says an array is made of."""
+    """Stands in for ``numpy.ndarray``: records the parts of an array that the file gives."""
 
     def __init__(self, *_: object) -> None:
         self.parts: tuple = ()
@@ -42,7 +42,7 @@ class _PickledArray:
 
     @classmethod
     def scalar(cls, dtype: _PickledDtype, data: bytes | str) -> "_PickledArray":
-        """Stands in for numpy's constructor of single numbers."""
+        """Stand in for numpy's constructor of scalars."""
         array = cls()
         array.parts = (), dtype, False, data
         return array
@@ -51,13 +51,13 @@ class _PickledArray:
     def from_buffer(
         cls, data: bytes, dtype: _PickledDtype, shape: tuple, order: str
     ) -> "_PickledArray":
-        """Stands in for numpy's constructor in pickles of protocol 5."""
+        """Stand in for numpy's constructor in pickles of protocol 5."""
         array = cls()
         array.parts = shape, dtype, order == "F", data
         return array
 
     def array(self) -> np.ndarray:
-        """The real one; ``numpy`` checks that the bytes are as many as the shape needs."""
+        """Return the real array; numpy checks that the number of bytes matches the shape."""
         shape, dtype, is_fortran, data = self.parts
         data = data.encode("latin1") if isinstance(data, str) else bytes(data)
         array = np.frombuffer(data, dtype.dtype())
@@ -67,8 +67,8 @@ class _PickledArray:
 class _WeightsUnpickler(pickle.Unpickler):
     """Reads numpy arrays in plain containers, which is what detectron2's .pkl files hold.
 
-    No constructor of numpy's gets anything from the file: those trust what they are given, down to
-    addresses in memory.
+    numpy constructors never receive data from the file: with crafted arguments they can access
+    arbitrary memory.
     """
 
     _NUMPY = {  # noqa: RUF012
@@ -80,20 +80,20 @@ class _WeightsUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Only what arrays are made of; numpy's modules have other names in other versions."""
+        """Allow only what arrays consist of. The names of numpy's modules depend on its version."""
         if module.split(".")[0] == "numpy" and name in self._NUMPY:
             return self._NUMPY[name]
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if (module, name) == ("_codecs", "encode"):  # bytes, as Python 2 wrote them
+        if (module, name) == ("_codecs", "encode"):  # bytes that Python 2 wrote
             return lambda text, _: text.encode("latin1")
-        if (module, name) in (("builtins", "bytes"), ("__builtin__", "bytes")):  # empty ones
+        if (module, name) in (("builtins", "bytes"), ("__builtin__", "bytes")):  # empty bytes
             return lambda: b""
         raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
 
 
 def _with_arrays(data: Any) -> Any:
-    """What was unpickled, with real arrays in the place of what stands in for them."""
+    """Replace the stand-ins in unpickled data by real arrays."""
     if isinstance(data, _PickledArray):
         return data.array()
     if isinstance(data, dict):
@@ -104,52 +104,54 @@ def _with_arrays(data: Any) -> Any:
 
 
 def resolve_path(path: str) -> str:
-    """The local path of a file or URL, which is downloaded once.
+    """Return the local path of a file or URL; a URL is downloaded once, into a cache.
 
     Args:
-        path: detectron2's option ``matching_heuristics`` in its query is not part of an address.
+        path: a file or URL. detectron2's option ``?matching_heuristics=True`` is removed.
 
     Raises:
-        CheckpointError: there is no such file, or it cannot be fetched.
+        CheckpointError: the file does not exist, or the URL cannot be downloaded.
     """
     address, _, query = path.partition("?")
     if urlsplit(address).scheme in ("http", "https"):
-        query = [item for item in parse_qsl(query, True) if item[0] != "matching_heuristics"]
-        address += f"?{urlencode(query)}" if query else ""
+        options = [item for item in parse_qsl(query, True) if item[0] != "matching_heuristics"]
+        address += f"?{urlencode(options)}" if options else ""
     try:
         local = PathManager.get_local_path(address)
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be fetched ({error}): download it elsewhere and give the file"
+            f"{path} cannot be downloaded ({error}). Download it elsewhere and pass the local file."
         ) from error
     if not os.path.isfile(local):
-        raise CheckpointError(f"there is no file {path}: check the path")
+        raise CheckpointError(f"The file {path} does not exist. Check the path.")
     return local
 
 
 def load_file(path: str) -> Any:
-    """What ``torch.save`` or, for a .pkl file, ``pickle.dump`` wrote; weights and plain data only.
+    """Load what ``torch.save`` or, for a .pkl file, ``pickle.dump`` wrote.
+
+    Only weights and plain data are read; nothing in the file is executed.
 
     Args:
-        path: a local file. Nothing in it is executed.
+        path: a local file.
 
     Raises:
-        CheckpointError: the file is broken, or holds other Python objects.
+        CheckpointError: the file is damaged, or contains arbitrary Python objects.
     """
     try:
         if path.endswith(".pkl"):
             with open(path, "rb") as file:
                 return _with_arrays(_WeightsUnpickler(file, encoding="latin1").load())
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # readers of broken files raise whatever they stumble over
+    except Exception as error:  # damaged files make the readers raise almost anything
         if re.search("Unsupported (global|class)", str(error)):
             raise CheckpointError(
-                f"{path} holds other Python objects beside weights, and reading those could run "
-                "any code, so it is not read. If you trust the file, write its weights alone to a "
-                'new one: torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
+                f"{path} contains arbitrary Python objects. Loading them could run any code, so "
+                "the file is rejected. If you trust it, save its weights alone to a new file: "
+                'torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
             ) from error
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}): it is truncated, or "
-            "no file that torch.save wrote, such as the web page of a download; download or copy "
-            "it again"
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}). It is truncated, or "
+            "torch.save did not write it: a failed download can be a web page, for example. "
+            "Download or copy it again."
         ) from error

@@ -1,8 +1,7 @@
-"""Finding the weights in what a checkpoint file holds."""
+"""Find the weights in a checkpoint, whatever the program that saved it wrapped around them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,53 +9,88 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-# Where programs keep the weights in what they save; the first that a file has is taken. MMEngine
-# writes "ema_state_dict" beside "state_dict", and it is "state_dict" that holds the average then.
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "blobs")
-_EMA_WRAPPERS = ("ema_state_dict", "state_dict_ema", "model_ema", "ema", "module")
 
-# What wrappers of modules put before every name.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "ema_model.", "model_ema.", "ema.", "ema_")
-_EMA_PREFIXES = ("ema_model.module.", "ema_model.", "model_ema.", "ema.", "ema_")
-# Counters of averaged models.
+class _Wrapper(NamedTuple):
+    """A name that programs put around the weights.
+
+    Attributes:
+        entry: the key of a dictionary entry that holds the weights.
+        prefix: what a wrapping module adds to the front of every parameter's name.
+        is_average: whether these weights are an average over training (EMA).
+    """
+
+    entry: str = ""
+    prefix: str = ""
+    is_average: bool = False
+
+
+# The first match wins, so averages come last: they are used only if a file holds nothing else.
+# MMEngine saves "ema_state_dict" next to "state_dict", and then "state_dict" holds the average.
+_WRAPPERS = (
+    _Wrapper("state_dict"),  # MMDetection, Lightning
+    _Wrapper("model", "model."),  # detectron2
+    _Wrapper("model_state_dict"),
+    _Wrapper("model_state"),  # pycls
+    _Wrapper("blobs"),  # Caffe2
+    _Wrapper("module", "module."),  # DistributedDataParallel, AveragedModel, DeepSpeed
+    _Wrapper(prefix="_orig_mod."),  # torch.compile
+    _Wrapper("ema_state_dict", is_average=True),  # MMEngine
+    _Wrapper("state_dict_ema", is_average=True),  # timm
+    _Wrapper("model_ema", "model_ema.", is_average=True),
+    _Wrapper("ema_model", "ema_model.", is_average=True),
+    _Wrapper("ema_state", is_average=True),
+    _Wrapper("ema", "ema.", is_average=True),
+    _Wrapper(prefix="ema_", is_average=True),  # mmcv's EMA hook
+)
+_ENTRIES = tuple(wrapper.entry for wrapper in _WRAPPERS if wrapper.entry)
+_EMA_ENTRIES = {wrapper.entry for wrapper in _WRAPPERS if wrapper.entry and wrapper.is_average}
+_PREFIXES = tuple(wrapper.prefix for wrapper in _WRAPPERS if wrapper.prefix)
+_EMA_PREFIXES = tuple(
+    wrapper.prefix + inner
+    for wrapper in _WRAPPERS
+    if wrapper.prefix and wrapper.is_average
+    for inner in ("", "module.")
+)
+# Counters that averaged models save.
 _EMA_COUNTERS = {"steps", "n_averaged", "num_updates", "decay"}
 
 
-@dataclass
-class LoadedWeights:
-    """The weights of a file.
-
-    Attributes:
-        tensors: by the names of their layout, without the prefixes of wrappers.
-        ignored: what else the file holds, in words.
-    """
-
-    tensors: dict[str, Tensor]
-    ignored: list[str] = field(default_factory=list)
+def is_average_entry(key: str) -> bool:
+    """Whether programs save averaged weights (EMA) under this key of a checkpoint."""
+    return key in _EMA_ENTRIES
 
 
-def extract_state_dict(data: Any, path: str) -> LoadedWeights:
-    """The weights in what a checkpoint file holds, whatever is wrapped around them.
+def weights_entry(data: Mapping[str, Any]) -> str | None:
+    """The key of the entry that holds the weights; None if no known entry does."""
+    return next((entry for entry in _ENTRIES if isinstance(data.get(entry), Mapping)), None)
+
+
+def extract_state_dict(data: Any, path: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Extract the weights from the contents of a checkpoint.
 
     Args:
-        data: of :func:`load_file`.
-        path: for messages.
+        data: what :func:`~tood.checkpoint.safe_load.load_file` returned.
+        path: the file, for messages.
+
+    Returns:
+        The tensors by name, without the prefixes of wrapping modules; and what else the file
+        holds, in words.
 
     Raises:
-        CheckpointError: there are none.
+        CheckpointError: the file holds no weights.
     """
     ignored: list[str] = []
     while isinstance(data, Mapping):
-        inner = next(
-            (key for key in (*_WRAPPERS, *_EMA_WRAPPERS) if isinstance(data.get(key), Mapping)),
-            None,
-        )
-        if inner is None:
+        entry = weights_entry(data)
+        if entry is None:
             break
-        ignored += [str(key) for key in data if key != inner]
-        data = data[inner]
+        ignored += [str(key) for key in data if key != entry]
+        data = data[entry]
     if not isinstance(data, Mapping):
-        raise CheckpointError(f"{path} holds a {type(data).__name__}, and not weights by name")
+        raise CheckpointError(
+            f"{path} holds a {type(data).__name__} instead of weights by name. Save "
+            "model.state_dict() to a new file."
+        )
     tensors = {}
     for key, value in data.items():
         if isinstance(value, Tensor) or (
@@ -66,35 +100,37 @@ def extract_state_dict(data: Any, path: str) -> LoadedWeights:
         else:
             ignored.append(str(key))
     if not tensors:
-        raise CheckpointError(
-            f"{path} holds no weights by name: {ignored[0] if ignored else 'it'} is no tensor"
-        )
-    return _without_prefixes(tensors, ignored)
+        found = f"its entry {ignored[0]} is not a tensor" if ignored else "it is empty"
+        raise CheckpointError(f"{path} holds no weights: {found}. Use a file with a state_dict.")
+    tensors, dropped = _remove_prefixes(tensors)
+    return tensors, ignored + dropped
 
 
-def _without_prefixes(tensors: dict[str, Tensor], ignored: list[str]) -> LoadedWeights:
-    """Take off the prefixes that all names share, and copies of the weights beside them."""
-    names = set(tensors)
-    flat_names = {name.replace(".", "_") for name in names}
+def _remove_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Remove prefixes that all names share, and averages that are saved next to the weights.
+
+    Returns:
+        The remaining tensors; and what was dropped, in words.
+    """
+    flat_names = {name.replace(".", "_") for name in tensors}
     copies = {
         name
-        for name in names
+        for name in tensors
         for prefix in _EMA_PREFIXES
-        # mmcv's EMA hook writes all dots as underscores
+        # mmcv's EMA hook replaces the dots of a name by underscores.
         if name.startswith(prefix)
-        and (name[len(prefix) :] in names or name[len(prefix) :] in flat_names)
+        and (name[len(prefix) :] in tensors or name[len(prefix) :] in flat_names)
     }
-    if copies:
-        ignored.append(f"{len(copies)} entries like {min(copies)}, a copy of the weights")
-        tensors = {name: value for name, value in tensors.items() if name not in copies}
+    dropped = [f"{len(copies)} entries like {min(copies)}, a copy of the weights"] if copies else []
+    tensors = {name: value for name, value in tensors.items() if name not in copies}
     counters = {
         name for name in tensors if name.count(".") < 2 and name.rpartition(".")[2] in _EMA_COUNTERS
     }
-    ignored += sorted(counters)
+    dropped += sorted(counters)
     tensors = {name: value for name, value in tensors.items() if name not in counters}
     while tensors:
         prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
         if prefix is None:
             break
         tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
-    return LoadedWeights(tensors, ignored)
+    return tensors, dropped

@@ -1,0 +1,151 @@
+"""Compare the keys and shapes of a checkpoint with those of a model."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .key_mapping import is_backbone_only, is_batch_counter
+from .key_tables import BACKBONE_PREFIX
+from .loading import LoadedWeights
+
+# Names that a message lists; it counts the others.
+_MAX_LISTED = 10
+
+_HINT = (
+    "Use the config that the weights were trained with. From other detectors, only a file that "
+    "holds just a backbone can be loaded."
+)
+_BACKBONE_HINT = (
+    "The file holds only a backbone, and the whole model needs weights. Use the weights of a "
+    "trained detector."
+)
+_NUM_CLASSES_HINT = (
+    "The number of classes seems to differ. Set MODEL.TOOD.NUM_CLASSES to that of the weights."
+)
+_UNLISTED_HINT = (
+    "To fine-tune with another number of classes, list the parameters that have one row per class "
+    "in the head's class: class_specific_parameters = {names}. Otherwise, use the config that the "
+    "weights were trained with."
+)
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """Where a checkpoint and a model differ.
+
+    Attributes:
+        path: the checkpoint.
+        missing: parameters of the model without a value.
+        unexpected: keys of the file without a place in the model.
+        mismatched: descriptions of the keys whose shapes differ.
+        hint: how to fix the differences above.
+        backbone_only: the file holds only a backbone, and this was allowed.
+        untrained_offsets: the backbone's deformable convolutions have no offsets in that file.
+        new_classes: class-specific parameters that keep their initialization, because the file has
+            another number of classes and this was allowed.
+    """
+
+    path: str
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+    hint: str = ""
+    backbone_only: bool = False
+    untrained_offsets: bool = False
+    new_classes: list[str] = field(default_factory=list)
+
+    @property
+    def is_match(self) -> bool:
+        """Whether the checkpoint can be loaded."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def format(self) -> str:
+        """Format what does not match, and how to fix it, for an error message."""
+        lines = [f"{self.path} does not match the model:"]
+        for description, names in (
+            ("parameters of the model have no value in the file", self.missing),
+            ("keys of the file have no place in the model", self.unexpected),
+            ("keys have another shape", self.mismatched),
+        ):
+            if names:
+                more = len(names) - _MAX_LISTED
+                listed = "; ".join(sorted(names)[:_MAX_LISTED])
+                rest = f"; and {more} more" if more > 0 else ""
+                lines.append(f"  {len(names)} {description}: {listed}{rest}")
+        return "\n".join([*lines, f"  {self.hint}"])
+
+
+def compare_keys(
+    expected: Mapping[str, Tensor],
+    weights: LoadedWeights,
+    *,
+    allow_backbone_only: bool,
+    allow_new_classes: bool,
+    class_specific_parameters: Iterable[str] = (),
+    head_prefix: str = "head.",
+) -> KeyReport:
+    """Compare weights with a model's state_dict.
+
+    Every key must match. Batch counters are the exception: only some norms keep them, and nothing
+    reads them.
+
+    Args:
+        expected: the model's state_dict.
+        weights: the weights, with the model's names.
+        allow_backbone_only: accept a file that holds only a backbone.
+        allow_new_classes: accept weights that differ only in the number of classes.
+        class_specific_parameters: parameters whose first dimension is the class, relative to the
+            head. Names that the head does not have (an optional bias) are skipped.
+        head_prefix: prefix of the head's parameters in the model.
+    """
+    tensors = weights.tensors
+    missing = {key for key in expected.keys() - tensors.keys() if not is_batch_counter(key)}
+    unexpected = {key for key in tensors.keys() - expected.keys() if not is_batch_counter(key)}
+    mismatched = {
+        k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape
+    }
+
+    backbone_only = allow_backbone_only and is_backbone_only(weights.layout)
+    offsets: set[str] = set()
+    if backbone_only:
+        missing = {key for key in missing if BACKBONE_PREFIX in key}
+        # Backbones are trained on ImageNet without deformable convolutions.
+        offsets = {key for key in missing if ".conv2_offset." in key}
+        missing -= offsets
+
+    listed = {head_prefix + name for name in class_specific_parameters} & expected.keys()
+    resized = {key for key in mismatched if _differs_in_rows(expected[key], tensors[key])}
+    new_classes: set[str] = set()
+    if allow_new_classes and mismatched == listed == resized:
+        new_classes, mismatched = mismatched, new_classes
+
+    hint = _HINT
+    only_rows = mismatched == resized and not (missing or unexpected)
+    in_head = all(key.startswith(head_prefix) for key in mismatched)
+    if is_backbone_only(weights.layout) and not backbone_only:
+        hint = _BACKBONE_HINT
+    elif only_rows and in_head and not allow_new_classes:
+        hint = _NUM_CLASSES_HINT
+    elif only_rows and in_head and mismatched - listed:
+        names = tuple(key.removeprefix(head_prefix) for key in sorted(mismatched))
+        hint = _UNLISTED_HINT.format(names=names)
+    return KeyReport(
+        weights.path,
+        missing=sorted(missing),
+        unexpected=sorted(weights.origins[key] for key in unexpected),
+        mismatched=[
+            f"{weights.origins[key]} {tuple(tensors[key].shape)}, in the model "
+            f"{tuple(expected[key].shape)}"
+            for key in sorted(mismatched)
+        ],
+        hint=hint,
+        backbone_only=backbone_only,
+        untrained_offsets=bool(offsets),
+        new_classes=sorted(new_classes),
+    )
+
+
+def _differs_in_rows(a: Tensor, b: Tensor) -> bool:
+    """Whether two shapes differ only in the first dimension."""
+    return a.ndim == b.ndim > 0 and a.shape[1:] == b.shape[1:]

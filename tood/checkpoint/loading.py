@@ -1,0 +1,64 @@
+"""Read a checkpoint of any supported layout: the entry point of all programs."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from .key_mapping import detect_layout, nest_keys, to_tood_keys
+from .safe_load import load_file, resolve_path
+from .state_dict import extract_state_dict, weights_entry
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """The weights in a checkpoint file, with this project's names.
+
+    Attributes:
+        path: the file or URL, as the caller wrote it.
+        tensors: weights by this project's names. Keys that the layout does not know keep the name
+            that they have in the file.
+        layout: a key of :data:`~tood.checkpoint.key_mapping.LAYOUT_DESCRIPTIONS`.
+        origins: for each key of ``tensors`` its key in the file, without the prefixes of wrapping
+            modules.
+        ignored: what else the file holds, in words.
+        extras: what detectron2's checkpointer saved next to the model, such as the optimizer and
+            the iteration; empty for files of other programs.
+    """
+
+    path: str
+    tensors: dict[str, Tensor]
+    layout: str
+    origins: dict[str, str]
+    ignored: list[str] = field(default_factory=list)
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    def nested(self, core_prefix: str, model_keys: Collection[str]) -> "LoadedWeights":
+        """Rename for a model that holds the detector as a submodule; see :func:`nest_keys`."""
+        return replace(
+            self,
+            tensors=nest_keys(self.tensors, core_prefix, model_keys),
+            origins=nest_keys(self.origins, core_prefix, model_keys),
+        )
+
+
+def read_checkpoint(path: str) -> LoadedWeights:
+    """Read a checkpoint file and rename its weights to this project's names.
+
+    Nothing in the file is executed.
+
+    Args:
+        path: a file or URL with weights of this project, MMDetection, the authors or a backbone.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    data = load_file(resolve_path(path))
+    tensors, ignored = extract_state_dict(data, path)
+    layout = detect_layout(tensors, path)
+    tensors, origins = to_tood_keys(tensors, layout)
+    extras = {}
+    if isinstance(data, Mapping) and weights_entry(data) == "model":
+        extras = {str(key): value for key, value in data.items() if key != "model"}
+    return LoadedWeights(path, tensors, layout, origins, ignored, extras)
