@@ -1,5 +1,7 @@
 """Checks of config values before a model is built, trained or evaluated."""
 
+from collections.abc import Iterable
+
 from detectron2.config import CfgNode, get_cfg
 from detectron2.utils import comm
 
@@ -8,7 +10,7 @@ from .defaults import add_tood_config
 from .merging import all_keys, unknown_key_message
 
 
-def validate_model_keys(cfg: CfgNode) -> None:
+def validate_model_keys(cfg: CfgNode, custom_nodes: Iterable[str] = ()) -> None:
     """Raise a ConfigError for keys under ``MODEL.TOOD`` that :func:`add_tood_config` does not add.
 
     yacs rejects unknown keys unless ``cfg.set_new_allowed(True)`` was called. Some programs call it
@@ -16,16 +18,18 @@ def validate_model_keys(cfg: CfgNode) -> None:
 
     Args:
         cfg: the config of a model that is about to be built.
+        custom_nodes: nodes under ``MODEL.TOOD`` that a user's own assigner or criterion reads.
     """
     defaults = get_cfg()
     add_tood_config(defaults)
     known = set(all_keys(defaults.MODEL.TOOD, "MODEL.TOOD"))
+    custom = tuple(f"MODEL.TOOD.{node}." for node in custom_nodes)
     for key in all_keys(cfg.MODEL.TOOD, "MODEL.TOOD"):
-        if key not in known:
+        if key not in known and not f"{key}.".startswith(custom):
             message = unknown_key_message(defaults, key, "the config")
             raise ConfigError(
-                f"{message} Your own keys belong in a group outside of MODEL.TOOD, such as "
-                "MODEL.MY_HEAD."
+                f"{message} Keys of your own assigner or criterion belong in the node that its "
+                "config_node names, other keys outside of MODEL.TOOD."
             )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..config.validation import validate_model_keys
 from ..errors import DataError
 from .dense_detector import DenseDetectorCore
+from .phases import part_nodes
 from .profiling import profiler_range
 from .structures import GroundTruth, ImageDetections
 
@@ -47,7 +48,7 @@ class TOOD(DenseDetectorCore):
         Raises:
             ConfigError: keys or values of ``cfg.MODEL.TOOD`` that do not exist or do not fit.
         """
-        validate_model_keys(cfg)
+        validate_model_keys(cfg, part_nodes(cfg.MODEL.TOOD))
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,

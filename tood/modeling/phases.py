@@ -55,6 +55,17 @@ def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
     return phases
 
 
+def part_nodes(tood_node: CfgNode) -> set[str]:
+    """The config nodes, relative to ``tood_node``, that the chosen assigners and criteria read."""
+    chosen = [
+        (registry, tood_node[phase.upper()][part])
+        for phase in PHASES
+        for registry, part in ((ASSIGNER_REGISTRY, "ASSIGNER"), (CRITERION_REGISTRY, "CRITERION"))
+    ]
+    classes = [registry.get(name) for registry, name in chosen if name in registry]
+    return {cls.config_node for cls in classes if getattr(cls, "config_node", None)}
+
+
 def _build(registry: Registry, tood_node: CfgNode, key: str) -> Any:
     """Build the class that ``key`` names, with its config node's keys as arguments."""
     phase, part = key.split(".")
