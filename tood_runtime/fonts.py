@@ -43,7 +43,7 @@ def choose_font(text: str, size: int) -> Font:
             return font
         if missing < fewest:
             best, fewest = font, missing
-    return best or ImageFont.load_default()
+    return ImageFont.load_default() if best is None else best
 
 
 def drawable_text(text: str, font: Font) -> str:

@@ -4,13 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
-from tood_runtime import fonts, labels
 from tood_runtime.detections import Detections
 from tood_runtime.drawing import _text_color, class_color, display_scale, draw_detections
-from tood_runtime.fonts import choose_font
-from tood_runtime.labels import LabelPlacer, fit_label
+from tood_runtime.labels import LabelPlacer
 
 GRAY = 128
 
@@ -205,42 +203,6 @@ def test_special_characters_are_drawn_literally():
     for name in ("$x$", "x_1", r"\frac{1}{2}", "a\nb", "<b>x</b>", "%s", "\ud800", "\x00", ""):
         pixels = drawn(make([[100, 200, 300, 400]], [name]))
         assert (pixels != plain).any() and (pixels != GRAY).any(), name
-
-
-def test_other_scripts_use_a_font_that_has_them():
-    dejavu = choose_font("é", 20)
-    if fonts._load("DejaVuSans.ttf", 20) is None:
-        pytest.skip("no DejaVu Sans on this machine")
-    assert dejavu.getname()[0] == "DejaVu Sans"
-    assert choose_font("plain", 20).getname()[0] == ImageFont.load_default(20).getname()[0]
-    images = {name: drawn(make([[100, 200, 300, 400]], [name])).tobytes() for name in ("éà", "Жю")}
-    assert len(set(images.values())) == 2
-    for character in "éЖαع":
-        assert fonts._has_glyph("DejaVuSans.ttf", character)
-    assert not fonts._has_glyph("DejaVuSans.ttf", "\U00012000")
-
-
-def test_scripts_without_a_font_and_pillow_without_freetype(monkeypatch):
-    drawn(make([[100, 200, 300, 400]], ["\U00012000"]))  # cuneiform
-    monkeypatch.setattr(fonts, "_load", lambda name, size: None)
-    monkeypatch.setattr(ImageFont, "load_default", ImageFont.load_default_imagefont)
-    labels._measure.cache_clear()
-    pixels = drawn(make([[100, 200, 300, 400]], ["中 x"]))
-    labels._measure.cache_clear()
-    assert has_color(pixels[:200], class_color(0)).sum() > 100
-
-
-def test_names_that_do_not_fit_are_shortened():
-    label = fit_label("name " * 60, "87%", 12, (200, 100))
-    assert label.size[0] <= 200 and label.text.endswith("… 87%")
-    assert fit_label("x", "87%", 12, (40, 11)).size[1] <= 11  # a smaller font
-    assert fit_label("x", "87%", 12, (5, 5)) is None
-
-
-def test_more_labels_than_are_searched():
-    placer = LabelPlacer((640, 480))
-    corners = [placer.place(np.array([100.0, 100, 200, 200]), (60, 18)) for _ in range(600)]
-    assert all(0 <= x <= 580 and 0 <= y <= 462 for x, y in corners)
 
 
 # ---- scale and input -------------------------------------------------------------------------

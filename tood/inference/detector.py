@@ -50,7 +50,9 @@ class Detector:
         self.model = model
         self.cfg = cfg.clone()
         self.class_names, self.category_ids = class_info(cfg)
-        self.resize = _ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        self.resize: T.ResizeShortestEdge = _ResizeShortestEdge(
+            [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
+        )
 
     @classmethod
     def from_pretrained(
@@ -142,7 +144,8 @@ class Detector:
         return torch.from_numpy(np.array(image.transpose(2, 0, 1), dtype=np.float32, order="C"))
 
     def _run_model(self, inputs: dict[str, object], score_threshold: float) -> Instances:
-        if find_dense_core(self.model) is self.model:
+        core = find_dense_core(self.model)
+        if core is not None and core is self.model:
             outputs = self.model.inference([inputs], score_thresh=score_threshold)
         else:
             self._require_reachable(score_threshold)

@@ -1,0 +1,71 @@
+"""Where a Detector gets its model from."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from tests.helpers import CONFIGS
+from tood.config.loading import load_config
+from tood.errors import CheckpointError, ConfigError
+from tood.inference import Detector
+
+
+@pytest.fixture(scope="module")
+def run_folder(cfg, tmp_path_factory):
+    """What a training run leaves behind."""
+    folder = tmp_path_factory.mktemp("run")
+    saved = cfg.clone()
+    saved.MODEL.WEIGHTS = "detectron2://somewhere/R-18.pkl"
+    (folder / "config.yaml").write_text(saved.dump())
+    torch.save({"model": torch.load(cfg.MODEL.WEIGHTS)}, folder / "model_final.pth")
+    return folder
+
+
+def test_from_a_runs_folder(assert_same, detector, run_folder, image):
+    assert_same(Detector.from_pretrained(run_folder)(image), detector(image))
+    assert_same(Detector.from_pretrained(str(run_folder), device="cpu")(image), detector(image))
+
+
+def test_from_a_config_file_with_weights(assert_same, detector, cfg, run_folder, image):
+    config = run_folder / "config.yaml"
+    found = Detector.from_pretrained(config, weights=cfg.MODEL.WEIGHTS)(image)
+    assert_same(found, detector(image))
+
+
+def test_from_a_model_zoo_name(tmp_path):
+    """The name gives config and classes; weights of your own replace the published ones."""
+    model = build_model(load_config(str(CONFIGS / "TOOD-R50-1x.yaml"), ["MODEL.DEVICE", "cpu"]))
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    detector = Detector.from_pretrained("TOOD-R50-1x", weights=tmp_path / "w.pth", device="cpu")
+    assert detector.class_names[0] == "person" and detector.category_ids[-1] == 90
+    assert detector.cfg.MODEL.WEIGHTS == str(tmp_path / "w.pth")
+    assert not detector.model.training
+
+
+def test_wrong_construction(cfg, run_folder, tmp_path):
+    with pytest.raises(ConfigError, match="TOOD-R50"):
+        Detector.from_pretrained("TOOD-R50")
+    (tmp_path / "config.yaml").write_text((run_folder / "config.yaml").read_text())
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        Detector.from_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="nowhere"):
+        Detector.from_pretrained(run_folder, weights=tmp_path / "nowhere.pth")
+    empty = cfg.clone()
+    empty.MODEL.WEIGHTS = ""
+    with pytest.raises(CheckpointError, match="MODEL.WEIGHTS"):
+        Detector.from_config(empty)
+
+
+def test_devices(cfg, run_folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    on_gpu = cfg.clone()
+    on_gpu.MODEL.DEVICE = "cuda"
+    on_gpu.freeze()
+    detector = Detector.from_config(on_gpu)
+    assert detector.model.device.type == "cpu" and on_gpu.MODEL.DEVICE == "cuda"
+    for device in ("cuda", "cuda:3"):
+        with pytest.raises(ConfigError, match=f"no device '{device}'.*finds 0 GPUs"):
+            Detector.from_pretrained(run_folder, device=device)
+    with pytest.raises(ConfigError, match="Unknown device 'gpu'"):
+        Detector.from_pretrained(run_folder, device="gpu")
