@@ -32,7 +32,7 @@ def test_flops_by_hand():
 
 
 def test_flops_of_a_deformable_convolution():
-    """As many as of a plain convolution, plus those that predict the offsets."""
+    """Those of a plain convolution, plus those that predict the offsets."""
     counts = count_flops(ModulatedDeformConv(4, 8, deform_groups=2), torch.randn(1, 4, 5, 6))
     assert counts["matmul"] == 4 * 8 * 9 * 30
     assert counts["conv"] == 4 * (3 * 2 * 9) * 9 * 30 and counts["bias"] == 3 * 2 * 9 * 30

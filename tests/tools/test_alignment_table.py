@@ -50,6 +50,12 @@ def test_trained_weights_override_those_of_the_options(commands, tmp_path):
     assert set(alignment_table.PARALLEL + alignment_table.ATSS) <= set(analyze)
 
 
+def test_a_model_without_detections_has_no_ap():
+    """detectron2's evaluator gives NaN then."""
+    results = [{**METRICS, "AP": float("nan")}, METRICS]
+    assert alignment_table.summarize(results)[:2] == ["nan ± nan", "40.0 ± 0.0"]
+
+
 def test_failures_name_the_log(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(TOODError, match=r"tood train failed with exit code 1. See .*train.log"):

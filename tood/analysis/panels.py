@@ -93,7 +93,7 @@ def draw_head(view: ModelView, image: np.ndarray) -> Figure:
 
 def _show_attention(axes: Axes, attention: Tensor, strides: list[int]) -> None:
     """Attention (levels, interactive layers) as a table with colors."""
-    axes.imshow(attention, aspect="auto", **COLORS)
+    axes.imshow(attention.numpy(), aspect="auto", **COLORS)
     for level, layer in np.ndindex(*attention.shape):
         weight = f"{attention[level, layer]:.2f}"
         axes.text(layer, level, weight, ha="center", va="center", color="black")
@@ -109,14 +109,13 @@ def _show_offsets(axes: Axes, image: np.ndarray, view: ModelView) -> None:
     title = f"offsets O of the four sides, stride {view.level_strides[best]}"
     _show_image(axes, image, title)
     confident = level_scores[best] > 0.25 * level_scores[best].max()
-    points = view.points.split(view.num_cells)[best][confident]
-    offsets = view.head_maps["O"][best].flatten(1)[:, confident]
+    arrow_starts = view.points.split(view.num_cells)[best][confident].t().numpy()
+    offsets = view.head_maps["O"][best].flatten(1)[:, confident].numpy()
     width, height = view.cell_sizes[best]
     for i, (side, color) in enumerate(SIDE_COLORS.items()):
         dy, dx = offsets[2 * i : 2 * i + 2]
-        x, y = points.t()
         arrows: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
-        axes.quiver(x, y, dx * width, dy * height, color=color, label=side, **arrows)
+        axes.quiver(*arrow_starts, dx * width, dy * height, color=color, label=side, **arrows)
     _limit(axes, image)
     axes.legend(loc="lower right", fontsize=7)
 
@@ -133,7 +132,7 @@ def _show_map(axes: Axes, image: np.ndarray, title: str, view: ModelView, values
 def _show_image(axes: Axes, image: np.ndarray, title: str, drawing: Image | None = None) -> None:
     """The image, or a drawing of it at any size, in pixel coordinates of the image."""
     height, width = image.shape[:2]
-    axes.imshow(image if drawing is None else drawing, extent=(0, width, height, 0))
+    axes.imshow(image if drawing is None else np.asarray(drawing), extent=(0, width, height, 0))
     axes.set_title(title, fontsize=9, parse_math=False)
     axes.axis("off")
 

@@ -1,6 +1,6 @@
 """Time COCO evaluation with faster-coco-eval and pycocotools, and compare all their numbers.
 
-python -m tools.benchmark.coco_eval --images 5000      # as many as val2017; half a minute
+python -m tools.benchmark.coco_eval --images 5000      # the size of val2017; half a minute
 """
 
 import argparse

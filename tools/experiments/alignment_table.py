@@ -12,7 +12,6 @@ computed again, so an experiment can be continued, or split over several machine
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import tood  # noqa: F401  # imported first: reports missing dependencies
 
 # isort: split
+import numpy as np
 from tabulate import tabulate
 
 from tood.cli.analyze import COLUMNS
@@ -85,8 +85,8 @@ def summarize(results: Sequence[dict[str, float]]) -> list[str]:
     for metric in METRICS:
         values = [result[metric] for result in results]
         digits = 3 if metric in ("PCC", "IoU-top10") else 1
-        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        cells.append(f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}")
+        deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        cells.append(f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}")
     return cells
 
 
