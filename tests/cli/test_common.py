@@ -16,7 +16,7 @@ from tood.cli.common import (
     user_message,
     write_json,
 )
-from tood.errors import ConfigError, DataError, TOODError
+from tood.errors import CheckpointError, ConfigError, DataError, TOODError
 from tood_runtime.cli import parse
 from tood_runtime.sources import SourceError
 
@@ -71,6 +71,18 @@ def test_order_of_the_config_sources(run_folder):
     line += ["--opts", "MODEL.WEIGHTS", "third.pth", "SEED", "4"]
     cfg = load_model_config(parse(line)[1], opts=["SEED", "3"])
     assert (cfg.MODEL.WEIGHTS, cfg.SEED) == ("third.pth", 4)
+
+
+def test_model_without_weights_is_an_error_unless_the_options_name_some(run_folder):
+    """Not silently the weights that its training started from."""
+    (run_folder / "model_final.pth").unlink()
+    line = ["detect", str(run_folder), "a.jpg"]
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        load_model_config(parse(line)[1])
+    assert load_model_config(parse([*line, "--weights", "w"])[1]).MODEL.WEIGHTS == "w"
+    opts = ["--opts", "SEED", "1", "MODEL.WEIGHTS", "v"]
+    assert load_model_config(parse([*line, *opts])[1]).MODEL.WEIGHTS == "v"
+    assert load_model_config(parse(line)[1], trained=False).MODEL.WEIGHTS == ""
 
 
 def test_weights_of_a_config_file_are_its_own(run_folder):

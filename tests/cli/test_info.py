@@ -11,15 +11,15 @@ from tood.model_zoo import MODELS
 
 def test_table_and_numbers(tood, config, tmp_path, capsys):
     path = tmp_path / "numbers.json"
-    assert tood("info", config, "--size", "320x160", "--json", path) == 0
+    assert tood("info", config, "--size", "128x64", "--json", path) == 0
     out = capsys.readouterr().out
-    assert f"{config}, 320x160" in out and "| head" in out
+    assert f"{config}, 128x64" in out and "| head" in out
     numbers = json.loads(path.read_text())[config]
     assert set(numbers) == {"backbone", "FPN", "head", "model"}
     parts = sum(numbers[part]["params M"] for part in ("backbone", "FPN", "head"))
     assert numbers["model"]["params M"] == pytest.approx(parts)
     # Twice the pixels, twice the work, but for layer attention.
-    tood("info", "--config-file", config, "--size", "320x320", "--json", path)
+    tood("info", "--config-file", config, "--size", "128x128", "--json", path)
     twice = json.loads(path.read_text())[config]["model"]["FLOPs G"]
     assert twice == pytest.approx(2 * numbers["model"]["FLOPs G"], rel=1e-3)
 

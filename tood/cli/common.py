@@ -74,11 +74,14 @@ def load_model_config(
 
     Raises:
         ConfigError: there is no such model or config, or an option is wrong.
+        CheckpointError: MODEL has no trained weights, and the options name none.
     """
     model = resolve(args.model if args.config_file is None else args.config_file)
     weights: list[str] = []
-    if trained and args.config_file is None and model.weights is not None:
-        weights = ["MODEL.WEIGHTS", str(model.weights)]
+    chosen = vars(args).get("weights") is not None or "MODEL.WEIGHTS" in args.opts[::2]
+    if trained and args.config_file is None and not chosen:
+        file = model.require_weights()
+        weights = [] if file is None else ["MODEL.WEIGHTS", file]
     args.config_file = str(model.config_file)
     return load_config(args.config_file, [*weights, *option_pairs(args), *opts, *args.opts])
 

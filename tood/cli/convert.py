@@ -8,7 +8,7 @@ from tood_runtime.cli.parser import EXIT_OK
 from ..checkpoint.convert import convert_checkpoint
 from ..checkpoint.key_mapping import LAYOUT_DESCRIPTIONS
 from ..config import load_config
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError
 from ..model_zoo import MODELS, resolve
 from .common import start_logging
 
@@ -49,11 +49,13 @@ def find_weights(name: str) -> tuple[str, str | None]:
         The checkpoint file or URL, and the config file; a file or URL has none.
 
     Raises:
-        ConfigError: the model or the folder has no trained weights.
+        ConfigError: the folder is not that of a training run.
+        CheckpointError: the model or the folder has no trained weights.
     """
     if name not in [model.name for model in MODELS] and not Path(name).is_dir():
         return name, None
     model = resolve(name)
-    if model.weights is None:
-        raise ConfigError(f"{name} has no trained weights. Name a checkpoint file.")
-    return str(model.weights), str(model.config_file)
+    weights = model.require_weights()
+    if weights is None:
+        raise CheckpointError(f"{name} has no trained weights. Name a checkpoint file.")
+    return weights, str(model.config_file)
