@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,20 +28,20 @@ _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _FENCED = re.compile(r"(```.*?```)", re.S)
 
 
-def on_files(files: Files, config: dict[str, Any]) -> Files:
+def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the extra pages."""
     for source, target in EXTRA_PAGES.items():
         files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, config: dict[str, Any], files: Files) -> str:
+def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
     """Resolve the page's links that leave ``docs/``."""
     uri = page.file.src_uri
     sources = {target: source for source, target in EXTRA_PAGES.items()}
     source = sources.get(uri, f"docs/{uri}")
     parts = _FENCED.split(markdown)
-    parts[::2] = [resolve_links(part, source, uri, config.get("repo_url")) for part in parts[::2]]
+    parts[::2] = [resolve_links(part, source, uri, config.repo_url) for part in parts[::2]]
     return "".join(parts)
 
 
