@@ -8,6 +8,8 @@ from detectron2.data import MetadataCatalog
 from tests.helpers import CONFIGS
 from tood import add_tood_config
 from tood.config import load_config
+from tood.data import setup_datasets
+from tood.data.synthetic import write_dataset
 from tood.errors import ConfigError
 
 ALL = sorted(path for path in CONFIGS.rglob("*.yaml"))
@@ -97,6 +99,17 @@ def test_class_names_of_a_dataset_stay(datasets):
 def test_no_class_names_leave_the_catalog_alone(datasets):
     load_with_classes(datasets, [])
     assert MetadataCatalog.get(datasets[0]).get("thing_classes") is None
+
+
+def test_class_names_that_a_dataset_contradicts(tmp_path):
+    """A saved config whose annotation file has other classes by now: one sentence."""
+    data = write_dataset(tmp_path / "data", num_train=1, num_val=1, size=64)
+    annotations = str((data / "val.json").resolve())
+    opts = ["MODEL.TOOD.NUM_CLASSES", 5, "MODEL.TOOD.CLASS_NAMES", list("abcde")]
+    opts += ["DATASETS.TEST", (annotations,), "DATASETS.TEST_ANNOTATIONS", annotations]
+    cfg = load_config("TOOD-R50-1x", [*opts, "DATASETS.TEST_IMAGES", str(data / "images")])
+    with pytest.raises(ConfigError, match=r"MODEL\.TOOD\.CLASS_NAMES"):
+        setup_datasets(cfg, ("TEST",))
 
 
 def test_broken_file_does_not_import_custom_code(tmp_path):

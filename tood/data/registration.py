@@ -73,7 +73,7 @@ def register_coco(json_file: str, image_root: str, for_evaluation: bool = False)
     classes, ids = sorted_categories(content)
     if name in DatasetCatalog.list():  # a second time in one process, as in a notebook
         DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    MetadataCatalog.pop(name, None)  # load_config may have put the class names of a model here
     DatasetCatalog.register(name, lambda: load_coco_json(json_file, image_root, name))
     MetadataCatalog.get(name).set(
         json_file=json_file,
