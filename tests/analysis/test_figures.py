@@ -10,9 +10,9 @@ from detectron2.modeling import build_model
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tests.analysis.cases import PARALLEL_HEAD
+from tood.analysis import panels
 from tood.analysis.figures import draw_alignment, model_titles
 from tood.analysis.model_view import ModelViewer
-from tood.analysis.panels import draw_head, draw_instance
 from tood.errors import ConfigError
 from tood.inference.detector import Detector
 
@@ -134,8 +134,8 @@ def maps_and_bars(figure):
 
 
 def test_equal_values_have_equal_colors_in_all_panels(view):
-    instance = draw_instance([view, view], IMAGE, torch.tensor([10.0, 10, 60, 50]), 1)
-    head = draw_head(view, IMAGE)
+    instance = panels.draw_instance([view, view], IMAGE, torch.tensor([10.0, 10, 60, 50]), 1)
+    head = panels.draw_head(view, IMAGE)
     shown = maps_and_bars(instance)[0] + maps_and_bars(head)[0]
     assert len(shown) == 2 * 2 + 3  # scores and IoUs of both; attention to both tasks, and M
     assert len({tuple(image.to_rgba(np.array([[0.5]])).flat) for image in shown}) == 1
@@ -143,8 +143,12 @@ def test_equal_values_have_equal_colors_in_all_panels(view):
     assert len({text.get_color() for axes in head.axes[:2] for text in axes.texts}) == 1
 
 
-def test_color_bars_are_as_tall_as_the_maps(view):
-    figure = draw_instance([view], IMAGE, torch.tensor([10.0, 10, 60, 50]), 1)
+@pytest.mark.parametrize("size", [None, (4, 8), (8, 4)])
+def test_color_bars_are_as_tall_as_the_maps(view, monkeypatch, size):
+    """Also in panels with another aspect ratio than the image's."""
+    if size is not None:
+        monkeypatch.setattr(panels, "_panel_size", lambda _: size)
+    figure = panels.draw_instance([view], IMAGE, torch.tensor([10.0, 10, 60, 50]), 1)
     shown, bars = maps_and_bars(figure)
     assert len(bars) == len(shown) == 2
     for image, bar in zip(shown, bars, strict=True):
@@ -158,7 +162,7 @@ def test_color_bars_are_as_tall_as_the_maps(view):
 def test_titles_of_the_panels(view):
     """The class is named; dollar signs in names are not formulas."""
     view.class_names[1] = "$x$"
-    figure = draw_instance([view], IMAGE, torch.tensor([10.0, 10, 60, 50]), 1)
+    figure = panels.draw_instance([view], IMAGE, torch.tensor([10.0, 10, 60, 50]), 1)
     titles = [axes.title for axes in figure.axes if axes.get_title()]
     assert titles[0].get_text() == "a title: detections"
     assert titles[1].get_text().startswith("score for $x$, at most 0.")
