@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from tests.helpers import CONFIGS, PUBLISHED
+from tests.helpers import CONFIGS, PUBLISHED, published_model
 from tood import model_zoo
+from tood.analysis.complexity import count_parts
 from tood.config import load_config
 from tood.errors import CheckpointError, ConfigError
 from tood.model_zoo import MODELS, resolve
@@ -71,6 +72,16 @@ def test_descriptions_match_the_configs(name):
     # The config's first line says the same.
     comment = (CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
     assert f"{info.published_ap[0]}" in comment
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", {info.size: info.name for info in MODELS}.values())
+def test_flops(name):
+    """By part, as ``tood info`` counts them; test_published_configs.py counts the parameters."""
+    parts = count_parts(published_model(name).eval(), (1280, 800))
+    flops = tuple(sum(parts[part].values()) for part in ("backbone", "FPN", "head"))
+    assert flops == BY_NAME[name].size.flops
+    assert sum(flops) == sum(parts["model"].values())
 
 
 def test_get_config():

@@ -1,4 +1,4 @@
-"""The recipe of the published models: every number of the reference's configs, and in action."""
+"""The published models' recipe: every value of the reference configs, and its effects."""
 
 from collections import Counter
 
@@ -14,7 +14,8 @@ from detectron2.solver import build_lr_scheduler, build_optimizer
 from torch import nn, optim
 
 from tests.helpers import CONFIGS, PUBLISHED, published_cfg, published_keys, published_model
-from tood.config.loading import load_config
+from tood.config import load_config
+from tood.model_zoo import MODELS
 
 MULTI_SCALE = [name for name in PUBLISHED if name.endswith("2x")]
 
@@ -30,7 +31,7 @@ def cfg(name):
 
 
 def test_input(cfg):
-    """RGB with torchvision's statistics."""
+    """RGB images, normalized with torchvision's statistics."""
     assert cfg.INPUT.FORMAT == "RGB"
     assert cfg.MODEL.PIXEL_MEAN == [123.675, 116.280, 103.530]
     assert cfg.MODEL.PIXEL_STD == [58.395, 57.120, 57.375]
@@ -39,14 +40,14 @@ def test_input(cfg):
     assert cfg.INPUT.RANDOM_FLIP == "horizontal"
 
 
-def test_sizes_in_training(cfg, name):
-    """800 in 12 epochs, any whole number from 480 to 800 in 24."""
+def test_training_sizes(cfg, name):
+    """The shorter side is 800 in the 1x schedule, and any integer from 480 to 800 in 2x."""
     sampling = (cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
     assert sampling == (((480, 800), "range") if name in MULTI_SCALE else ((800,), "choice"))
 
 
 def test_initial_weights(cfg, name):
-    """Those that MMDetection starts from; their layouts are tested in test_conversion.py."""
+    """The files that MMDetection starts from; tests/checkpoint tests that they can be loaded."""
     backbone = name.removeprefix("TOOD-").split("-")[0]
     assert (
         cfg.MODEL.WEIGHTS
@@ -101,8 +102,11 @@ def test_inference(cfg):
     assert (node.NMS_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE) == (0.6, 100)
 
 
-def drops(name) -> tuple[int, int, int]:
-    """Iterations of the two drops and of the end: epochs 8, 11, 12 or 16, 22, 24."""
+def milestones(name) -> tuple[int, int, int]:
+    """Iterations of both drops of the learning rate and of the end of training.
+
+    Epochs 8, 11 and 12, or 16, 22 and 24, of 7500 iterations.
+    """
     return (120000, 165000, 180000) if name in MULTI_SCALE else (60000, 82500, 90000)
 
 
@@ -112,14 +116,14 @@ def test_solver(cfg, name):
     assert (solver.BASE_LR, solver.MOMENTUM) == (0.01, 0.9)
     assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_NORM == 1e-4
     assert solver.CLIP_GRADIENTS.ENABLED is False
-    assert (*solver.STEPS, solver.MAX_ITER) == drops(name)
+    assert (*solver.STEPS, solver.MAX_ITER) == milestones(name)
 
 
 @pytest.mark.parametrize("name", ["TOOD-R50-1x", "TOOD-R101-DCN-2x"])
 def test_learning_rate_of_every_iteration(name):
-    """500 iterations of warm-up from 0.001 of it, then 0.01, 0.001, 0.0001."""
+    """LR warmup over 500 iterations from a factor of 0.001; then 0.01, 0.001 and 0.0001."""
     cfg = published_cfg(name)
-    first, second, end = drops(name)
+    first, second, end = milestones(name)
     optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=cfg.SOLVER.BASE_LR)
     scheduler = build_lr_scheduler(cfg, optimizer)
     optimizer.step()
@@ -135,8 +139,8 @@ def test_learning_rate_of_every_iteration(name):
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "TOOD-R50-2x"])
-def test_parameters(name):
-    """As many as MMDetection's: in all, those that train, and the head's."""
+def test_number_of_parameters(name):
+    """MMDetection's: total, trainable, and of the head; model_zoo lists them too."""
     model, expected = published_model(name), published_keys(name)
     trainable = [p for p in model.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trainable) == expected["num_trainable"]
@@ -144,13 +148,16 @@ def test_parameters(name):
     frozen_norms = sum(
         2 * norm.weight.numel() for norm in model.modules() if isinstance(norm, FrozenBatchNorm2d)
     )
-    in_all = sum(p.numel() for p in model.parameters()) + frozen_norms
-    assert in_all == expected["num_params"]
+    total = sum(p.numel() for p in model.parameters()) + frozen_norms
+    assert total == expected["num_params"]
+    size = next(info.size for info in MODELS if info.name == name)
+    assert (sum(size.parameters), size.trainable) == (total, expected["num_trainable"])
+    assert size.parameters[2] == expected["num_params_head"]
 
 
 @pytest.mark.parametrize("name", ["TOOD-R50-1x", "TOOD-R101-DCN-2x"])
 def test_optimizer(name):
-    """Every trainable parameter once, norms and biases with the same rate and decay as the rest."""
+    """Every trainable parameter once; learning rate and decay are the same for all of them."""
     model = published_model(name)
     optimizer = build_optimizer(published_cfg(name), model)
     assert type(optimizer) is optim.SGD
@@ -162,7 +169,7 @@ def test_optimizer(name):
     assert seen == Counter(id(p) for p in model.parameters() if p.requires_grad)
 
 
-def resized(cfg, height: int, width: int, times: int) -> tuple[list[tuple[int, int]], int]:
+def augment(cfg, height: int, width: int, times: int) -> tuple[list[tuple[int, int]], int]:
     """Sizes that an image gets in training, and how often it was flipped."""
     np.random.seed(0)
     augmentations = build_augmentation(cfg, is_train=True)
@@ -174,30 +181,30 @@ def resized(cfg, height: int, width: int, times: int) -> tuple[list[tuple[int, i
 
 
 def test_resize_and_flip_of_2x():
-    """Short sides 480 to 800, each as likely; 1333 for the long side; flipped half of the time."""
+    """Shorter sides are uniform from 480 to 800, longer sides at most 1333; half are flipped."""
     cfg = published_cfg("TOOD-R50-2x")
-    sizes, flips = resized(cfg, 60, 80, 4000)
+    sizes, flips = augment(cfg, 60, 80, 4000)
     short = np.array([min(size) for size in sizes])
     assert short.min() == 480 and short.max() == 800
     assert len(set(short.tolist())) > 315  # of 321 values
     assert abs(short.mean() - 640) < 6 * 92.7 / 4000**0.5
     assert 1900 < flips < 2100
     assert all(long in (round(4 / 3 * s), int(4 / 3 * s + 0.5)) for s, long in sizes)
-    long = [max(size) for size in resized(cfg, 30, 100, 200)[0]]
+    long = [max(size) for size in augment(cfg, 30, 100, 200)[0]]
     assert max(long) == 1333
 
 
 def test_resize_of_1x():
     cfg = published_cfg("TOOD-R50-1x")
-    assert set(resized(cfg, 60, 80, 5)[0]) == {(800, 1067)}
-    assert set(resized(cfg, 100, 20, 5)[0]) == {(1333, 267)}
+    assert set(augment(cfg, 60, 80, 5)[0]) == {(800, 1067)}
+    assert set(augment(cfg, 100, 20, 5)[0]) == {(1333, 267)}
 
 
-def test_images_reach_the_model_as_the_recipe_says(tmp_path):
-    """From a file to the input of the network: RGB, normalized, padded to a multiple of 32."""
+def test_preprocessing_from_file_to_network(tmp_path):
+    """RGB, resized, normalized, and padded to a multiple of 32."""
     cfg = published_cfg("TOOD-R50-1x")
-    picture = np.full((60, 50, 3), (10, 100, 200), dtype=np.uint8)  # blue, green, red
-    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    image = np.full((60, 50, 3), (10, 100, 200), dtype=np.uint8)  # blue, green, red
+    cv2.imwrite(str(tmp_path / "a.png"), image)
     record = {"file_name": str(tmp_path / "a.png"), "height": 60, "width": 50, "image_id": 0}
     mapped = DatasetMapper(cfg, is_train=False)(record)
     assert tuple(mapped["image"].shape) == (3, 960, 800)
