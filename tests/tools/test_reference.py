@@ -6,6 +6,7 @@ import torch
 
 from tests.helpers import golden, published_keys, published_model
 from tood.errors import ConfigError, DataError
+from tood.model_zoo import MODELS
 from tools.reference import compare, mmdet, write_golden
 from tools.reference.outputs import ModelOutputs
 from tools.reference.recipe import random_images, random_projection, recipe_input, recipe_tensor
@@ -60,6 +61,10 @@ def test_images_are_resized_to_their_short_side(tmp_path):
 def test_one_file_of_weights_for_one_model():
     with pytest.raises(DataError, match="Select it with --config"):
         compare.main(["--weights", "model.pth"])
+
+
+def test_every_published_model_has_a_reference():
+    assert list(mmdet.MMDET_CONFIGS) == [model.name for model in MODELS]
 
 
 def test_missing_mmdetection(monkeypatch):
