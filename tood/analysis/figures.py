@@ -61,7 +61,7 @@ def draw_alignment(
         if class_names and len(detector.class_names) != len(class_names):
             raise ConfigError(
                 f"{title} detects {len(detector.class_names)} classes, but {dataset_name} has "
-                f"{len(class_names)}. Use a model trained on the classes of this dataset"
+                f"{len(class_names)}. Use a model trained on the classes of this dataset."
             )
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)

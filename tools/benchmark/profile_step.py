@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if core is not model:
         raise ConfigError(
             f"Cannot profile MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} of "
-            f"{args.config_file}. Use a config with TOOD"
+            f"{args.config_file}. Use a config with TOOD."
         )
     core.train(args.train).set_phase(args.phase)
     inputs = make_inputs(settings, args.num_gt, core.num_classes)

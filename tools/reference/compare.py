@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = make_parser().parse_args(argv)
     if args.weights and len(args.config) > 1:
-        raise DataError("--weights fits one model only. Select it with --config")
+        raise DataError("--weights fits one model only. Select it with --config.")
     torch.manual_seed(0)
     images = read_images(args.input, args.size)
     table: dict[str, list[str]] = {}
