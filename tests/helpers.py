@@ -1,10 +1,8 @@
 """What several tests use."""
 
 import functools
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -52,14 +50,6 @@ def recipe_weights(name: str) -> dict[str, torch.Tensor]:
     """Weights of a published model with MMDetection's names, as the golden files have them."""
     shapes = published_keys(name)["state_dict"]
     return {key: torch.from_numpy(recipe_tensor(key, shape)) for key, shape in shapes.items()}
-
-
-def load_program(path: str) -> ModuleType:
-    """A program of this repository as a module."""
-    spec = importlib.util.spec_from_file_location(path.split("/")[-1][:-3], ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def golden(name: str) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """Both branches of what depends on the detectron2 version, whichever is installed."""
 
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -35,15 +34,6 @@ def test_only_frozen_batch_norm_loses_its_counter():
         compat.remove_num_batches_tracked(module)
     assert "num_batches_tracked" not in frozen.state_dict()
     assert "num_batches_tracked" in plain.state_dict()
-
-
-def test_reset_parsed_url():
-    checkpointer = SimpleNamespace(_parsed_url_during_load="failed")
-    compat.reset_parsed_url(checkpointer)
-    assert checkpointer._parsed_url_during_load is None
-    other = SimpleNamespace()
-    compat.reset_parsed_url(other)
-    assert vars(other) == {}
 
 
 @pytest.mark.parametrize("default_trainer, done_by_detectron2", [(Saves, True), (Inherits, False)])

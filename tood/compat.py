@@ -27,12 +27,6 @@ def remove_num_batches_tracked(module: nn.Module) -> None:
         module.num_batches_tracked = None
 
 
-def reset_parsed_url(checkpointer: object) -> None:
-    """Let a checkpointer load again after a failed load: main's keeps the URL of that load."""
-    if hasattr(checkpointer, "_parsed_url_during_load"):
-        checkpointer._parsed_url_during_load = None
-
-
 def trainer_saves_optimizer(default_trainer: type) -> bool:
     """Whether ``DefaultTrainer`` saves the optimizer: main's does, 0.4's leaves it out.
 
