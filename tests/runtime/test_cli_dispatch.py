@@ -107,8 +107,10 @@ def test_importing_the_parsers_imports_no_other_package():
         "import json, sys; before = set(sys.modules); import tood_runtime.cli\n"
         "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
     )
+    # -S leaves out installed packages; the working directory has this one.
     done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
+        [sys.executable, "-S", "-E", "-c", code],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
