@@ -65,6 +65,16 @@ def run_blocked(folder, blocked: set[str], *arguments: str) -> subprocess.Comple
     )
 
 
+def test_closed_pipe_is_no_stack_trace():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", ENTRY, "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    assert done.stderr == b"" and done.returncode == 141
+
+
 NOTHING = {"torch", "torchvision", "detectron2", "numpy", "PIL", "cv2", "yacs", "tood"}
 
 

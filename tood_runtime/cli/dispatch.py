@@ -7,6 +7,7 @@ Nothing here imports torch, so help and wrong command lines answer at once, and
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -14,6 +15,9 @@ from importlib import metadata
 from .. import install_detectron2
 from .commands import COMMANDS, Command
 from .parser import EXIT_OK, UsageError, did_you_mean, report_error
+
+# What a shell reports of a program that SIGPIPE has ended.
+EXIT_BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -26,7 +30,16 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     Returns:
         0 if all went well, 1 if nothing was processed, 2 for a user error.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _main(list(sys.argv[1:] if arguments is None else arguments), prog)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has seen enough: tood info | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_BROKEN_PIPE
+    return code
+
+
+def _main(arguments: list[str], prog: str | None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return EXIT_OK
