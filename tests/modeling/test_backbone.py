@@ -91,7 +91,7 @@ def test_levels_and_strides(r50):
         (8, 12), (4, 6), (2, 3), (1, 2), (1, 1),
     ]  # fmt: skip
     anchors = r50.anchor_generator([features[f"p{i}"] for i in range(3, 8)])
-    # Centerd on the cell's corner, side of 8 strides.
+    # Centered on the cell's corner, side of 8 strides.
     assert anchors[0].tensor[:2].tolist() == [[-32, -32, 32, 32], [-24, -32, 40, 32]]
     assert anchors[4].tensor.tolist() == [[-512, -512, 512, 512]]
 
