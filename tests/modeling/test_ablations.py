@@ -192,7 +192,7 @@ def test_trains_and_detects(name, make_input):
 def test_values_that_make_no_sense_name_their_node():
     with pytest.raises(ConfigError, match="MODEL.TOOD.ASSIGNERS.TAL: Unknown iou_type 'siou'"):
         build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.ASSIGNERS.TAL.IOU_TYPE", "siou"))
-    with pytest.raises(ConfigError, match="MODEL.TOOD.FPN.P6_SOURCE is 'p4'"):
+    with pytest.raises(ConfigError, match="Unknown MODEL.TOOD.FPN.P6_SOURCE 'p4'"):
         build_model(cfg_of("TAL-Parallel", "MODEL.TOOD.FPN.P6_SOURCE", "p4"))
 
 

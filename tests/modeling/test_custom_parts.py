@@ -91,3 +91,37 @@ def test_config_reaches_the_parts(tiny_cfg):
 
 def test_criteria_registry():
     assert {"CenternessFocalCriterion", "TaskAlignedCriterion"} <= set(CRITERION_REGISTRY._obj_map)
+
+
+@pytest.mark.parametrize("criterion", ["FocalCriterion", "TaskAlignedCriterion"])
+def test_centerness_without_loss_fails_when_the_model_is_built(tiny_cfg, criterion):
+    node = tiny_cfg.MODEL.TOOD
+    node.HEAD.NAME, node.PARALLEL_HEAD.CENTERNESS = "ParallelHead", True
+    node.ALIGNED.CRITERION = criterion
+    with pytest.raises(ConfigError, match=r"ALIGNED.CRITERION .*PARALLEL_HEAD.CENTERNESS False"):
+        build_model(tiny_cfg)
+
+
+def test_criterion_without_its_metrics_fails_when_the_model_is_built(tiny_cfg):
+    tiny_cfg.MODEL.TOOD.ALIGNED.ASSIGNER = "ATSSAssigner"
+    with pytest.raises(ConfigError, match="needs alignment metrics, which ATSSAssigner"):
+        build_model(tiny_cfg)
+
+
+def test_missing_config_node_is_named(tiny_cfg, custom_parts):
+    tiny_cfg.MODEL.TOOD.ALIGNED.ASSIGNER = "NearestPoint"
+    with pytest.raises(ConfigError, match=r"MODEL.TOOD.NEAREST, which does not exist"):
+        build_model(tiny_cfg)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("ANCHOR_TYPE", "anchorfree", "head TOODHead: Unknown anchor_type 'anchorfree'. Available"),
+        ("HEAD.NUM_DCN", 3, r"num_dcn \(3\) between 0 and num_convs"),
+    ],
+)
+def test_arguments_of_the_head_are_config_errors(tiny_cfg, key, value, message):
+    tiny_cfg.merge_from_list([f"MODEL.TOOD.{key}", value])
+    with pytest.raises(ConfigError, match=message):
+        build_model(tiny_cfg)

@@ -9,6 +9,7 @@ from torch import nn
 
 from tests.helpers import STRIDES, make_ground_truth
 from tood.modeling import TOOD, DenseDetectorCore, find_dense_core
+from tood.modeling.core_args import core_args
 from tood.modeling.structures import LossSum
 
 SHAPES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)]
@@ -21,7 +22,7 @@ def feature_shapes():
 
 @pytest.fixture
 def core(tiny_cfg, feature_shapes):
-    return DenseDetectorCore(**DenseDetectorCore.core_args(tiny_cfg, feature_shapes))
+    return DenseDetectorCore(**core_args(tiny_cfg, feature_shapes))
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_given_normalizers_replace_the_sums_own(core):
 def test_predict_can_be_traced(tiny_cfg, feature_shapes, head):
     """The traced network gives the same scores and boxes, for both heads."""
     tiny_cfg.MODEL.TOOD.HEAD.NAME = head
-    core = DenseDetectorCore(**DenseDetectorCore.core_args(tiny_cfg, feature_shapes)).eval()
+    core = DenseDetectorCore(**core_args(tiny_cfg, feature_shapes)).eval()
 
     class Network(nn.Module):
         def __init__(self):

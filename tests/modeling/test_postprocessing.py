@@ -26,7 +26,7 @@ def test_candidates_are_pairs_above_the_threshold():
     assert select_candidates(scores, points, 0.05, 3).scores.min() > 0.6
 
 
-def test_suppression_is_class_wise_and_above_the_threshold():
+def test_nms_is_class_wise_and_above_the_threshold():
     # The second box overlaps the first by 0.8, the third by 0.59.
     b = boxes([0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 5.9])
     one_class = postprocess_single_image(
@@ -38,7 +38,7 @@ def test_suppression_is_class_wise_and_above_the_threshold():
     assert two_classes.classes.tolist() == [0, 1, 0]
 
 
-def test_clipping_comes_before_the_suppression():
+def test_boxes_are_clipped_before_nms():
     """Two boxes that differ outside of the image only: clipped, they are the same."""
     b = boxes([-100, 0, 10, 10], [0, 0, 10, 10], [30, 30, 40, 40])
     scores = [torch.tensor([[0.9], [0.8], [0.7]])]

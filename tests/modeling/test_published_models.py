@@ -58,7 +58,8 @@ def inputs(expected):
 def noise_of(name: str) -> float:
     """How much more rounding does in a model: chains of deformable layers amplify it.
 
-    MMDetection's own numbers move as much when its input changes by 1e-7 (docs/fidelity.md).
+    MMDetection's own numbers move as much when its input changes by 1e-7
+    (docs/background/fidelity.md).
     """
     return 10.0 if "DCN" in name else 1.0
 
@@ -94,7 +95,10 @@ def test_losses(name, model, inputs, expected, phase):
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 0.01), (torch.bfloat16, 0.03)])
 def test_losses_under_amp(name, model, inputs, expected, phase, dtype, tolerance):
-    """bfloat16 rounds the whole backbone; docs/fidelity.md has what that does to other models."""
+    """bfloat16 rounds the whole backbone.
+
+    docs/background/fidelity.md has what that does to other models.
+    """
     model.train().set_phase(phase)
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
         losses = model(inputs)
@@ -136,7 +140,8 @@ def test_step_of_sgd_in_float32(name, model, inputs, expected, phase, monkeypatc
     """Where rounding is not amplified by deformable layers, and sums go in the reference's order.
 
     With channels last the backbone sums in another one. What an order decides is how a ReLU near 0
-    goes, and that moves the gradient: docs/fidelity.md measures it on the reference itself.
+    goes, and that moves the gradient: docs/background/fidelity.md measures it on the reference
+    itself.
     """
     monkeypatch.setattr(ChannelsLastFPN, "forward", FPN.forward)
     assert_moves_alike(model, name, inputs, expected, phase, 2e-5)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-# COCO's size classes by area in the original image: below 32^2, below 96^2, and from there on.
+# COCO's size classes by area in the original image: below 32^2, below 96^2, and 96^2 or more.
 SIZE_BOUNDS = (32.0**2, 96.0**2)
 SIZE_NAMES = ("small", "medium", "large")
 
@@ -28,7 +28,8 @@ class AssignmentStatistics:
         per_gt = gt_areas.new_zeros(len(gt_areas) + 1)
         rows = matched_idxs.clamp(min=-1) + 1  # row 0 collects the points without ground truth
         per_gt = per_gt.scatter_add(0, rows, per_gt.new_ones(()).expand(len(rows)))[1:]
-        sizes = torch.bucketize(gt_areas, gt_areas.new_tensor(SIZE_BOUNDS), right=True)
+        # Not bucketize: copying the bounds from the host would synchronize.
+        sizes = sum((gt_areas >= bound).long() for bound in SIZE_BOUNDS)
         counts = torch.stack([torch.ones_like(per_gt), (per_gt == 0).to(per_gt), per_gt], dim=1)
         counts = counts.new_zeros(len(SIZE_NAMES), 3).index_add(0, sizes, counts)
         self._counts = counts if self._counts is None else self._counts + counts

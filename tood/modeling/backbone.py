@@ -128,7 +128,7 @@ class P6P7TopBlock(nn.Module):
         in_channels: channels of the map that P6 is computed from.
         channels: of both outputs.
         in_feature: name of that map.
-        relu: put a ReLU between P6 and P7.
+        relu: apply a ReLU between P6 and P7.
     """
 
     num_levels = 2

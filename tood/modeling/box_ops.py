@@ -7,8 +7,8 @@ share. Shapes: **R** points or predictions, **M** ground truths of one image.
 import torch
 from torch import Tensor
 
-# A point is inside a box if it is more than this many pixels from every side. The reference's
-# bound, strict, so that points on an edge are outside.
+# A point is inside a box if its distance to every side exceeds this (pixels), as in both
+# references. Strict, so points on an edge are outside.
 INSIDE_MARGIN = 0.01
 
 
@@ -138,8 +138,9 @@ def deltas_to_boxes(
         (..., 4) boxes in the unit of the anchors.
     """
     size = anchors[..., 2:] - anchors[..., :2]
-    dxy = deltas[..., :2] / deltas.new_tensor(weights[:2])
-    dwh = deltas[..., 2:] / deltas.new_tensor(weights[2:])
-    center = box_centers(anchors) + size * dxy
-    half = size * dwh.clamp(-max_log_ratio, max_log_ratio).exp() / 2
+    # One by one: a tensor of weights would be copied from the host, which synchronizes.
+    dx, dy, dw, dh = (deltas[..., i] / weight for i, weight in enumerate(weights))
+    center = box_centers(anchors) + size * torch.stack([dx, dy], dim=-1)
+    log_ratio = torch.stack([dw, dh], dim=-1).clamp(-max_log_ratio, max_log_ratio)
+    half = size * log_ratio.exp() / 2
     return torch.cat([center - half, center + half], dim=-1)

@@ -1,8 +1,8 @@
 """The core of a dense detector: everything from feature maps to losses and detections.
 
-:class:`~tood.modeling.meta_arch.TOOD` is this core plus a backbone and pixels. Whatever else works
-on feature maps (a proposal network, export, analysis) uses the core directly, so that anchors, head
-and post-processing are put together in one place.
+:class:`~tood.modeling.meta_arch.TOOD` adds a backbone, image normalization and detectron2's input
+and output format. Code that starts from feature maps uses the core directly, so anchors, head and
+post-processing are combined in one place.
 
 Shapes: **N** images, **Hi, Wi** the map of level i, **R** points over all levels, **K** classes.
 Pixels are those of the network's input.
@@ -12,9 +12,6 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import torch
-from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
-from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import log_first_n
@@ -23,8 +20,7 @@ from torch import Tensor, nn
 from ..compat import has_event_storage
 from ..errors import ConfigError
 from .assignment_stats import AssignmentStatistics
-from .heads import build_dense_head
-from .phases import Phase, build_phases
+from .phases import Phase
 from .postprocessing import postprocess_single_image
 from .profiling import profiler_range
 from .structures import (
@@ -55,7 +51,7 @@ class DenseDetectorCore(nn.Module):
         head_in_features: names of the feature maps that the head gets, finest first.
         level_strides: stride of each of them, in pixels.
         anchor_generator: detectron2's, with one anchor per location.
-        phases: what each of the :data:`~tood.modeling.phases.PHASES` works with.
+        phases: a :class:`Phase` for each name in :data:`~tood.modeling.phases.PHASES`.
         initial_phase: the phase that epoch 0 has.
         num_classes: K.
         loss_weights: weight of each loss by name; 1 for others.
@@ -66,6 +62,7 @@ class DenseDetectorCore(nn.Module):
 
     Raises:
         ConfigError: the anchor generator has more than one anchor per location.
+        ValueError: the head was built for other strides.
     """
 
     def __init__(
@@ -91,6 +88,8 @@ class DenseDetectorCore(nn.Module):
                 f"{anchor_generator.num_anchors} on its levels. Use one size per level in SIZES "
                 "and one ratio in ASPECT_RATIOS."
             )
+        if getattr(head, "strides", level_strides) != level_strides:
+            raise ValueError(f"The head has strides {head.strides}, but the levels {level_strides}")
         self.head = head
         self.head_in_features = head_in_features
         self.level_strides = level_strides
@@ -106,55 +105,27 @@ class DenseDetectorCore(nn.Module):
         self.max_detections_per_image = max_detections_per_image
         self._statistics = AssignmentStatistics()
 
-    @staticmethod
-    def core_args(cfg: CfgNode, feature_shapes: Mapping[str, ShapeSpec]) -> dict:
-        """The constructor arguments from a config.
-
-        Args:
-            cfg: the config.
-            feature_shapes: of the available feature maps, by name.
-
-        Raises:
-            ConfigError: ``MODEL.TOOD.IN_FEATURES`` names a map that does not exist.
-        """
-        node = cfg.MODEL.TOOD
-        missing = [name for name in node.IN_FEATURES if name not in feature_shapes]
-        if missing:
-            raise ConfigError(
-                f"MODEL.TOOD.IN_FEATURES lists {missing}, which the backbone "
-                f"{cfg.MODEL.BACKBONE.NAME} does not produce. "
-                f"Available: {', '.join(sorted(feature_shapes))}"
-            )
-        input_shape = [feature_shapes[name] for name in node.IN_FEATURES]
-        return {
-            "head": build_dense_head(cfg, input_shape),
-            "head_in_features": node.IN_FEATURES,
-            "level_strides": [shape.stride for shape in input_shape],
-            "anchor_generator": build_anchor_generator(cfg, input_shape),
-            "phases": build_phases(node),
-            "initial_phase": "warmup" if node.WARMUP.EPOCHS > 0 else "aligned",
-            "num_classes": node.NUM_CLASSES,
-            "loss_weights": {key.lower(): weight for key, weight in node.LOSS_WEIGHTS.items()},
-            "test_score_thresh": node.SCORE_THRESH_TEST,
-            "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": node.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-        }
-
     @property
     def phase(self) -> str:
         """The phase of training, one of :data:`~tood.modeling.phases.PHASES`."""
         return self._phase
 
     def set_phase(self, phase: str) -> None:
-        """Choose the phase of training, ``"warmup"`` or ``"aligned"``; ValueError for others."""
+        """Choose the phase of training.
+
+        Args:
+            phase: ``"warmup"`` or ``"aligned"``.
+
+        Raises:
+            ValueError: another name.
+        """
         if phase not in self.phases:
             raise ValueError(f"Unknown phase {phase!r}. Available: {', '.join(self.phases)}")
         self._phase = phase
         self._phase_was_set = True
 
     def predict(self, features: Mapping[str, Tensor]) -> tuple[AnchorGrid, DensePredictions]:
-        """Run anchors and head on feature maps; can be traced.
+        """Generate anchors and run the head. Traceable.
 
         Args:
             features: maps (N, C, Hi, Wi) by name; others than ``head_in_features`` are not read.
@@ -176,7 +147,9 @@ class DenseDetectorCore(nn.Module):
         image_sizes: list[tuple[int, int]],
         size_divisor: int,
     ) -> dict[str, LossSum]:
-        """Assign by the rule of the phase and sum its losses; also log assignment statistics.
+        """Assign targets with the current phase's assigner and sum its losses.
+
+        Also logs assignment statistics.
 
         Args:
             grid: of :meth:`predict`.
@@ -187,7 +160,7 @@ class DenseDetectorCore(nn.Module):
                 :func:`~tood.modeling.targets.compute_targets`.
 
         Returns:
-            ``loss_cls``, ``loss_box_reg``, and from heads with such a branch ``loss_centerness``.
+            ``loss_cls``, ``loss_box_reg``, and ``loss_centerness`` if the head predicts centerness.
         """
         if not self._phase_was_set and self.phase == "warmup":
             log_first_n(
@@ -197,7 +170,7 @@ class DenseDetectorCore(nn.Module):
                 name="tood",
             )
         phase = self.phases[self.phase]
-        # float16 can hold neither u^6 nor the losses of probabilities.
+        # float16 underflows in u^6 and in losses on probabilities.
         with torch.autocast(grid.anchors.device.type, enabled=False):
             flat = predictions.flatten()
             with profiler_range("tood/targets"):
@@ -247,6 +220,9 @@ class DenseDetectorCore(nn.Module):
             image_sizes: (height, width) of each image, to clip to; None leaves its boxes as
                 predicted.
             score_thresh: instead of ``test_score_thresh``.
+
+        Returns:
+            For each image its detections, best first.
         """
         return [
             postprocess_single_image(
@@ -275,9 +251,9 @@ class DenseDetectorCore(nn.Module):
 
 
 def find_dense_core(model: nn.Module) -> DenseDetectorCore | None:
-    """Find the dense detector in a model: itself, or inside of a larger one or of a DDP wrapper.
+    """Find the core: the model itself or a submodule, also behind DistributedDataParallel.
 
     Returns:
-        The first :class:`DenseDetectorCore`, or None, as in detectron2's own detectors.
+        The first core, or None for models without one, such as detectron2's RetinaNet.
     """
     return next((m for m in model.modules() if isinstance(m, DenseDetectorCore)), None)

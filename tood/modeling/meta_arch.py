@@ -1,4 +1,4 @@
-"""The meta-architecture TOOD: the dense detector's core plus a backbone and pixels.
+"""The meta-architecture TOOD: the core with a backbone and detectron2's inputs and outputs.
 
 Shapes: **N** images, **Hi, Wi** the map of level i, **K** classes.
 """
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..config.validation import validate_model_keys
 from ..errors import DataError
+from .core_args import core_args
 from .dense_detector import DenseDetectorCore
 from .phases import part_nodes
 from .profiling import profiler_range
@@ -54,7 +55,7 @@ class TOOD(DenseDetectorCore):
             "backbone": backbone,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            **cls.core_args(cfg, backbone.output_shape()),
+            **core_args(cfg, backbone.output_shape()),
         }
 
     @property
@@ -74,7 +75,7 @@ class TOOD(DenseDetectorCore):
 
         Returns:
             In training mode a dict of weighted scalar losses: ``loss_cls``, ``loss_box_reg``, and
-            from heads with such a branch ``loss_centerness``. Otherwise, for each image,
+            ``loss_centerness`` if the head predicts centerness. Otherwise, for each image,
             ``{"instances": Instances(pred_boxes, scores, pred_classes)}``.
 
         Raises:
@@ -97,11 +98,14 @@ class TOOD(DenseDetectorCore):
     def inference(
         self, batched_inputs: list[dict], score_thresh: float | None = None
     ) -> list[dict]:
-        """Detections of a batch, whatever the mode.
+        """Detect objects in a batch, in training and eval mode alike.
 
         Args:
             batched_inputs: see :meth:`forward`.
             score_thresh: instead of ``test_score_thresh``.
+
+        Returns:
+            For each image ``{"instances": Instances(pred_boxes, scores, pred_classes)}``.
         """
         images = self.preprocess_image(batched_inputs)
         with profiler_range("tood/backbone"):
@@ -117,7 +121,7 @@ class TOOD(DenseDetectorCore):
         ]
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalize the images and pad them to one batch."""
+        """Normalize the images and pad them to one batch (N, 3, H, W)."""
         images = [
             (x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
         ]
@@ -127,7 +131,10 @@ class TOOD(DenseDetectorCore):
         """The images' ground truth on the model's device, after validating its classes."""
         for x in batched_inputs:
             if "instances" not in x:
-                raise ValueError("In training mode every input needs its ground truth, 'instances'")
+                raise ValueError(
+                    'Training mode needs "instances" in every input. Add it, or call model.eval() '
+                    "for inference."
+                )
             classes = x["instances"].gt_classes
             # Skip the check for labels already on a GPU: reading them would synchronize.
             on_cpu = classes.device.type == "cpu"

@@ -38,8 +38,8 @@ def build_phases(tood_node: CfgNode) -> dict[str, Phase]:
     """
     if tood_node.WARMUP.EPOCHS < 0:
         raise ConfigError(
-            f"MODEL.TOOD.WARMUP.EPOCHS is {tood_node.WARMUP.EPOCHS}, but must not be negative; 0 "
-            "trains without warm-up phase"
+            f"MODEL.TOOD.WARMUP.EPOCHS is {tood_node.WARMUP.EPOCHS}. Use 0 or more; 0 trains "
+            "without a warm-up phase."
         )
     phases = {
         phase: Phase(
@@ -71,11 +71,45 @@ def _build(registry: Registry, tood_node: CfgNode, key: str) -> Any:
     phase, part = key.split(".")
     cls = get_registered(registry, tood_node[phase][part], f"MODEL.TOOD.{key}")
     path = getattr(cls, "config_node", None)
-    node = functools.reduce(CfgNode.__getitem__, path.split("."), tood_node) if path else {}
+    try:
+        node = functools.reduce(CfgNode.__getitem__, path.split("."), tood_node) if path else {}
+    except KeyError as error:
+        raise ConfigError(
+            f"{cls.__name__}.config_node names MODEL.TOOD.{path}, which does not exist. Add the "
+            "node to the config before merging files into it."
+        ) from error
     try:
         return cls(**{name.lower(): value for name, value in node.items()})
-    except ValueError as error:
-        raise ConfigError(f"MODEL.TOOD.{path}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"MODEL.TOOD.{path or key}: {error}") from error
+
+
+def validate_phases(phases: dict[str, Phase], predicts_centerness: bool) -> None:
+    """Check when the model is built that each criterion fits the head and its assigner.
+
+    Args:
+        phases: of :func:`build_phases`.
+        predicts_centerness: whether the head has a centerness branch.
+
+    Raises:
+        ConfigError: a criterion cannot train the branch, or lacks the alignment metrics.
+    """
+    for phase, parts in phases.items():
+        key = f"MODEL.TOOD.{phase.upper()}"
+        criterion, assigner = parts.criterion, parts.assigner
+        name = type(criterion).__name__
+        if predicts_centerness and not getattr(criterion, "supports_centerness", True):
+            raise ConfigError(
+                f"{key}.CRITERION {name} has no loss for the head's centerness branch. Set "
+                "MODEL.TOOD.PARALLEL_HEAD.CENTERNESS False, or use CenternessFocalCriterion."
+            )
+        needs_metrics = getattr(criterion, "needs_alignment_metrics", False)
+        if needs_metrics and not getattr(assigner, "returns_alignment_metrics", True):
+            raise ConfigError(
+                f"{key}.CRITERION {name} needs alignment metrics, which {type(assigner).__name__} "
+                f"does not return. Set {key}.ASSIGNER TaskAlignedAssigner, or {key}.CRITERION "
+                "CenternessFocalCriterion."
+            )
 
 
 def _validate_num_levels(assigner: Assigner, num_levels: int, key: str) -> None:

@@ -1,15 +1,15 @@
 """From dense predictions to detections: candidates per level, then clipping and NMS.
 
-The two halves, :func:`select_candidates` and :func:`finalize`, are separate because whatever merges
-several predictions for one image (test-time augmentation, slicing) does it between them.
+The two halves, :func:`select_candidates` and :func:`finalize`, are separate so that predictions of
+several views of an image can be merged between them.
 
 Shapes: **Ri** points of level i, **K** classes, **D** candidates or detections. Boxes
 (x1, y1, x2, y2) in pixels of the network's input.
 """
 
 import torch
-from detectron2.layers import batched_nms
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 from .structures import ImageDetections
 
@@ -34,7 +34,7 @@ def select_candidates(
         At most ``topk`` candidates, best first.
     """
     num_points = len(scores)
-    # Class by class, as a head's maps lie in memory: flattening copies nothing.
+    # Class-major, as the head's maps are stored, so flattening does not copy.
     flat_scores = scores.t().flatten()
     idxs = (flat_scores > score_thresh).nonzero().squeeze(1)
     found = flat_scores[idxs]
@@ -68,6 +68,9 @@ def finalize(
         max_detections: maximum number of detections.
         image_size: (height, width) to clip to; None leaves the boxes as predicted, as MMDetection
             does.
+
+    Returns:
+        The detections, best first.
     """
     boxes, scores, classes = candidates
     if image_size is not None:
@@ -80,7 +83,8 @@ def finalize(
     # Drops NaN boxes too: comparisons with NaN are false.
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
-    keep = batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
+    # In float32, also for half-precision models.
+    keep = batched_nms(boxes.float(), scores, classes, nms_thresh)[:max_detections]
     return ImageDetections(boxes[keep], scores[keep], classes[keep])
 
 
@@ -107,6 +111,9 @@ def postprocess_single_image(
         nms_thresh: see :func:`finalize`.
         max_detections: see :func:`finalize`.
         image_size: see :func:`finalize`.
+
+    Returns:
+        The detections, best first.
     """
     candidates = [
         select_candidates(

@@ -6,7 +6,7 @@ import torch
 
 
 def profiler_range(name: str) -> AbstractContextManager:
-    """A named range for PyTorch's profiler; nothing where the model is traced or compiled."""
+    """Return a named profiler range; a no-op while the model is traced or compiled."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return nullcontext()
     return torch.profiler.record_function(name)

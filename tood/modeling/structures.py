@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .box_ops import box_centers
 
-# In Assignment.matched_idxs: the point is background, or takes part in no loss.
+# Values of Assignment.matched_idxs besides GT indices: background, and ignored (in no loss).
 UNMATCHED, IGNORED = -1, -2
 # In DenseTargets.gt_classes: the point takes part in no loss. Background is K.
 IGNORED_CLASS = -1
@@ -59,7 +59,7 @@ class AnchorGrid:
         return cls(joined, box_centers(joined), torch.cat(per_point), shapes, strides)
 
     def indices_inside(self, height: int, width: int) -> tuple[Tensor, list[int]]:
-        """Points whose cells begin inside the top left ``height`` x ``width`` pixels of the batch.
+        """Indices of the points whose cells start in the top-left ``height`` x ``width`` pixels.
 
         Computed from sizes alone, so it never synchronizes with the device.
 

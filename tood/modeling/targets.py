@@ -80,7 +80,7 @@ def _round_up(value: int, divisor: int) -> int:
 
 
 def _take_rows(values: Tensor, idxs: Tensor) -> Tensor:
-    """Rows ``idxs`` (sorted, unique) of ``values``; copies nothing where that is all of them."""
+    """Rows ``idxs`` (sorted, unique) of ``values``; returns ``values`` itself if that is all."""
     return values if len(idxs) == len(values) else values[idxs]
 
 

@@ -23,7 +23,7 @@ def align(inputs, boxes, classes, **options):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_inside_first_equals_oracle(seed):
+def test_candidates_inside_gt_equals_oracle(seed):
     """With scores of 0 outside of every ground truth the rule is the plain one."""
     inputs, (boxes, classes) = make_assigner_input(False, seed), random_ground_truth(seed, 1)
     label = classes[0].item()
@@ -39,7 +39,7 @@ def test_inside_first_equals_oracle(seed):
                                                .matched_idxs >= 0).sum()  # fmt: skip
 
 
-def test_min_size_lets_a_box_between_the_points_have_some():
+def test_min_gt_size_lets_a_box_between_the_points_have_some():
     """3 pixels wide, 2.5 from the nearest point; as 8 pixels wide it has points inside."""
     inputs = make_assigner_input(False)
     box, label = torch.tensor([[34.5, 34.5, 37.5, 37.5]]), torch.tensor([1])

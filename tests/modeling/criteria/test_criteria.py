@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from tood.errors import ConfigError
 from tood.modeling.criteria import (
     CenternessFocalCriterion,
     FocalCriterion,
@@ -147,7 +146,7 @@ def test_centerness_branch_without_loss_is_refused(criterion):
     if isinstance(criterion, CenternessFocalCriterion):
         return
     scores, pred, targets = one_positive()
-    with pytest.raises(ConfigError, match="no loss for the head's centerness branch"):
+    with pytest.raises(ValueError, match="no loss for the head's centerness branch"):
         criterion(FlatPredictions(scores, pred, torch.rand(1, 3, 1)), targets)
 
 

@@ -1,4 +1,4 @@
-"""Assigners: tensors in, one and the same record out. Usable without the rest of the package."""
+"""Assigners: match points to GT boxes. Tensors in, an `Assignment` out."""
 
 from ..structures import IGNORED, UNMATCHED, AssignerInput, Assignment
 from .atss import ATSSAssigner

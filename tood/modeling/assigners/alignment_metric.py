@@ -12,7 +12,7 @@ from ..box_ops import box_iou
 
 
 def _clamped(iou: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A pairwise IoU variant (m, R) of torchvision's; 0 where it is negative or NaN."""
+    """Wrap torchvision's pairwise IoU variant; negative and NaN values become 0."""
     return lambda gt_boxes, boxes: iou(gt_boxes, boxes).nan_to_num_(nan=0.0).clamp_(0, 1)
 
 
@@ -26,10 +26,10 @@ IOU_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def alignment_metric(scores: Tensor, ious: Tensor, alpha: float, beta: float) -> Tensor:
-    """T = s^alpha * u^beta (eq. 9).
+    """Compute t = s^alpha * u^beta (paper: eq. 9).
 
     Args:
-        scores: (...) s; overwritten, which saves a temporary for every pair of the assigner.
+        scores: (...) s; may be overwritten, to avoid an (m, R) temporary.
         ious: (...) u.
         alpha: exponent of the score.
         beta: exponent of the IoU.

@@ -29,9 +29,12 @@ class Assigner(ABC):
     Attributes:
         config_node: dotted path, below TOOD's config node, of the node with the constructor's
             arguments; None if there are none.
+        returns_alignment_metrics: whether :meth:`assign` returns both alignment metrics, which the
+            losses of task alignment learning need.
     """
 
     config_node: str | None = None
+    returns_alignment_metrics: bool = False
 
     @abstractmethod
     def assign(self, inputs: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
@@ -41,6 +44,12 @@ class Assigner(ABC):
             inputs: the points, on one device, in float32, without gradients.
             gt_boxes: (M, 4) pixels; M may be 0.
             gt_classes: (M,) int64 in [0, K).
+
+        Returns:
+            The ground truth of each point: its index, -1 for background, -2 for ignored.
+
+        Raises:
+            ValueError: the shapes do not fit together.
         """
 
 

@@ -52,8 +52,9 @@ def assign_min_positives(matched_idxs: Tensor, nearest: Tensor, minimum: int) ->
 
     Returns:
         (R,) the ground truth that the point is given to, -1 for none. A point that several ask for
-        goes to the one that ranks it highest, and the others ask for their next. Only where ground
-        truths outnumber the points can some be left with fewer.
+        goes to the one that ranks it highest, and the others ask for their next. A ground truth
+        keeps fewer than ``minimum`` if all its k candidates, or :data:`MAX_ROUNDS` rounds, are used
+        up: only in dense crowds of boxes at one place.
     """
     num_gts, k = nearest.shape
     rank = torch.arange(k, device=nearest.device, dtype=torch.float32)

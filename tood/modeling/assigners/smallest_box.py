@@ -1,4 +1,4 @@
-"""Rules by which each box claims points on its own, and the smallest box wins a point.
+"""Base class of rules in which each GT box claims points independently.
 
 Shapes: **R** points over all levels, **M** ground truths of one image, **m** of them in a chunk.
 """
@@ -15,13 +15,20 @@ from .base import Assigner, default_chunk_size, unmatched, validate_ground_truth
 
 
 class SmallestBoxAssigner(Assigner):
-    """Base class of FCOS's and FoveaBox's rules, which read no predictions."""
+    """Each GT box claims points independently, and the smallest box wins conflicts.
+
+    FCOS and FoveaBox work like this; predictions are not read.
+    """
 
     chunk_size: int | None = None
 
     @torch.no_grad()
     def assign(self, inputs: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
-        """See :meth:`Assigner.assign`."""
+        """See :meth:`Assigner.assign`.
+
+        Raises:
+            ValueError: the shapes, or the arguments per level, do not fit the input.
+        """
         validate_ground_truth(gt_boxes, gt_classes)
         self.validate_num_levels(len(inputs.num_anchors_per_level))
         centers = inputs.centers
@@ -49,6 +56,5 @@ class SmallestBoxAssigner(Assigner):
 
 def per_point(values: Sequence[float], inputs: AssignerInput) -> Tensor:
     """Spread one value per level over its points: (R,)."""
-    counts = torch.tensor(inputs.num_anchors_per_level, device=inputs.centers.device)
-    levels = inputs.centers.new_tensor(values)
-    return levels.repeat_interleave(counts, output_size=len(inputs.centers))
+    levels = zip(values, inputs.num_anchors_per_level, strict=True)
+    return torch.cat([inputs.centers.new_full((count,), value) for value, count in levels])

@@ -55,9 +55,10 @@ class TaskAlignedAssigner(Assigner):
         chunk_size: ground truths processed together; by default 16 on a CPU, else 64.
         candidates_inside_gt: in step 2, only points inside the ground truth are candidates.
         min_gt_size: minimum side length (pixels) used in the inside test of step 2; shorter sides
-            are extended to it, so that a box between the points has some inside.
+            are extended to it, so that a box that lies between points contains some.
         min_positives: a ground truth with fewer positives gets the unassigned points nearest to its
-            center. Their t-hat is the IoU of the prediction, at least 0.1.
+            center, except in dense crowds. Their t-hat is the IoU of the prediction, at least
+            0.1.
         iou_type: u, a key of :data:`IOU_FUNCTIONS`.
 
     Raises:
@@ -66,6 +67,7 @@ class TaskAlignedAssigner(Assigner):
     """
 
     config_node = "ASSIGNERS.TAL"
+    returns_alignment_metrics = True
 
     def __init__(
         self,
@@ -217,7 +219,7 @@ class TaskAlignedAssigner(Assigner):
         gt_boxes: Tensor,
         gt_classes: Tensor,
     ) -> Assignment:
-        """Give every ground truth at least ``min_positives`` points, as far as there are any."""
+        """Give every ground truth ``min_positives`` points, except in dense crowds."""
         matched_idxs = assignment.matched_idxs
         nearest = nearest_unassigned_points(
             points,

@@ -10,7 +10,6 @@ import torch
 from detectron2.utils.registry import Registry
 from torch import Tensor
 
-from ...errors import ConfigError
 from ..losses import focal_loss, giou_loss
 from ..structures import IGNORED_CLASS, DenseTargets, FlatPredictions
 
@@ -19,7 +18,10 @@ CRITERION_REGISTRY.__doc__ = """
 Criteria compute the losses of one training phase from the targets that its assigner made. They are
 chosen by name in the config; the config node that the class attribute ``config_node`` names holds
 the constructor's arguments, in lower case. They are called with :class:`FlatPredictions` and
-:class:`DenseTargets` and return a :class:`LossSum` for each loss, by its name, ``loss_...``.
+:class:`DenseTargets` and return a :class:`LossSum` for each loss, by its name, ``loss_...``. Two
+optional class attributes let wrong combinations fail when the model is built:
+``supports_centerness = False`` for criteria without a loss for a centerness branch, and
+``needs_alignment_metrics = True`` for those that need an assigner with alignment metrics.
 """
 
 
@@ -62,9 +64,9 @@ def focal_sum(
 
 
 def reject_centerness(predictions: FlatPredictions, criterion: object) -> None:
-    """Raise a ConfigError for a head with a centerness branch, which would never be trained."""
+    """Raise a ValueError for a head with a centerness branch, which would never be trained."""
     if predictions.centerness is not None:
-        raise ConfigError(
-            f"{type(criterion).__name__} has no loss for the head's centerness branch: build the "
-            "head without centerness, or use CenternessFocalCriterion"
+        raise ValueError(
+            f"{type(criterion).__name__} has no loss for the head's centerness branch. Build the "
+            "head without centerness, or use CenternessFocalCriterion."
         )

@@ -20,6 +20,7 @@ class FocalCriterion:
     """
 
     config_node = "CRITERIA.FOCAL_LOSS"
+    supports_centerness = False
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         self.alpha, self.gamma = alpha, gamma
@@ -28,7 +29,7 @@ class FocalCriterion:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
-            ConfigError: the head predicts centerness.
+            ValueError: the head predicts centerness.
         """
         reject_centerness(predictions, self)
         focal, positive = focal_sum(predictions.scores, targets, self.alpha, self.gamma)
@@ -49,6 +50,8 @@ class CenternessFocalCriterion(FocalCriterion):
         alpha: weight of the positives in the focal loss.
         gamma: its focusing exponent.
     """
+
+    supports_centerness = True
 
     def __call__(self, predictions: FlatPredictions, targets: DenseTargets) -> dict[str, LossSum]:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`."""

@@ -21,6 +21,7 @@ class FoveaBoxCriterion:
     """
 
     config_node = "CRITERIA.FOVEABOX_LOSS"
+    supports_centerness = False
 
     def __init__(self, alpha: float = 0.4, gamma: float = 1.5, beta: float = 0.11) -> None:
         self.alpha, self.gamma, self.beta = alpha, gamma, beta
@@ -29,7 +30,7 @@ class FoveaBoxCriterion:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
-            ConfigError: the head predicts centerness.
+            ValueError: the head predicts centerness.
         """
         reject_centerness(predictions, self)
         focal, positive = focal_sum(predictions.scores, targets, self.alpha, self.gamma)

@@ -27,6 +27,7 @@ class QualityFocalCriterion:
     """
 
     config_node = "CRITERIA.QUALITY_FOCAL_LOSS"
+    supports_centerness = False
 
     def __init__(self, beta: float = 2.0) -> None:
         self.beta = beta
@@ -35,14 +36,14 @@ class QualityFocalCriterion:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
-            ConfigError: the head predicts centerness.
+            ValueError: the head predicts centerness.
         """
         reject_centerness(predictions, self)
         scores, boxes = predictions.scores, predictions.boxes
         positive = is_positive(scores, targets)
         ious = box_iou(boxes.detach(), targets.gt_boxes)
         soft_labels = soft_class_targets(scores, targets, ious)
-        # QFL has the form of eq. 11 with the IoU in the place of t-hat.
+        # QFL has the form of eq. 11 with the IoU in place of t-hat.
         losses = task_aligned_focal_loss(scores, soft_labels, self.beta)
         weights = torch.where(positive, scores.detach().amax(-1), 0.0)
         count = positive.sum().to(scores.dtype)

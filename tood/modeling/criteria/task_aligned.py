@@ -1,6 +1,5 @@
 """The losses of task alignment learning (paper: section 3.2.2)."""
 
-from ...errors import ConfigError
 from ..losses import task_aligned_focal_loss
 from ..structures import DenseTargets, FlatPredictions, LossSum
 from .base import (
@@ -24,6 +23,8 @@ class TaskAlignedCriterion:
     """
 
     config_node = "CRITERIA.TASK_ALIGNED_LOSS"
+    supports_centerness = False
+    needs_alignment_metrics = True
 
     def __init__(self, gamma: float = 2.0) -> None:
         self.gamma = gamma
@@ -32,13 +33,13 @@ class TaskAlignedCriterion:
         """Sum the losses of a batch; see :data:`CRITERION_REGISTRY`.
 
         Raises:
-            ConfigError: the assigner returned no alignment metrics, or the head predicts
+            ValueError: the assigner returned no alignment metrics, or the head predicts
                 centerness.
         """
         reject_centerness(predictions, self)
         weights = targets.norm_alignment_metrics
         if weights is None:
-            raise ConfigError(
+            raise ValueError(
                 "TaskAlignedCriterion needs an assigner that returns norm_alignment_metrics, such "
                 "as TaskAlignedAssigner; with other assigners use CenternessFocalCriterion"
             )

@@ -3,7 +3,6 @@
 Shapes: **N** images, **L** levels, **Hi, Wi** the map of level i, **K** classes, **C** channels.
 """
 
-from abc import abstractmethod
 from typing import ClassVar
 
 from detectron2.config import CfgNode
@@ -11,6 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ...registry import get_registered
 from ..structures import DensePredictions
 from .box_coding import Scale
@@ -26,7 +26,7 @@ returns a module with
 
 Features are (N, C, Hi, Wi); anchors are (Hi * Wi, 4) in image pixels, one per cell, row by row. An
 optional attribute ``class_specific_parameters`` names the parameters whose first dimension is the
-class: they start anew where a checkpoint has another number of classes.
+class: they keep their initialization when a checkpoint has a different number of classes.
 """
 
 
@@ -45,10 +45,11 @@ class DenseHead(nn.Module):
         prior_prob: score of every point at the start of training.
 
     Raises:
-        ConfigError: unknown ``anchor_type``, or counts that make no sense.
+        ValueError: unknown ``anchor_type``, or inconsistent counts.
     """
 
     class_specific_parameters: ClassVar[tuple[str, ...]] = ()
+    predicts_centerness = False
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class DenseHead(nn.Module):
             anchors: per level (Hi * Wi, 4) in image pixels, one per cell, row by row.
 
         Returns:
-            Scores, boxes in pixels, and centerness from heads with such a branch.
+            Scores, boxes in pixels, and centerness if the head predicts it.
         """
         levels = zip(features, anchors, self.scales, self.strides, strict=True)
         scores, boxes, centerness = zip(*(self.forward_level(*x) for x in levels), strict=True)
@@ -95,7 +96,6 @@ class DenseHead(nn.Module):
             None if centerness[0] is None else list(centerness),
         )
 
-    @abstractmethod
     def forward_level(
         self, x: Tensor, anchors: Tensor, scale: Scale, stride: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -111,6 +111,7 @@ class DenseHead(nn.Module):
             In float32 scores (N, K, Hi, Wi), boxes (N, 4, Hi, Wi) in **strides**, and centerness
             (N, 1, Hi, Wi) or None.
         """
+        raise NotImplementedError(f"{type(self).__name__} must implement forward_level")
 
 
 def build_dense_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
@@ -121,7 +122,13 @@ def build_dense_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
         input_shape: channels and stride of each level.
 
     Raises:
-        ConfigError: no head of that name is registered.
+        ConfigError: no head of that name is registered, or its arguments are inconsistent.
     """
     name = cfg.MODEL.TOOD.HEAD.NAME
-    return get_registered(DENSE_HEAD_REGISTRY, name, "MODEL.TOOD.HEAD.NAME")(cfg, input_shape)
+    head_class = get_registered(DENSE_HEAD_REGISTRY, name, "MODEL.TOOD.HEAD.NAME")
+    try:
+        return head_class(cfg, input_shape)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"MODEL.TOOD, keys of the head {name}: {error}") from error

@@ -10,7 +10,6 @@ from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from torch import nn
 
-from ...errors import ConfigError
 from ..layers import ModulatedDeformConv
 from .box_coding import ANCHOR_TYPES
 
@@ -68,13 +67,13 @@ def conv_stack(
 
 
 def validate_head_args(anchor_type: str, num_classes: int, num_convs: int, num_dcn: int) -> None:
-    """Raise a ConfigError for arguments of a head that make no sense."""
+    """Raise a ValueError for arguments of a head that are inconsistent."""
     if anchor_type not in ANCHOR_TYPES:
-        raise ConfigError(
+        raise ValueError(
             f"Unknown anchor_type {anchor_type!r}. Available: {', '.join(ANCHOR_TYPES)}"
         )
     if num_classes < 1 or num_convs < 1 or not 0 <= num_dcn <= num_convs:
-        raise ConfigError(
+        raise ValueError(
             f"num_classes ({num_classes}) and num_convs ({num_convs}) must be at least 1, and "
             f"num_dcn ({num_dcn}) between 0 and num_convs"
         )

@@ -58,6 +58,7 @@ class ParallelHead(DenseHead):
         self.cls_score = nn.Conv2d(channels, self.num_classes, 3, padding=1)
         self.bbox_pred = nn.Conv2d(channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(channels, 1, 3, padding=1) if centerness else None
+        self.predicts_centerness = centerness
         self.cls_prob_module = self.reg_offset_module = None
         if with_tap:
             self.cls_prob_module = AlignmentBranch(2 * channels, channels, 1)

@@ -3,8 +3,8 @@
 :class:`TaskDecomposition` and :class:`AlignmentBranch` both begin with a 1x1 convolution over the
 stack of interactive features, the head's largest tensor. Each therefore splits into two steps, the
 weight of that convolution (``attended_weight``, ``stack_weight``) and what follows it
-(``normalize_and_activate``, ``finish``), so that T-head can apply all of them as one matrix
-product.
+(``normalize_and_activate``, ``output_from_product``), so that T-head can apply all of them as one
+matrix product.
 
 Shapes: **N** images, **H, W** the map of a level, **K** classes, **C** channels, **S** channels of
 the stack.
@@ -93,7 +93,7 @@ class AlignmentBranch(nn.Sequential):
         """The weight of the first convolution: (hidden, S)."""
         return self[0].weight.flatten(1)
 
-    def finish(self, product: Tensor) -> Tensor:
+    def output_from_product(self, product: Tensor) -> Tensor:
         """The output (N, out_channels, H, W) from the product of features and ``stack_weight``."""
         return self[2](F.relu(product + self[0].bias[:, None, None]))
 

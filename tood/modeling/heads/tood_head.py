@@ -87,6 +87,6 @@ class TOODHead(DenseHead):
         return (
             self.cls_decomp.normalize_and_activate(cls),
             self.reg_decomp.normalize_and_activate(reg),
-            self.cls_prob_module.finish(prob),
-            self.reg_offset_module.finish(offset),
+            self.cls_prob_module.output_from_product(prob),
+            self.reg_offset_module.output_from_product(offset),
         )

@@ -1,4 +1,4 @@
-"""Deformable convolution (DCNv1, DCNv2) on CPU and GPU with no compiled extension of ours."""
+"""Deformable convolution (DCNv1, DCNv2) on CPU and GPU with no compiled extension."""
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ def deform_conv2d(
         return torchvision.ops.deform_conv2d(
             x, offset, weight, bias, stride=stride, padding=padding, dilation=dilation, mask=mask
         )
-    _check_shapes(x, offset, weight, mask, stride, padding, dilation)
+    _validate_shapes(x, offset, weight, mask, stride, padding, dilation)
     n, channels = x.shape[:2]
     out_channels, group_channels, *kernel_size = weight.shape
     samples = _gather_samples(x, offset, mask, kernel_size, stride, padding, dilation)
@@ -64,7 +64,7 @@ def deform_conv2d(
     return out if bias is None else out + bias.view(-1, 1, 1)
 
 
-def _check_shapes(
+def _validate_shapes(
     x: Tensor,
     offset: Tensor,
     weight: Tensor,

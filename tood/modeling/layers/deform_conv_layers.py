@@ -21,7 +21,7 @@ class _DeformConvBase(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: side k of the kernel.
-        stride, padding, dilation, groups: as of a convolution.
+        stride, padding, dilation, groups: as in ``nn.Conv2d``.
         bias: whether the convolution has a bias.
         norm: normalization layer applied to the output.
         activation: function applied after the normalization.
@@ -75,7 +75,7 @@ class _DeformConvBase(nn.Module):
 
 
 class DeformConv(_DeformConvBase):
-    """A deformable convolution with given offsets and masks; the arguments of a convolution."""
+    """Deformable convolution whose offsets and masks are inputs; arguments as in ``nn.Conv2d``."""
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         """Convolve (N, C, H, W); see :func:`deform_conv2d` for ``offset`` and ``mask``."""
