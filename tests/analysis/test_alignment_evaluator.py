@@ -92,12 +92,3 @@ def test_image_of_another_dataset(make_cfg):
     evaluator = AlignmentEvaluator(cfg.DATASETS.TEST[0], build_model(cfg))
     with pytest.raises(DataError, match="99"):
         evaluator.process([{"image_id": 99}], [{}])
-
-
-def test_ground_truth_has_no_crowds_and_xyxy_boxes():
-    annotations = [
-        {"bbox": [10, 20, 30, 40], "bbox_mode": 1, "category_id": 3, "iscrowd": 0},
-        {"bbox": [0, 0, 90, 90], "bbox_mode": 1, "category_id": 3, "iscrowd": 1},
-    ]
-    gt_boxes, gt_classes = alignment_evaluator._ground_truth({"annotations": annotations})
-    assert gt_boxes.tolist() == [[10, 20, 40, 60]] and gt_classes.tolist() == [3]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from torch import nn
 
@@ -77,3 +78,16 @@ def test_sizes_are_padded_as_the_model_pads_them(tiny_cfg):
 def test_model_without_a_dense_core(make_cfg):
     with pytest.raises(ConfigError, match="RetinaNet"):
         describe(build_model(make_cfg(*RETINANET)), (64, 64))
+
+
+def test_model_without_a_head():
+    """detectron2's default Faster R-CNN, smaller, has no ``head`` and no FPN."""
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    cfg.MODEL.RESNETS.DEPTH = 18
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    model = build_model(cfg)
+    for count in (describe, count_parts, count_training_flops):
+        with pytest.raises(ConfigError, match="Cannot count the FLOPs of GeneralizedRCNN"):
+            count(model, (64, 64))

@@ -8,6 +8,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from torch import nn
 
 from tests.analysis.cases import PARALLEL_HEAD
 from tood.analysis import panels
@@ -165,7 +166,7 @@ def test_titles_of_the_panels(view):
     figure = panels.draw_instance([view], IMAGE, torch.tensor([10.0, 10, 60, 50]), 1)
     titles = [axes.title for axes in figure.axes if axes.get_title()]
     assert titles[0].get_text() == "a title: detections"
-    assert titles[1].get_text().startswith("score for $x$, at most 0.")
+    assert titles[1].get_text().startswith("score for $x$ (max 0.")
     assert not any(title.get_parse_math() for title in titles)
 
 
@@ -177,3 +178,31 @@ def test_points_and_boxes_are_in_pixels_of_the_image(view):
     assert view.cell_sizes[0] == pytest.approx((8 * 110 / 188, 8 * 75 / 128))
     centers = view.predictions.boxes.unflatten(1, (2, 2)).mean(1)
     assert ((centers - view.points)[: 16 * 24].abs() < 16).all()
+
+
+def test_image_that_is_not_resized(make_detector):
+    """detectron2's resize has no new size when INPUT.MIN_SIZE_TEST is 0."""
+    with ModelViewer("a title", make_detector("INPUT.MIN_SIZE_TEST", "0")) as viewer:
+        view = viewer.view(IMAGE, score_threshold=0.005)
+    assert view.level_shapes[0] == (12, 16)  # 75x110 padded to 96x128
+    assert view.cell_sizes[0] == (8, 8)
+    assert (view.points[1] - view.points[0]).tolist() == [8, 0]
+
+
+def test_head_inside_a_larger_model(make_detector):
+    """Its maps are recorded, although the larger model has no ``head``."""
+    detector = make_detector()
+
+    class Larger(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, inputs):
+            return self.inner(inputs)
+
+    detector.model = Larger(detector.model)
+    with ModelViewer("a title", detector) as viewer:
+        assert set(viewer.view(IMAGE, 0.005).head_maps) == {
+            "classification", "localization", "M", "O",
+        }  # fmt: skip

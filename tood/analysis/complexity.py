@@ -101,18 +101,20 @@ class _Predict(nn.Module):
         return [level for levels in predictions if levels is not None for level in levels]
 
 
-@torch.no_grad()
-def _flops_by_module(model: TOOD, size: tuple[int, int]) -> dict[str, Counter[str]]:
-    """FLOPs for one image of (width, height), padded as the model pads it, by module name."""
+def _require_dense_core(model: nn.Module) -> None:
     if find_dense_core(model) is not model:
         raise ConfigError(
             f"Cannot count the FLOPs of {type(model).__name__}. Use a config with "
             "MODEL.META_ARCHITECTURE TOOD."
         )
-    divisor = model.backbone.size_divisibility
-    device = next(model.parameters()).device
-    width, height = (-(-side // divisor) * divisor for side in size)
-    image = torch.zeros(1, 3, height, width, device=device)
+
+
+@torch.no_grad()
+def _flops_by_module(model: TOOD, size: tuple[int, int]) -> dict[str, Counter[str]]:
+    """FLOPs for one image of (width, height), padded as the model pads it, by module name."""
+    _require_dense_core(model)
+    width, height = size
+    image = model.preprocess_image([{"image": torch.zeros(3, height, width)}]).tensor
     by_module = _analyze(_Predict(model), image).by_module_and_operator()
     return {name.removeprefix("model."): flops for name, flops in by_module.items()}
 
@@ -166,7 +168,11 @@ def describe(model: TOOD, size: tuple[int, int]) -> list[list]:
 
     Returns:
         For each part its name, its parameters in millions and its FLOPs in billions.
+
+    Raises:
+        ConfigError: the model is of another kind.
     """
+    _require_dense_core(model)
     bottom_up = count_parameters(model.backbone.bottom_up)
     backbone = count_parameters(model.backbone)
     parameters = {

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from tood_runtime.image_io import read_image
 
 from ..errors import ConfigError
 from ..modeling.box_ops import box_area
+from .ground_truth import read_ground_truth
 from .model_view import DetectorProtocol, ModelViewer
 from .panels import draw_head, draw_instance
 
@@ -121,13 +120,9 @@ def _title(name: str) -> str:
 
 def _largest_instances(record: dict, count: int) -> list[tuple[Tensor, int]]:
     """Boxes (4,) and class indices of the largest GT boxes of a dataset's record."""
-    instances = []
-    for annotation in record.get("annotations", ()):
-        if not annotation.get("iscrowd", 0):
-            box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-            instances.append((torch.tensor(box, dtype=torch.float32), annotation["category_id"]))
-    instances.sort(key=lambda instance: -box_area(instance[0]).item())
-    return instances[:count]
+    boxes, classes = read_ground_truth(record)
+    largest = box_area(boxes).argsort(descending=True, stable=True)[:count]
+    return list(zip(boxes[largest], classes[largest].tolist(), strict=True))
 
 
 def _save(figure: Figure, path: Path) -> Path:

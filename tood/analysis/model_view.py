@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tood_runtime.detections import Detections
 from tood_runtime.drawing import draw_detections
 
+from ..modeling.dense_detector import find_dense_core
 from ..modeling.heads import TOODHead
 from ..modeling.structures import ImagePredictions
 from .recorder import PredictionRecorder
@@ -39,16 +40,17 @@ class DetectorProtocol(Protocol):
 class Resize(Protocol):
     """detectron2's ``ResizeShortestEdge``."""
 
-    def get_transform(self, image: np.ndarray) -> "ResizeTransform":
+    def get_transform(self, image: np.ndarray) -> "Transform":
         """The transform for an image (H, W, 3)."""
         ...
 
 
-class ResizeTransform(Protocol):
-    """detectron2's ``ResizeTransform``: the size that the network sees."""
+class Transform(Protocol):
+    """detectron2's ``ResizeTransform``, or ``NoOpTransform`` where ``INPUT.MIN_SIZE_TEST`` is 0."""
 
-    new_h: int
-    new_w: int
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """Transform points (n, 2): x, y in pixels."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class ModelViewer:
 
     def __enter__(self) -> "ModelViewer":
         self._recorder.start()
-        if isinstance(head := self.detector.model.head, TOODHead):
+        model = find_dense_core(self.detector.model) or self.detector.model
+        if isinstance(head := model.head, TOODHead):
             for name, module in {
                 "classification": head.cls_decomp.layer_attention,
                 "localization": head.reg_decomp.layer_attention,
@@ -168,8 +171,9 @@ class ModelViewer:
         """
         self._head_maps = {}
         detections = self.detector(image, score_threshold=score_threshold)
-        resized = self.detector.resize.get_transform(image)
-        scale = torch.tensor([image.shape[1] / resized.new_w, image.shape[0] / resized.new_h])
+        size = np.array([[image.shape[1], image.shape[0]]], np.float64)
+        input_size = self.detector.resize.get_transform(image).apply_coords(size.copy())
+        scale = torch.from_numpy(size / input_size)[0].float()
         scores, boxes = self._recorder.for_image(0)
         grid = self._recorder.grid
         x_scale, y_scale = scale.tolist()

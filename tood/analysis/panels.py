@@ -50,10 +50,8 @@ def draw_instance(
         best = {"classification": int(scores.argmax()), "localization": int(ious.argmax())}
         _show_image(row[0], image, f"{view.title}: detections", view.drawing)
         class_name = view.class_names[category]
-        _show_map(
-            row[1], image, f"score for {class_name}, at most {scores.max():.2f}", view, scores
-        )
-        _show_map(row[2], image, f"IoU of predicted boxes, at most {ious.max():.2f}", view, ious)
+        _show_map(row[1], image, f"score for {class_name} (max {scores.max():.2f})", view, scores)
+        _show_map(row[2], image, f"IoU of predicted boxes (max {ious.max():.2f})", view, ious)
         lines = [
             f"best {task}: score {scores[i]:.2f}, IoU {ious[i]:.2f}" for task, i in best.items()
         ]

@@ -29,7 +29,7 @@ class PredictionRecorder:
         if core is None and not isinstance(retinanet, RetinaNet):
             raise ConfigError(
                 f"Cannot record the predictions of {type(retinanet).__name__}. "
-                "Supported: TOOD, RetinaNet"
+                "Supported: TOOD, RetinaNet. Use a TOOD or RetinaNet config."
             )
         self._model: Any = core or retinanet
         self._hook: RemovableHandle | None = None

@@ -9,14 +9,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..analysis.alignment import alignment_per_instance, classify_detections
+from ..analysis.ground_truth import read_ground_truth
 from ..analysis.recorder import PredictionRecorder
 from ..errors import DataError
 from ..modeling.structures import ImagePredictions
@@ -43,7 +43,8 @@ class AlignmentEvaluator(DatasetEvaluator):
         self.recorder = PredictionRecorder(model)
         self.output_dir = output_dir
         self._ground_truth = {
-            record["image_id"]: _ground_truth(record) for record in DatasetCatalog.get(dataset_name)
+            record["image_id"]: read_ground_truth(record)
+            for record in DatasetCatalog.get(dataset_name)
         }
         self._sums: defaultdict[str, float] = defaultdict(float)
 
@@ -130,14 +131,6 @@ class AlignmentEvaluator(DatasetEvaluator):
 
 def _mean(total: float, count: float) -> float:
     return total / count if count else float("nan")
-
-
-def _ground_truth(record: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Boxes (M, 4) in pixels and classes (M,) of a dataset dict, without crowd regions."""
-    objects = [x for x in record.get("annotations", ()) if not x.get("iscrowd", 0)]
-    boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in objects]
-    classes = torch.tensor([x["category_id"] for x in objects], dtype=torch.int64)
-    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), classes
 
 
 def _to_image_pixels(predictions: ImagePredictions, x: dict[str, Any]) -> ImagePredictions:

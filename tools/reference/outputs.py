@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from tood.checkpoint.key_mapping import from_tood_keys
 from tood.config.loading import load_config
 from tood.modeling.meta_arch import TOOD
-from tood.modeling.postprocessing import postprocess_single_image
 from tools import CONFIGS
 from tools.reference.mmdet import MMDetTOOD, build_reference, precision
 
@@ -132,17 +131,7 @@ def _run_candidate(model: TOOD, cfg: CfgNode, inputs: list[dict]) -> ModelOutput
         stages = model.backbone.bottom_up(images.tensor)
         pyramid = model.backbone(images.tensor)
         _, predictions = model.predict(pyramid)
-        detections = [
-            postprocess_single_image(
-                *predictions.for_image(i),
-                score_thresh=model.test_score_thresh,
-                topk_candidates=model.test_topk_candidates,
-                nms_thresh=model.test_nms_thresh,
-                max_detections=model.max_detections_per_image,
-                image_size=None,
-            )
-            for i in range(len(inputs))
-        ]
+        detections = model.detect(predictions, [None] * len(inputs))  # None: not clipped
     features = [stages[f"res{i}"] for i in (3, 4, 5)]
     features += [pyramid[name] for name in model.head_in_features]
     found = [(d.boxes, d.scores, d.classes) for d in detections]
