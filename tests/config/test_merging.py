@@ -60,7 +60,7 @@ def test_unknown_keys_list_their_group():
         (["SOLVER.MAX_ITER"], "SOLVER.MAX_ITER has no value in the options"),
         (["SEED", "1", "SOLVER.MAX_ITER"], "SOLVER.MAX_ITER has no value in the options"),
         (["MODEL.TOOD.NUM_CLASSES=3"], "Write MODEL.TOOD.NUM_CLASSES 3 instead of MODEL"),
-        (["SEED", "1", "--resume"], "--resume stands among the KEY VALUE pairs"),
+        (["SEED", "1", "--resume"], "--resume is an option, but appears among the KEY"),
         (
             ["SOLVER.STEPS", "2000,", "2750"],
             "Expected a config key after SOLVER.STEPS 2000, in the options, not '2750'",
@@ -96,9 +96,9 @@ def test_values_of_the_wrong_type(key, value, message):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("MODEL:\n", "MODEL in {path} is a group of keys, and nothing stands in its place"),
-        ("MODEL: 3\n", "MODEL in {path} is a group of keys, and 3 stands in its place"),
-        ("MODEL: {TOOD: [a]}\n", "MODEL.TOOD in {path} is a group of keys, and ['a'] stands"),
+        ("MODEL:\n", "MODEL in {path} is a group of keys, but its value is nothing"),
+        ("MODEL: 3\n", "MODEL in {path} is a group of keys, but its value is 3"),
+        ("MODEL: {TOOD: [a]}\n", "MODEL.TOOD in {path} is a group of keys, but its value is ['a']"),
         ("MODEL: {WEIGHTS: {a: b}}\n", "MODEL.WEIGHTS in {path} takes a value"),
         ("MODEL.WEIGHTS: a\n", "In a file, indent WEIGHTS below MODEL"),
         ("MODEL: {TOOD.NUM_CLASSES: 3}\n", "In a file, indent NUM_CLASSES below TOOD"),

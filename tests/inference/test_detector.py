@@ -82,6 +82,7 @@ def test_threshold_includes_centerness(cfg, image):
     """Heads with centerness apply theirs before it is multiplied into the scores."""
     cfg = cfg.clone()
     cfg.MODEL.TOOD.HEAD.NAME, cfg.MODEL.TOOD.PARALLEL_HEAD.CENTERNESS = "ParallelHead", True
+    cfg.MODEL.TOOD.ALIGNED.CRITERION = "CenternessFocalCriterion"
     detector = Detector(build_model(cfg).eval(), cfg)
     torch.nn.init.zeros_(detector.model.head.cls_score.bias)
     lowest = detector(image, score_threshold=0)

@@ -56,16 +56,18 @@ def test_wrong_construction(cfg, run_folder, tmp_path):
         Detector.from_config(empty)
 
 
-def test_devices(cfg, run_folder, monkeypatch):
+def test_devices(cfg, run_folder, monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     on_gpu = cfg.clone()
     on_gpu.MODEL.DEVICE = "cuda"
     on_gpu.freeze()
     detector = Detector.from_config(on_gpu)
     assert detector.model.device.type == "cpu" and on_gpu.MODEL.DEVICE == "cuda"
-    for device in ("cuda", "cuda:3"):
-        with pytest.raises(ConfigError, match=f"no device '{device}'.*finds 0 GPUs"):
-            Detector.from_pretrained(run_folder, device=device)
+    caplog.clear()
+    detector = Detector.from_pretrained(run_folder, device="cuda:3")
+    assert detector.cfg.MODEL.DEVICE == "cpu"
+    assert [record.message for record in caplog.records if "GPU" in record.message] == [
+        "No GPU is available. Using the device cpu, not cuda:3."
+    ]
     with pytest.raises(ConfigError, match="Unknown device 'gpu'"):
         Detector.from_pretrained(run_folder, device="gpu")

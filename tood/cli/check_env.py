@@ -17,6 +17,7 @@ from tood_runtime.cli.parser import EXIT_OK
 from tood_runtime.install_detectron2 import SETUPTOOLS
 
 from ..config import add_tood_config
+from ..config.device import resolve_device
 from ..environment import version_of
 from ..errors import TOODError
 
@@ -73,11 +74,11 @@ def _model_zoo_lines() -> list[str]:
 
 
 def _small_config() -> CfgNode:
-    """The config of a model that is built and trained in a moment."""
+    """A config that builds and trains within seconds."""
     cfg = get_cfg()
     add_tood_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "TOOD"
-    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.MODEL.DEVICE = resolve_device("auto")
     cfg.MODEL.BACKBONE.NAME = "build_tood_resnet_fpn_backbone"
     cfg.MODEL.RESNETS.DEPTH = 18
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
@@ -116,5 +117,8 @@ def run_one_step() -> str:
         model([{"image": batch[0]["image"]}])
     values = ", ".join(f"{phase} loss {loss:.3f}" for phase, loss in losses.items())
     if not all(map(math.isfinite, losses.values())):
-        raise TOODError(f"Forward and backward give a loss that is not finite: {values}")
+        raise TOODError(
+            f"A loss is not finite: {values}. Reinstall torch and torchvision, and report this "
+            "with the lines above."
+        )
     return f"forward and backward on {cfg.MODEL.DEVICE}: {values}"

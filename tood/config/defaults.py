@@ -12,7 +12,7 @@ def add_tood_config(cfg: CfgNode) -> None:
     """Add TOOD's keys, with the paper's values, to a config made by detectron2's ``get_cfg()``.
 
     Also registers the keys that version 0.1 had under other names: merging one of them raises an
-    error that says what it is called now.
+    error that names the new key.
 
     Args:
         cfg: changed in place.

@@ -1,24 +1,23 @@
 """Loading a config."""
 
-import logging
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 
 from .defaults import add_tood_config
+from .device import resolve_device
 from .files import find_config_file
 from .imports import import_custom
 from .merging import merge_content, merge_options
 from .yaml_files import read_config_layers
 
-logger = logging.getLogger(__name__)
 
-
-def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> CfgNode:
+def load_config(
+    config_file: str | os.PathLike, opts: Sequence[Any] = (), *, cfg: CfgNode | None = None
+) -> CfgNode:
     """Load a config: detectron2's and TOOD's defaults, then a file and its bases, then options.
 
     Unlike detectron2's ``cfg.merge_from_file``, it reads plain YAML from local files only, so that
@@ -33,6 +32,8 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> Cfg
         config_file: path of a YAML file, or a name such as "TOOD-R50-1x" or
             "ablations/ATSS-Parallel". ``_BASE_`` in a file may be either too.
         opts: ``[KEY, VALUE, ...]``; text is parsed as on a command line.
+        cfg: start from this config instead of the defaults; not changed. Made by ``get_cfg()`` and
+            ``add_tood_config``, it can have nodes that your own assigner or criterion reads.
 
     Returns:
         The config, not frozen.
@@ -40,16 +41,18 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> Cfg
     Raises:
         ConfigError: a file is missing or not plain YAML, a key is unknown, or a value does not fit.
     """
-    cfg = get_cfg()
-    add_tood_config(cfg)
+    if cfg is None:
+        cfg = get_cfg()
+        add_tood_config(cfg)
+    else:
+        cfg = cfg.clone()
+        cfg.defrost()
     for path, content in read_config_layers(find_config_file(config_file)):
         merge_content(cfg, content, str(path))
     merge_options(cfg, opts)
     for name in cfg.MODEL.TOOD.CUSTOM_IMPORTS:
         import_custom(name)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("No GPU is available. Using MODEL.DEVICE cpu, not %s.", cfg.MODEL.DEVICE)
-        cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     _publish_class_names(cfg)
     return cfg
 

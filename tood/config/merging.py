@@ -64,7 +64,9 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
     for i in range(0, len(opts), 2):
         key = str(opts[i])
         if key.startswith("--"):
-            raise ConfigError(f"{key} stands among the KEY VALUE pairs. Put it before them.")
+            raise ConfigError(
+                f"{key} is an option, but appears among the KEY VALUE pairs. Move it before them."
+            )
         if "=" in key:
             raise ConfigError(f"Write {key.replace('=', ' ', 1)} instead of {key} in the options.")
         if "." not in key and key not in cfg and i > 0:
@@ -76,7 +78,7 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
             raise ConfigError(unknown_key_message(cfg, key, "the options"))
         if i + 1 == len(opts):
             raise ConfigError(f"{key} has no value in the options. Add one after it.")
-        node = _get(cfg, key)
+        node = get_value(cfg, key)
         if isinstance(node, CfgNode):
             raise ConfigError(
                 f"{key} in the options is a group of keys. Set one of them, such as "
@@ -107,8 +109,8 @@ def unknown_key_message(cfg: CfgNode, key: str, source: str, value: Any = None) 
     if near:
         return f"{message} Did you mean {near}?"
     parent = key.rpartition(".")[0]
-    if parent and _is_known(cfg, parent) and isinstance(_get(cfg, parent), CfgNode):
-        return f"{message} Available in {parent}: {', '.join(sorted(_get(cfg, parent)))}."
+    if parent and _is_known(cfg, parent) and isinstance(get_value(cfg, parent), CfgNode):
+        return f"{message} Available in {parent}: {', '.join(sorted(get_value(cfg, parent)))}."
     return f"{message} Available at the top level: {', '.join(sorted(cfg))}."
 
 
@@ -126,8 +128,16 @@ def all_keys(node: CfgNode, parent: str = "") -> Iterator[str]:
             yield from all_keys(value, key)
 
 
+def get_value(cfg: CfgNode, key: str) -> Any:
+    """The value or group of an existing key, given by its full name."""
+    node = cfg
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
 def _nearest_key(cfg: CfgNode, key: str) -> str | None:
-    """An existing key that differs in case or spelling, or stands in another group."""
+    """An existing key that differs in case or spelling, or is in another group."""
     known = sorted(all_keys(cfg), key=lambda name: not name.startswith("MODEL.TOOD"))
     wanted = key.upper()
     parent, _, leaf = wanted.rpartition(".")
@@ -156,10 +166,10 @@ def _leaves(
             )
         if not _is_known(cfg, key):
             raise ConfigError(unknown_key_message(cfg, key, source, value))
-        is_group = isinstance(_get(cfg, key), CfgNode)
+        is_group = isinstance(get_value(cfg, key), CfgNode)
         if is_group and not isinstance(value, dict):
             raise ConfigError(
-                f"{key} in {source} is a group of keys, and {_shown(value)} stands in its place. "
+                f"{key} in {source} is a group of keys, but its value is {_shown(value)}. "
                 "Indent its keys below it, or delete the line."
             )
         if not is_group and isinstance(value, dict):
@@ -173,14 +183,14 @@ def _leaves(
 
 
 def _set_value(cfg: CfgNode, key: str, value: Any, source: str) -> None:
-    default = _get(cfg, key)
+    default = get_value(cfg, key)
     try:
         cfg.merge_from_list([key, value])
     except _VALUE_ERRORS:
         if isinstance(default, str) and isinstance(value, str):
             # Text that reads as a number, such as a folder named 2024.
             parent, _, leaf = key.rpartition(".")
-            (_get(cfg, parent) if parent else cfg)[leaf] = value
+            (get_value(cfg, parent) if parent else cfg)[leaf] = value
             return
         raise ConfigError(
             f"{key} in {source} must be {_expected(default, value)}, not {_shown(value)}."
@@ -213,10 +223,3 @@ def _is_known(cfg: CfgNode, key: str) -> bool:
             return False
         node = node[name]
     return True
-
-
-def _get(cfg: CfgNode, key: str) -> Any:
-    node = cfg
-    for name in key.split("."):
-        node = node[name]
-    return node

@@ -7,7 +7,8 @@ from detectron2.utils import comm
 
 from ..errors import ConfigError
 from .defaults import add_tood_config
-from .merging import all_keys, unknown_key_message
+from .merging import all_keys, get_value, unknown_key_message
+from .renames import RENAMED_KEYS
 
 
 def validate_model_keys(cfg: CfgNode, custom_nodes: Iterable[str] = ()) -> None:
@@ -25,12 +26,15 @@ def validate_model_keys(cfg: CfgNode, custom_nodes: Iterable[str] = ()) -> None:
     known = set(all_keys(defaults.MODEL.TOOD, "MODEL.TOOD"))
     custom = tuple(f"MODEL.TOOD.{node}." for node in custom_nodes)
     for key in all_keys(cfg.MODEL.TOOD, "MODEL.TOOD"):
-        if key not in known and not f"{key}.".startswith(custom):
-            message = unknown_key_message(defaults, key, "the config")
-            raise ConfigError(
-                f"{message} Keys of your own assigner or criterion belong in the node that its "
-                "config_node names, other keys outside of MODEL.TOOD."
+        if key in known or f"{key}.".startswith(custom):
+            continue
+        message = unknown_key_message(defaults, key, "the config", get_value(cfg, key))
+        if key not in RENAMED_KEYS:
+            message += (
+                " Keys of your own assigner or criterion belong in the node that its config_node "
+                "names, other keys outside of MODEL.TOOD."
             )
+        raise ConfigError(message)
 
 
 def validate_test(cfg: CfgNode) -> None:
@@ -43,7 +47,10 @@ def validate_test(cfg: CfgNode) -> None:
 
 
 def validate_solver(cfg: CfgNode) -> None:
-    """Raise a ConfigError for settings at which detectron2 would stop later, less clearly."""
+    """Raise a ConfigError for solver settings that detectron2 would reject later.
+
+    Its own message is less helpful.
+    """
     validate_test(cfg)
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise ConfigError("SOLVER.AMP.ENABLED is True, but MODEL.DEVICE is cpu. Set it to False.")

@@ -15,6 +15,7 @@ from tood_runtime.detections import Detections
 from tood_runtime.image_io import ImageInput, RGBImage, as_rgb
 
 from ..checkpoint import load_model
+from ..config.device import resolve_device
 from ..config.loading import load_config
 from ..data.registration import class_info
 from ..errors import ConfigError
@@ -32,11 +33,14 @@ class Detector:
         detections.draw().save("street_detections.jpg")
 
     Images are resized as in evaluation, by ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``, and
-    reach the model in its ``INPUT.FORMAT``.
+    are converted to ``INPUT.FORMAT``.
 
     Args:
         model: a trained model in evaluation mode.
         cfg: the config that it was built from.
+
+    Raises:
+        DataError: see :meth:`from_pretrained`.
 
     Attributes:
         model: the model.
@@ -68,21 +72,22 @@ class Detector:
             name_or_path: a name of the model zoo, the folder of a training run, or a config file.
             weights: file or URL of the weights; by default those of the model zoo or the run, for a
                 config file its ``MODEL.WEIGHTS``.
-            device: "cpu", "cuda", "cuda:1", ...; "auto" is the config's device, and the CPU where
-                there is no GPU.
+            device: "cpu", "cuda" or "cuda:N"; "auto" is the config's device. Without a GPU, the CPU
+                replaces any of them.
 
         Raises:
             ConfigError: an unknown name, a config that does not fit, or an unavailable device.
             CheckpointError: the weights are missing or do not match the model.
+            DataError: the config has no class names, and the file in
+                ``DATASETS.TEST_ANNOTATIONS``, which has them, is invalid.
         """
         resolved = resolve(name_or_path)
-        cfg = load_config(resolved.config_file)
+        opts = [] if device == "auto" else ["MODEL.DEVICE", device]
+        cfg = load_config(resolved.config_file, opts)
         if weights is None:
             weights = resolved.require_weights()
         if weights is not None:
             cfg.MODEL.WEIGHTS = os.fspath(weights)
-        if device != "auto":
-            cfg.MODEL.DEVICE = _available_device(device)
         return cls.from_config(cfg)
 
     @classmethod
@@ -93,12 +98,13 @@ class Detector:
             cfg: not changed. Without a GPU, the CPU replaces its ``MODEL.DEVICE``.
 
         Raises:
+            ConfigError: the config does not fit the model, or the device is unavailable.
             CheckpointError: the weights are missing or do not match the model.
+            DataError: see :meth:`from_pretrained`.
         """
         cfg = cfg.clone()
         cfg.defrost()
-        if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-            cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
         return cls(load_model(cfg), cfg)
 
     @torch.no_grad()
@@ -181,25 +187,10 @@ class Detector:
 
 
 class _ResizeShortestEdge(T.ResizeShortestEdge):
-    """detectron2's, but with at least 1 pixel per side: of 9000x3 pixels it would leave none."""
+    """detectron2's resize with at least 1 pixel per side; its own gives 0 for 9000x3 pixels."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         transform = super().get_transform(image)
         if isinstance(transform, T.ResizeTransform):
             transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
         return transform
-
-
-def _available_device(device: str) -> str:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ConfigError(f"Unknown device {device!r}. Use auto, cpu, cuda or cuda:N.") from error
-    if kind == "cuda":
-        index = torch.device(device).index or 0
-        if index >= torch.cuda.device_count():
-            raise ConfigError(
-                f"There is no device {device!r}: PyTorch finds {torch.cuda.device_count()} GPUs. "
-                "Use auto or cpu."
-            )
-    return device
