@@ -4,6 +4,8 @@ import warnings
 from importlib import metadata
 from types import ModuleType
 
+from tood_runtime.missing_packages import NEEDED_PACKAGES, missing_package_message
+
 
 def version_of(package: str) -> str:
     """Version of an installed package, or "missing"."""
@@ -30,16 +32,10 @@ def check_dependencies() -> None:
             warnings.simplefilter("ignore", DeprecationWarning)
             import detectron2.modeling  # noqa: F401
     except ModuleNotFoundError as error:
-        if error.name == "detectron2":
-            raise ModuleNotFoundError(
-                "tood needs detectron2. Install it: tood install-detectron2", name=error.name
-            ) from None
-        if error.name in ("torch", "torchvision"):
-            raise ModuleNotFoundError(
-                f"tood needs {error.name}. Install it: pip install torch torchvision",
-                name=error.name,
-            ) from None
-        raise
+        if error.name not in NEEDED_PACKAGES:
+            raise
+        message = missing_package_message(error.name)
+        raise ModuleNotFoundError(message, name=error.name) from None
 
 
 def _check_torchvision(torch: ModuleType) -> None:

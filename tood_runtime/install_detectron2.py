@@ -96,10 +96,10 @@ def install_index() -> bool:
     """Rebuild the package index's wheel without its compiled library, and install it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        say(f"taking detectron2's Python code from the package index ({INDEX_PACKAGE}).")
+        say(f"downloading detectron2's Python code from the package index ({INDEX_PACKAGE}).")
         only = ("--only-binary=:all:", "--no-deps")
         if not pip("download", "-q", *INDEX_TARGET, *only, "-d", name, INDEX_PACKAGE):
-            say("the package index did not give the wheel.")
+            say("cannot download the wheel from the package index.")
             return False
         (source,) = folder.glob("*.whl")
         digest = hashlib.sha256(source.read_bytes()).hexdigest()
@@ -123,7 +123,7 @@ def install(way: str = "auto") -> int:
         way: "auto", "source" or "index".
 
     Returns:
-        0 if detectron2 works afterwards, 1 if no way worked, 2 if torch is missing.
+        0 if detectron2 works afterwards, 2 if torch is missing or no method worked.
     """
     order = list(WAYS) if way == "auto" else [way]
     if way == "auto" and is_outdated_rebuild():
@@ -137,7 +137,7 @@ def install(way: str = "auto") -> int:
             return 0
     works, what = probe("import torch, torchvision")
     if not works:
-        say(f"torch and torchvision have to import first: {what}")
+        say(f"Cannot import torch and torchvision: {what}")
         say(
             "install both from one index, because they have to match: pip install torch torchvision"
         )
@@ -152,10 +152,10 @@ def install(way: str = "auto") -> int:
                 return 0
             say(f"detectron2 was installed but does not import: {what}")
     say(
-        "no way worked. By hand: pip install --no-build-isolation "
+        "No method worked. Install by hand: pip install --no-build-isolation "
         "git+https://github.com/facebookresearch/detectron2.git"
     )
-    return 1
+    return 2
 
 
 def advise_on_setuptools() -> None:

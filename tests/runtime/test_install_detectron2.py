@@ -60,7 +60,7 @@ def test_source_is_tried_before_the_index(machine, capsys):
     assert "way: index" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("way, code", [("index", 0), ("source", 1)])
+@pytest.mark.parametrize("way, code", [("index", 0), ("source", 2)])
 def test_chosen_way_is_the_only_one(machine, way, code):
     machine.detectron2 = (True, "0.6 in y")
     assert install_detectron2.main(["--way", way]) == code

@@ -1,6 +1,6 @@
 """Convert checkpoints between the layouts of this project, MMDetection and the authors.
 
-The programs here read all of these layouts directly; a converted file is for other programs.
+This project's commands read all of these layouts directly; a converted file is for other programs.
 Nothing is computed: converting back and forth gives the same bits. Only averages (EMA) and what is
 not a tensor are dropped, and batch counters that were missing are written as 0.
 """
@@ -42,11 +42,16 @@ class ConvertedCheckpoint:
         Raises:
             CheckpointError: the file exists.
         """
+        validate_new_file(path)
         output = Path(path)
-        if output.exists():
-            raise CheckpointError(f"{output} already exists. Remove it, or choose another name.")
         output.parent.mkdir(parents=True, exist_ok=True)
         torch.save(self.contents, output)
+
+
+def validate_new_file(path: str) -> None:
+    """Raise a CheckpointError if the file exists, so that no checkpoint is overwritten."""
+    if Path(path).exists():
+        raise CheckpointError(f"{path} already exists. Remove it, or choose another name.")
 
 
 def convert_checkpoint(path: str, to: str, cfg: CfgNode | None = None) -> ConvertedCheckpoint:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tood_runtime.cli.parser import EXIT_OK
 
-from ..checkpoint.convert import convert_checkpoint
+from ..checkpoint.convert import convert_checkpoint, validate_new_file
 from ..checkpoint.key_mapping import LAYOUT_DESCRIPTIONS
 from ..config import load_config
 from ..errors import CheckpointError
@@ -23,8 +23,7 @@ def main(args: argparse.Namespace) -> int:
         CheckpointError: the input cannot be converted, or the output exists.
     """
     start_logging()
-    if Path(args.output).exists():  # before the work
-        raise CheckpointError(f"{args.output} already exists. Remove it, or choose another name.")
+    validate_new_file(args.output)  # before the work
     weights, config_file = find_weights(args.input)
     config_file = args.config_file or config_file
     # The model is built only to compare its keys, so it needs no GPU.
@@ -33,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
     source = converted.source
     print(f"{weights}: {LAYOUT_DESCRIPTIONS[source.layout]}, {len(source.tensors)} tensors")
     if source.ignored:
-        print(f"left out: {', '.join(source.ignored)}")
+        print(f"ignored: {', '.join(source.ignored)}")
     converted.save(args.output)
     print(f"{args.output}: {len(converted.state_dict)} tensors with the names of {args.to}")
     return EXIT_OK

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from .. import install_detectron2
+from ..missing_packages import NEEDED_PACKAGES, missing_package_message
 from .commands import COMMANDS, Command
 from .parser import EXIT_OK, UsageError, did_you_mean, report_error
 
@@ -105,11 +106,9 @@ def _version() -> str:
 
 def _missing_packages() -> str | None:
     """One line that says how to install what every command needs, or None if all is there."""
-    for package in ("torch", "torchvision"):
+    for package in NEEDED_PACKAGES:
         if not _is_installed(package):
-            return f"tood needs {package}. Install it: pip install torch torchvision"
-    if not _is_installed("detectron2"):
-        return "tood needs detectron2. Install it: tood install-detectron2"
+            return missing_package_message(package)
     return None
 
 
