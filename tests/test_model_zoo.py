@@ -183,7 +183,7 @@ def test_resolve_nothing(tmp_path):
     with pytest.raises(ConfigError, match="Did you mean TOOD-R50-1x?"):
         resolve("TOOD-R50-1xx")
     (tmp_path / "model_final.pth").touch()
-    with pytest.raises(ConfigError, match="is a checkpoint, which does not say what its model is"):
+    with pytest.raises(ConfigError, match=r"is a checkpoint, not a model.*\(--weights\)"):
         resolve(tmp_path / "model_final.pth")
     for url in ("https://x.org/config.yaml", "https://x.org/model.pth"):
         with pytest.raises(ConfigError, match="is a URL"):

@@ -6,7 +6,6 @@ import logging
 import pytest
 
 from tood.cli.common import (
-    check_output_file,
     exit_on_user_error,
     load_model_config,
     make_output_folder,
@@ -14,6 +13,7 @@ from tood.cli.common import (
     split_models,
     table,
     user_message,
+    validate_output_file,
     write_json,
 )
 from tood.errors import CheckpointError, ConfigError, DataError, TOODError
@@ -53,7 +53,7 @@ def test_training_loop_logs_no_stack_trace_of_a_user_error(caplog):
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
-def test_message_of_a_data_loader_worker():
+def test_user_message_of_a_data_loader_worker():
     text = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback ...\n"
     error = DataError(text + "tood.errors.DataError: the image x.png cannot be read\n")
     assert user_message(error) == "the image x.png cannot be read"
@@ -118,11 +118,11 @@ def test_output_folder_and_files(tmp_path):
     with pytest.raises(ConfigError, match="--output"):
         make_output_folder(str(tmp_path / "file" / "below"))
     with pytest.raises(ConfigError, match=r"--json .* is a folder. Name a file in it"):
-        check_output_file("--json", str(tmp_path))
-    check_output_file("--json", None)
+        validate_output_file("--json", str(tmp_path))
+    validate_output_file("--json", None)
     write_json(tmp_path / "new" / "x.json", {"a": [1.5]})
     assert json.loads((tmp_path / "new" / "x.json").read_text()) == {"a": [1.5]}
-    with pytest.raises(TOODError, match="Cannot write"):
+    with pytest.raises(TOODError, match=r"Cannot write .*\. Choose another file\."):
         write_json(tmp_path / "file" / "x.json", {})
 
 

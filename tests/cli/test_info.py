@@ -47,3 +47,8 @@ def test_unknown_model(tood, errors):
     assert tood("info", "TOOD-R51-1x") == 2
     (error,) = errors()
     assert "TOOD-R50-1x" in error
+
+
+def test_unknown_device_is_one_line(tood, errors):
+    assert tood("info", "TOOD-R50-1x", "--device", "gpu") == 2
+    assert errors() == ["error: Unknown device 'gpu'. Available: cpu, cuda, cuda:N, auto."]

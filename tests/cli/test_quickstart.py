@@ -79,7 +79,7 @@ def stand_in_for_python(folder, script: str) -> str:
 def test_failing_command_names_its_log(tmp_path, monkeypatch, capsys):
     python = stand_in_for_python(tmp_path, "echo cause of it; exit 3")
     monkeypatch.setattr(quickstart.sys, "executable", python)
-    with pytest.raises(TOODError, match=r"this command failed: .*python -m tood train.*log.txt"):
+    with pytest.raises(TOODError, match=r"This command failed: .*python -m tood train.*log.txt"):
         quickstart.run(["train"], tmp_path / "log.txt")
     assert capsys.readouterr().err == "cause of it\n"
 

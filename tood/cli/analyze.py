@@ -12,11 +12,11 @@ from ..data import build_test_loader, setup_datasets
 from ..errors import ConfigError
 from ..evaluation import AlignmentEvaluator, FastCOCOEvaluator
 from .common import (
-    check_output_file,
     load_model_config,
     make_output_folder,
     start_logging,
     table,
+    validate_output_file,
     write_json,
 )
 
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
         args: the options of ``tood analyze``.
     """
     start_logging()
-    check_output_file("--json", args.json)
+    validate_output_file("--json", args.json)
     cfg = load_model_config(args)
     setup_datasets(cfg, ("TEST",))
     output = None if args.output is None else str(make_output_folder(args.output))

@@ -49,8 +49,9 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def start_logging() -> None:
-    """Show log messages of this package and of fvcore, which reports on checkpoints."""
+    """Show log messages of this project and of fvcore, which reports on checkpoints."""
     setup_logger(name="tood")
+    setup_logger(name="tood_runtime")
     setup_logger(name="fvcore")
 
 
@@ -140,7 +141,7 @@ def make_output_folder(path: str) -> Path:
     return folder
 
 
-def check_output_file(option: str, path: str | None) -> None:
+def validate_output_file(option: str, path: str | None) -> None:
     """Raise a ConfigError, before any work is done, if a file cannot be written there."""
     if path is not None and Path(path).is_dir():
         raise ConfigError(f"{option} {path} is a folder. Name a file in it.")
@@ -156,7 +157,7 @@ def write_json(path: str | Path, content: Any) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror}") from error
+        raise ConfigError(f"Cannot write {path}: {error.strerror}. Choose another file.") from error
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], formats: Sequence[str]) -> str:

@@ -24,10 +24,10 @@ from tood_runtime.sources import collect_images, make_image_ids, output_paths
 
 from ..inference.detector import Detector
 from .common import (
-    check_output_file,
     load_model_config,
     make_output_folder,
     start_logging,
+    validate_output_file,
     write_json,
 )
 
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
         0, or 1 if no image could be read.
     """
     start_logging()
-    check_output_file("--json", args.json)
+    validate_output_file("--json", args.json)
     images = collect_images(args.inputs, args.output)
     targets = output_paths(images, args.output)
     cfg = load_model_config(args)
@@ -97,7 +97,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _draw(image: RGBImage, found: Detections, target: Path, results: Results) -> None:
-    """Write one drawing; a failure is noted, because the detections are worth more."""
+    """Write one drawing. A failure is recorded, not raised, so that no detections are lost."""
     try:
         save_image(draw_detections(image, found), target)
     except (ImageWriteError, MemoryError) as error:

@@ -8,7 +8,7 @@ from tood_runtime.cli.parser import EXIT_OK
 
 from ..analysis.complexity import COLUMNS, FLOAT_FORMATS, describe
 from ..model_zoo import MODELS
-from .common import check_output_file, load_model_config, split_models, table, write_json
+from .common import load_model_config, split_models, table, validate_output_file, write_json
 
 
 def main(args: argparse.Namespace) -> int:
@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> int:
     Args:
         args: the options of ``tood info``.
     """
-    check_output_file("--json", args.json)
+    validate_output_file("--json", args.json)
     if not args.models and args.config_file is None:
         args.models = [model.name for model in MODELS]
     width, height = args.size

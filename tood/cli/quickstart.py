@@ -133,7 +133,10 @@ def run(
     if process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         print("\n".join(lines[-15:]), file=sys.stderr)
-        raise TOODError(f"this command failed: {shlex.join(command)}. Its output is in {log}")
+        raise TOODError(
+            f"This command failed: {shlex.join(command)}. Read its output in {log}, fix the cause, "
+            "and run tood quickstart again."
+        )
 
 
 def train(arguments: Sequence[str], output: Path, max_iter: int) -> None:

@@ -59,11 +59,14 @@ def validate_launch(args: argparse.Namespace) -> None:
         fix = "Lower --num-gpus." if available else "Use --num-gpus 1, which runs on the CPU."
         raise ConfigError(f"--num-gpus {args.num_gpus} exceeds the {gpus} on this machine. {fix}")
     for option, least in (("num_gpus", 0), ("num_machines", 1), ("machine_rank", 0)):
-        if getattr(args, option) < least:
-            raise ConfigError(f"--{option.replace('_', '-')} must be at least {least}")
+        value = getattr(args, option)
+        if value < least:
+            raise ConfigError(
+                f"--{option.replace('_', '-')} must be at least {least}, not {value}."
+            )
     if args.machine_rank >= args.num_machines:
         raise ConfigError(
-            f"--machine-rank {args.machine_rank} must be below --num-machines {args.num_machines}"
+            f"--machine-rank {args.machine_rank} must be below --num-machines {args.num_machines}."
         )
 
 

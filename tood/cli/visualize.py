@@ -20,6 +20,9 @@ def main(args: argparse.Namespace) -> int:
 
     Returns:
         0, or 1 if the dataset has no images.
+
+    Raises:
+        ConfigError: the config names no dataset, or an option is wrong.
     """
     start_logging()
     models = split_models(args)

@@ -1,4 +1,4 @@
-"""From what a user calls a model to its config and weights."""
+"""Resolve a model name, run folder or config file to its config and weights."""
 
 import os
 from dataclasses import dataclass
@@ -54,8 +54,8 @@ def get_weights_url(name: str) -> str:
     path = get_config_file(name)
     if info is not None:
         raise ConfigError(
-            f"The weights of {name} must be downloaded by hand: {info.authors_drive}. Then give "
-            "the file as the weights."
+            f"The weights of {name} must be downloaded by hand: {info.authors_drive}. Then pass "
+            "the file with --weights."
         )
     available = ", ".join(info.name for info in MODELS if info.weights_url)
     raise ConfigError(f"No weights are published for {path.stem}. Available: {available}.")
@@ -63,7 +63,7 @@ def get_weights_url(name: str) -> str:
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """What a user's name for a model stands for.
+    """The config and weights that a model argument refers to.
 
     Attributes:
         config_file: its config.
@@ -95,14 +95,14 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
             a config file. A name comes before a folder of that name; write "./NAME" for the folder.
 
     Raises:
-        ConfigError: there is nothing of that kind.
+        ConfigError: no such name, folder or file.
     """
     text = os.fspath(name_or_path)
     if os.path.isfile(text):
         if Path(text).suffix in (".pth", ".pkl"):
             raise ConfigError(
-                f"{text} is a checkpoint, which does not say what its model is. Name a model or a "
-                "config, and give the file as the weights."
+                f"{text} is a checkpoint, not a model. Pass a model name or config file, and "
+                f"{text} as the weights (--weights)."
             )
         return ResolvedModel(Path(text), None)
     if named_config(text) is not None:

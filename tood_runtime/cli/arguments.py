@@ -83,7 +83,7 @@ def add_detect(parser: CommandParser) -> None:
         action="extend",
         default=[],
         metavar="IMAGE",
-        help="the same as IMAGE, as detectron2's demo has it",
+        help="same as IMAGE (detectron2's spelling)",
     )
     add_output(parser, "the images with their detections", default="output/detections")
     parser.add_argument(
@@ -92,13 +92,13 @@ def add_detect(parser: CommandParser) -> None:
         type=score,
         default=0.3,
         metavar="SCORE",
-        help="minimum score of a detection (default: 0.3)",
+        help="keep detections that score more than this (default: 0.3)",
     )
     add_json(parser, "the detections in COCO's result format", "--save-json")
     add_config_options(parser)
 
 
-def finish_detect(parser: CommandParser, args: argparse.Namespace) -> None:
+def join_inputs(parser: CommandParser, args: argparse.Namespace) -> None:
     """Join the two ways to name images."""
     args.inputs += vars(args).pop("input")
     if not args.inputs:
@@ -127,7 +127,7 @@ def add_convert(parser: CommandParser) -> None:
         choices=LAYOUTS,
         default="tood",
         metavar="LAYOUT",
-        help=f"whose names the output has: {', '.join(LAYOUTS)} (default: tood)",
+        help=f"naming scheme of the output: {', '.join(LAYOUTS)} (default: tood)",
     )
     parser.add_argument(
         "--config-file",
@@ -165,7 +165,7 @@ def add_visualize(parser: CommandParser) -> None:
     add_config_options(parser)
 
 
-def finish_visualize(parser: CommandParser, args: argparse.Namespace) -> None:
+def validate_weights_count(parser: CommandParser, args: argparse.Namespace) -> None:
     """Check the number of models and weight files."""
     num_models = 1 if args.config_file is not None else len(args.models)
     if not num_models:

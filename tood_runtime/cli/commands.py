@@ -15,8 +15,8 @@ from .arguments import (
     add_quickstart,
     add_train,
     add_visualize,
-    finish_detect,
-    finish_visualize,
+    join_inputs,
+    validate_weights_count,
 )
 from .parser import CommandParser
 
@@ -31,7 +31,7 @@ class Command:
         add_arguments: adds the command's options to its parser.
         description: the rest of the help's first paragraph.
         examples: arguments for the end of the help.
-        finish: checks or completes the parsed arguments.
+        complete_args: checks or completes the parsed arguments.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Command:
     add_arguments: Callable[[CommandParser], None]
     description: str = ""
     examples: tuple[str, ...] = ()
-    finish: Callable[[CommandParser, argparse.Namespace], None] | None = None
+    complete_args: Callable[[CommandParser, argparse.Namespace], None] | None = None
 
     @property
     def body(self) -> str:
@@ -65,8 +65,8 @@ class Command:
         """
         parser = self.parser(prog)
         args = parser.parse(arguments)
-        if self.finish is not None:
-            self.finish(parser, args)
+        if self.complete_args is not None:
+            self.complete_args(parser, args)
         return args
 
 
@@ -104,7 +104,7 @@ COMMANDS = {
                 "TOOD-R50-1x street.jpg --output out/",
                 "output/my-run images/ --score-threshold 0.5 --json detections.json",
             ),
-            finish=finish_detect,
+            complete_args=join_inputs,
         ),
         Command(
             "info",
@@ -121,9 +121,9 @@ COMMANDS = {
             "convert",
             "Convert a checkpoint to or from MMDetection's or the authors' names.",
             add_convert,
-            "All commands read all layouts, so a converted file is only for other programs and\n"
-            "for keeping. No value changes: the way there and back gives the same bits. Copies of\n"
-            "the weights (EMA) and everything that is not a tensor are left out.",
+            "All commands read all layouts, so convert only for other programs or archiving.\n"
+            "Values do not change: converting back and forth is bit-exact. Copies of the weights\n"
+            "(EMA) and everything that is not a tensor are left out.",
             (
                 "tood_r50_fpn_1x_coco.pth TOOD-R50-1x.pth",
                 "output/my-run mmdet.pth --to mmdet",
@@ -147,7 +147,7 @@ COMMANDS = {
             "predicted boxes, and the best location of each task; one row per MODEL. For a T-head\n"
             "also IMAGE-head.png: layer attention, the map M and the offsets O.",
             ("output/my-run --annotations val.json --images images/ --output out/",),
-            finish=finish_visualize,
+            complete_args=validate_weights_count,
         ),
         Command(
             "quickstart",
@@ -161,7 +161,7 @@ COMMANDS = {
         ),
         Command(
             "install-detectron2",
-            "Install detectron2, which no package index has for this machine.",
+            "Install detectron2, which is on no package index.",
             install_detectron2.add_arguments,
         ),
     )

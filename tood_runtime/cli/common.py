@@ -84,7 +84,7 @@ def add_config_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--device",
         metavar="DEVICE",
-        help="cpu, cuda or cuda:N (default: the config's, or cpu without a GPU)",
+        help="cpu, cuda, cuda:N or auto (default: the config's, or cpu without a GPU)",
     )
     parser.add_argument(
         "--opts",
