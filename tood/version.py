@@ -1,3 +1,3 @@
-"""The version of this package; read by ``setup.py`` without importing anything."""
+"""The version of this package; setuptools reads it statically (pyproject.toml)."""
 
 __version__ = "0.1.0"

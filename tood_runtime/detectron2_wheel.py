@@ -11,7 +11,7 @@ import re
 import zipfile
 from pathlib import Path
 
-# Count up whenever PATCHES or STAND_IN change: older wheels are then replaced.
+# Increment whenever PATCHES or STAND_IN change: older wheels are then replaced.
 PURE_VERSION = "0.4+pure.2"
 REQUIREMENTS = (
     "termcolor>=1.1",

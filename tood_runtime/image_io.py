@@ -132,7 +132,7 @@ def encode_image(image: Image.Image | RGBImage, suffix: str) -> bytes:
 def save_image(image: Image.Image | RGBImage, path: str | os.PathLike[str]) -> None:
     """Write an RGB image in the format of the path's suffix.
 
-    The image is encoded first and then put in place at once: an existing file stays whole if
+    The image is encoded first, then moved into place atomically: an existing file stays whole if
     anything fails, and a symbolic link is replaced, its target untouched. File names need not be
     UTF-8.
 

@@ -40,7 +40,7 @@ _NOT_RGB = frozenset({".gif", ".pgm"})
 
 
 class SourceError(ValueError):
-    """Inputs that name no image, or an output folder that would harm them."""
+    """Inputs that name no image, or an output folder that would overwrite them."""
 
 
 def collect_images(
