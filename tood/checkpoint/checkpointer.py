@@ -57,7 +57,8 @@ class TOODCheckpointer(DetectionCheckpointer):
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load weights, and the objects that were saved with them.
 
-        This replaces detectron2's method, whose steps pass on only the local name of a download.
+        Overrides detectron2's method, which drops the original path or URL; the messages and
+        `?matching_heuristics=True` need it.
 
         Args:
             path: a file or URL; empty keeps the model's initialization.

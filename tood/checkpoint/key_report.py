@@ -9,7 +9,7 @@ from .key_mapping import is_backbone_only, is_batch_counter
 from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights
 
-# Names that a message lists; it counts the others.
+# Maximum number of names in a message; the rest are counted.
 _MAX_LISTED = 10
 
 _HINT = (

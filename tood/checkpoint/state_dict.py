@@ -1,4 +1,4 @@
-"""Find the weights in a checkpoint, whatever the program that saved it wrapped around them."""
+"""Extract the weights from a checkpoint and remove the wrappers that programs add."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from ..errors import CheckpointError
 
 
 class _Wrapper(NamedTuple):
-    """A name that programs put around the weights.
+    """A name that programs wrap around the weights.
 
     Attributes:
         entry: the key of a dictionary entry that holds the weights.

@@ -5,7 +5,7 @@ python -m tools.reference.compare --config TOOD-R50-1x --weights tood_r50_fpn_1x
     --input a.jpg
 
 Needs: pip install -e ".[mmdet]". Both models get the same weights (by default random ones for which
-every part matters), images and made-up ground truth. The table has the largest differences of
+every part matters), images and synthetic ground truth. The table has the largest differences of
 features, scores, boxes, detections, losses and one SGD step, in float32 and float64. In float64
 rounding is negligible: differences there are differences between the functions. The rows "noise"
 say how much MMDetection's own float32 numbers move when the input changes by 1e-7 of its values;
