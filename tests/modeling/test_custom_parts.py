@@ -108,6 +108,12 @@ def test_criterion_without_its_metrics_fails_when_the_model_is_built(tiny_cfg):
         build_model(tiny_cfg)
 
 
+def test_misspelled_key_of_a_chosen_assigner_is_refused(tiny_cfg):
+    tiny_cfg.MODEL.TOOD.ASSIGNERS.TAL.TOPKK = 5
+    with pytest.raises(ConfigError, match=r"TAL.TOPKK"):
+        build_model(tiny_cfg)
+
+
 def test_missing_config_node_is_named(tiny_cfg, custom_parts):
     tiny_cfg.MODEL.TOOD.ALIGNED.ASSIGNER = "NearestPoint"
     with pytest.raises(ConfigError, match=r"MODEL.TOOD.NEAREST, which does not exist"):

@@ -24,7 +24,9 @@ def validate_model_keys(cfg: CfgNode, custom_nodes: Iterable[str] = ()) -> None:
     defaults = get_cfg()
     add_tood_config(defaults)
     known = set(all_keys(defaults.MODEL.TOOD, "MODEL.TOOD"))
-    custom = tuple(f"MODEL.TOOD.{node}." for node in custom_nodes)
+    # Not our own nodes, in which keys can be misspelled.
+    nodes = {f"MODEL.TOOD.{node}" for node in custom_nodes} - known
+    custom = tuple(f"{node}." for node in nodes)
     for key in all_keys(cfg.MODEL.TOOD, "MODEL.TOOD"):
         if key in known or f"{key}.".startswith(custom):
             continue
