@@ -1,9 +1,12 @@
 """Loading configs: sources, order, class names in the catalog, and detectron2's own merging."""
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.visualizer import Visualizer
 
 from tests.helpers import CONFIGS
 from tood import add_tood_config
@@ -109,6 +112,29 @@ def test_class_names_of_a_dataset_stay(datasets):
     assert MetadataCatalog.get(datasets[1]).thing_classes == ["cell", "plate"]
     load_with_classes(("coco_2017_val",), ["cell", "plate"])
     assert len(MetadataCatalog.get("coco_2017_val").thing_classes) == 80
+
+
+def test_class_names_of_training_sets(datasets):
+    """An unregistered one gets names; a registered one has its own as soon as it is loaded."""
+    unregistered, registered = datasets
+    DatasetCatalog.register(registered, list)
+    try:
+        opts = ["MODEL.TOOD.CLASS_NAMES", ["cell", "plate"], "DATASETS.TRAIN", datasets]
+        load_config("TOOD-R50-1x", opts)
+    finally:
+        DatasetCatalog.remove(registered)
+    assert MetadataCatalog.get(unregistered).thing_classes == ["cell", "plate"]
+    assert MetadataCatalog.get(registered).get("thing_classes") is None
+
+
+def test_visualizer_shows_class_names(datasets):
+    """What detectron2's tutorial draws detections with."""
+    cfg = load_with_classes(datasets[:1], ["cell", "plate"])
+    visualizer = Visualizer(np.zeros((64, 64, 3)), MetadataCatalog.get(cfg.DATASETS.TEST[0]))
+    instances = Instances((64, 64), pred_boxes=Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]])))
+    instances.scores, instances.pred_classes = torch.tensor([0.5]), torch.tensor([1])
+    drawn = visualizer.draw_instance_predictions(instances)
+    assert [text.get_text() for text in drawn.ax.texts] == ["plate 50%"]
 
 
 def test_no_class_names_leave_the_catalog_alone(datasets):

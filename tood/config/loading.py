@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .defaults import add_tood_config
 from .device import resolve_device
@@ -25,8 +25,8 @@ def load_config(
 
     Three things happen besides merging. The files in ``MODEL.TOOD.CUSTOM_IMPORTS`` are imported.
     Without a GPU, ``MODEL.DEVICE`` becomes "cpu". ``MODEL.TOOD.CLASS_NAMES`` become the class names
-    of the datasets in ``DATASETS.TEST`` that have none in detectron2's MetadataCatalog, where
-    detectron2's Visualizer and other programs look for them.
+    of the config's datasets that have none in detectron2's MetadataCatalog, where detectron2's
+    Visualizer and other programs look for them.
 
     Args:
         config_file: path of a YAML file, or a name such as "TOOD-R50-1x" or
@@ -58,10 +58,13 @@ def load_config(
 
 
 def _publish_class_names(cfg: CfgNode) -> None:
-    """Name the classes of test datasets in detectron2's catalog; names that are there stay."""
+    """Name the classes of datasets in detectron2's catalog; names that are there stay."""
     if not cfg.MODEL.TOOD.CLASS_NAMES:
         return
-    for dataset in cfg.DATASETS.TEST:
+    # SAHI looks at the training set. One that is registered names its classes when it is loaded,
+    # and detectron2 stops if these differ.
+    unregistered = [name for name in cfg.DATASETS.TRAIN if name not in DatasetCatalog.list()]
+    for dataset in (*cfg.DATASETS.TEST, *unregistered):
         metadata = MetadataCatalog.get(dataset)
         if metadata.get("thing_classes") is None:
             metadata.thing_classes = list(cfg.MODEL.TOOD.CLASS_NAMES)
