@@ -65,6 +65,7 @@ def test_unknown_keys_list_their_group():
             ["SOLVER.STEPS", "2000,", "2750"],
             "Expected a config key after SOLVER.STEPS 2000, in the options, not '2750'",
         ),
+        (["SEED", "1", "NUM_CLASSES", "3"], "Did you mean MODEL.TOOD.NUM_CLASSES?"),
         (["MODEL.TOOD", "3"], "MODEL.TOOD in the options is a group of keys"),
         (["_BASE_", "a.yaml"], "Unknown config key _BASE_"),
     ],

@@ -69,7 +69,7 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
             )
         if "=" in key:
             raise ConfigError(f"Write {key.replace('=', ' ', 1)} instead of {key} in the options.")
-        if "." not in key and key not in cfg and i > 0:
+        if i > 0 and "." not in key and key not in cfg and _nearest_key(cfg, key) is None:
             raise ConfigError(
                 f"Expected a config key after {opts[i - 2]} {opts[i - 1]} in the options, not "
                 f"{key!r}. Options are KEY VALUE pairs; quote a value that contains spaces."
