@@ -1,6 +1,7 @@
 """Drawing detections with Pillow."""
 
 import colorsys
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,8 +75,8 @@ def draw_detections(
         )
     if scale is None:
         scale = display_scale(pixels)
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}.")
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite, got {scale}.")
     canvas = Image.fromarray(pixels)
     if scale != 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -1,6 +1,7 @@
 """Files are read without running what is in them; broken ones are refused with an explanation."""
 
 import functools
+import os
 import pickle
 import sys
 import threading
@@ -159,3 +160,15 @@ def test_query_of_a_url_is_kept(tmp_path, monkeypatch, query):
 def test_unreachable_url_is_refused(model):
     with pytest.raises(CheckpointError, match="cannot be downloaded"):
         TOODCheckpointer(model).load("http://127.0.0.1:9/model.pth")
+
+
+def test_blocked_modules_are_named_as_such(tmp_path):
+    """torch.load words them differently from other unsupported objects."""
+
+    class Call:
+        def __reduce__(self):
+            return os.system, ("false",)
+
+    torch.save({"model": Call()}, tmp_path / "hostile.pth")
+    with pytest.raises(CheckpointError, match="arbitrary Python objects"):
+        load_file(str(tmp_path / "hostile.pth"))

@@ -96,6 +96,13 @@ def test_expanding_aliases_are_bounded(tmp_path):
     assert "too many" in problem(tmp_path / "a.yaml", "".join(lines))
 
 
+def test_expanding_merge_keys_are_bounded(tmp_path, monkeypatch):
+    """Older versions of PyYAML copy merged keys again and again."""
+    monkeypatch.setattr("tood.config.yaml_files._MAX_VALUES", 5)
+    content = "A: &a {B: 1, C: 2, D: 3}\nE: {<<: [*a, *a], F: 1, G: 2, H: 3}"
+    assert "merge keys make more than 5 values" in problem(tmp_path / "a.yaml", content)
+
+
 def test_large_files_are_not_parsed(tmp_path):
     assert "larger than 1 MB" in problem(tmp_path / "a.yaml", "A: " + "x" * 1_000_001)
 

@@ -129,3 +129,31 @@ def test_class_info_from_the_config(shapes_cfg):
     setup_datasets(shapes_cfg)
     shapes_cfg.DATASETS.TEST, shapes_cfg.DATASETS.TEST_ANNOTATIONS = (), ""
     assert class_info(shapes_cfg) == (list(CLASSES), [1, 2, 3, 4, 5])
+
+
+def edit_ids(content):
+    for entry in (*content["categories"], *content["annotations"]):
+        key = "id" if "name" in entry else "category_id"
+        entry[key] *= 10
+
+
+@pytest.mark.parametrize("names", [[], list(CLASSES)])
+def test_category_ids_come_from_the_file_whoever_names_the_classes(shapes_cfg, edited_json, names):
+    """Ids 1, 2, ... would be other categories of the file, in silence."""
+    shapes_cfg.DATASETS.TEST_ANNOTATIONS = edited_json(edit_ids)
+    shapes_cfg.MODEL.TOOD.CLASS_NAMES = names
+    assert class_info(shapes_cfg) == (list(CLASSES), [10, 20, 30, 40, 50])
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("CLASS_NAMES", ["x", "y"], "CLASS_NAMES has 2 entries, but MODEL.TOOD.NUM_CLASSES is 5"),
+        ("CATEGORY_IDS", [7, 8], "CATEGORY_IDS has 2 entries"),
+        ("CATEGORY_IDS", [7, 7, 7, 7, 7], "has an id twice"),
+    ],
+)
+def test_names_and_ids_that_are_not_one_per_class_are_refused(shapes_cfg, key, value, message):
+    shapes_cfg.MODEL.TOOD[key] = value
+    with pytest.raises(ConfigError, match=message):
+        class_info(shapes_cfg)

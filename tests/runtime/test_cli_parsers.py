@@ -180,3 +180,12 @@ def test_help_of_a_command(name, capsys):
 def test_examples_are_right(name):
     for example in COMMANDS[name].examples:
         parse([name, *example.split()])
+
+
+@pytest.mark.parametrize(
+    "line", ["detect M a.jpg MODEL.TOOD.NUM_CLASSES 3", "info M MODEL.TOOD.NUM_CLASSES 3"]
+)
+def test_pairs_where_files_are_expected_are_not_file_names(line):
+    with pytest.raises(UsageError, match="MODEL.TOOD.NUM_CLASSES is a config key. Write --opts"):
+        parsed(line)
+    assert parsed("detect M IMG_0001.JPG").inputs == ["IMG_0001.JPG"]

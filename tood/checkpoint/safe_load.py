@@ -144,7 +144,7 @@ def load_file(path: str) -> Any:
                 return _with_arrays(_WeightsUnpickler(file, encoding="latin1").load())
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files make the readers raise almost anything
-        if re.search("Unsupported (global|class)", str(error)):
+        if re.search("Unsupported (global|class)|is blocked", str(error), re.IGNORECASE):
             raise CheckpointError(
                 f"{path} contains arbitrary Python objects. Loading them could run any code, so "
                 "the file is rejected. If you trust it, save its weights alone to a new file: "

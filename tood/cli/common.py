@@ -143,8 +143,13 @@ def make_output_folder(path: str) -> Path:
 
 def validate_output_file(option: str, path: str | None) -> None:
     """Raise a ConfigError, before any work is done, if a file cannot be written there."""
-    if path is not None and Path(path).is_dir():
+    if path is None:
+        return
+    if Path(path).is_dir():
         raise ConfigError(f"{option} {path} is a folder. Name a file in it.")
+    for parent in Path(path).parents:
+        if parent.exists() and not parent.is_dir():
+            raise ConfigError(f"{option} {path} cannot be written: {parent} is a file.")
 
 
 def write_json(path: str | Path, content: Any) -> None:

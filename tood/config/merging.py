@@ -184,6 +184,8 @@ def _leaves(
 
 def _set_value(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     default = get_value(cfg, key)
+    if default is not None and (value is None or value == "None"):
+        raise ConfigError(f"{key} in {source} has no value. The default is {_shown(default)}.")
     try:
         cfg.merge_from_list([key, value])
     except _VALUE_ERRORS:

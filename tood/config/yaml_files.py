@@ -38,6 +38,13 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Apply merge keys (``<<``), which older versions of PyYAML let multiply without bound."""
+        super().flatten_mapping(node)
+        if len(node.value) > _MAX_VALUES:
+            problem = f"merge keys make more than {_MAX_VALUES} values"
+            raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
+
 
 def read_config_layers(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Read a config file and the files that its ``_BASE_`` names, directly or indirectly.

@@ -135,18 +135,37 @@ def class_info(cfg: CfgNode) -> tuple[list[str], list[int]]:
     They are taken from ``MODEL.TOOD.CLASS_NAMES`` and ``CATEGORY_IDS``, which training fills in;
     else from ``DATASETS.TEST_ANNOTATIONS``; else from the first dataset of ``DATASETS.TEST``. If
     none of these has one name per class, names are "class 0", "class 1", ... and ids start at 1.
+
+    Raises:
+        ConfigError: the config's own names or ids are not one per class, or an id occurs twice.
+        DataError: ``DATASETS.TEST_ANNOTATIONS`` is not a COCO-format file.
     """
     node = cfg.MODEL.TOOD
-    names, ids = list(node.CLASS_NAMES), list(node.CATEGORY_IDS)
-    if not names and Path(cfg.DATASETS.TEST_ANNOTATIONS).is_file():
-        names, ids = sorted_categories(read_coco_json(cfg.DATASETS.TEST_ANNOTATIONS))
-    elif not names and cfg.DATASETS.TEST:
-        names, ids = registered_categories(cfg.DATASETS.TEST[0])
-    if len(names) != node.NUM_CLASSES:
+    names, ids = [str(name) for name in node.CLASS_NAMES], list(node.CATEGORY_IDS)
+    for key, values in (("CLASS_NAMES", names), ("CATEGORY_IDS", ids)):
+        if values and len(values) != node.NUM_CLASSES:
+            raise ConfigError(
+                f"MODEL.TOOD.{key} has {len(values)} entries, but MODEL.TOOD.NUM_CLASSES is "
+                f'{node.NUM_CLASSES}. Give one per class, or set MODEL.TOOD.{key} "[]".'
+            )
+    if len(set(ids)) != len(ids):
+        raise ConfigError(f"MODEL.TOOD.CATEGORY_IDS {ids} has an id twice. Give one per class.")
+    if not names or not ids:
+        test_names, test_ids = _test_categories(cfg)
+        if len(test_names) == node.NUM_CLASSES and names in ([], test_names):
+            names, ids = test_names, ids or test_ids
+    if not names:
         names = [f"class {i}" for i in range(node.NUM_CLASSES)]
     if len(ids) != node.NUM_CLASSES:
         ids = list(range(1, node.NUM_CLASSES + 1))
     return names, ids
+
+
+def _test_categories(cfg: CfgNode) -> tuple[list[str], list[int]]:
+    """Names and ids of the test set's categories; empty if it is not known."""
+    if Path(cfg.DATASETS.TEST_ANNOTATIONS).is_file():
+        return sorted_categories(read_coco_json(cfg.DATASETS.TEST_ANNOTATIONS))
+    return registered_categories(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else ([], [])
 
 
 def validate_available(dataset_name: str) -> None:

@@ -101,6 +101,7 @@ def add_detect(parser: CommandParser) -> None:
 def join_inputs(parser: CommandParser, args: argparse.Namespace) -> None:
     """Join the two ways to name images."""
     args.inputs += vars(args).pop("input")
+    parser.refuse_keys(args.inputs)
     if not args.inputs:
         parser.error("Name at least one IMAGE: a file, a folder or a glob pattern")
 

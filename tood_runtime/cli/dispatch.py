@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     Returns:
         0 if all went well, 1 if nothing was processed, 2 for a user error.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as a daemon or cron may do
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
         code = _main(list(sys.argv[1:] if arguments is None else arguments), prog)
         sys.stdout.flush()

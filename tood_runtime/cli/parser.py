@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ EXIT_USER_ERROR = 2
 # Config keys: SEED, MODEL.WEIGHTS. With a dot, a key cannot be taken for a model-zoo name.
 _KEY = re.compile(r"[A-Z]\w*(\.\w+)*")
 _KEY_IN_A_NODE = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)+")
+# detectron2's groups of keys. Files can look like keys otherwise: IMG_0001.JPG.
+_NODES = {"MODEL", "INPUT", "DATASETS", "DATALOADER", "SOLVER", "TEST", "GLOBAL"}
 _KEY_EQUALS_VALUE = re.compile(r"([A-Z]\w*(?:\.\w+)*)=(.*)", re.DOTALL)
 
 
@@ -94,6 +97,13 @@ class CommandParser(argparse.ArgumentParser):
         name = argument.split("=")[0]
         return f"Unknown option {name}.{did_you_mean(name, self._option_string_actions)}"
 
+    def refuse_keys(self, words: Sequence[str]) -> None:
+        """Refuse config keys among words that name files, unless such a file exists."""
+        for word in words:
+            node = word.split(".")[0]
+            if node in _NODES and _KEY_IN_A_NODE.fullmatch(word) and not os.path.exists(word):
+                self.error(f"{word} is a config key. Write --opts {word} VALUE")
+
     def _place_model(self, args: argparse.Namespace) -> None:
         """Sort out what the first positional argument is, now that ``--config-file`` is known."""
         several = "models" in args
@@ -108,7 +118,9 @@ class CommandParser(argparse.ArgumentParser):
             models = []
         if models and "pairs" in args and _KEY_IN_A_NODE.fullmatch(models[0]):
             self.error(f"Name a MODEL or --config-file before {models[0]}")
-        if not several:
+        if several:
+            self.refuse_keys(models)
+        else:
             args.model = models[0] if models else None
             if args.model is None and args.config_file is None:
                 self.error(
