@@ -14,6 +14,7 @@ from tests.checkpoint.builders import equal_weights
 from tood.checkpoint import TOODCheckpointer
 from tood.checkpoint.key_mapping import detect_layout, from_tood_keys
 from tood.errors import CheckpointError
+from tood.modeling.core_args import core_args
 from tood.modeling.dense_detector import DenseDetectorCore
 
 
@@ -157,7 +158,7 @@ class TwoStage(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         self.backbone = build_backbone(cfg)
-        args = DenseDetectorCore.core_args(cfg, self.backbone.output_shape())
+        args = core_args(cfg, self.backbone.output_shape())
         self.proposal_generator = DenseDetectorCore(**args)
 
 

@@ -179,7 +179,7 @@ def test_class_out_of_range(model, make_input, label):
 def test_training_without_ground_truth_entry(model, make_input):
     inputs = make_input()
     del inputs["instances"]
-    with pytest.raises(ValueError, match="needs its ground truth"):
+    with pytest.raises(ValueError, match="Training mode needs"):
         model([inputs])
 
 
