@@ -206,7 +206,7 @@ def test_autocast(model, make_input, phase, dtype):
     def watch(self, inputs, gt_boxes, gt_classes):
         seen.extend([inputs.scores.dtype, inputs.boxes.dtype])
         # On a GPU, binary cross entropy raises where autocast is on.
-        assert not torch.is_autocast_cpu_enabled()
+        assert not torch.is_autocast_enabled("cpu")
         return original(self, inputs, gt_boxes, gt_classes)
 
     batch = [make_input()]
