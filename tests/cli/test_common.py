@@ -129,3 +129,9 @@ def test_output_folder_and_files(tmp_path):
 def test_table_formats_each_column():
     text = table([["head", 1.25, 2.0]], ["", "a", "b"], ["", ".1f", ".3f"])
     assert text.splitlines()[-1].split() == ["|", "head", "|", "1.2", "|", "2.000", "|"]
+
+
+def test_output_below_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ConfigError, match=r"notes.txt is a file"):
+        validate_output_file("--json", str(tmp_path / "notes.txt" / "found.json"))

@@ -131,3 +131,10 @@ def test_aliases_in_a_file_do_not_share_values(tmp_path):
     cfg = load_config(path)
     cfg.MODEL.PIXEL_MEAN[0] = 1.0
     assert cfg.MODEL.PIXEL_STD[0] == 0.0
+
+
+@pytest.mark.parametrize("key", ["MODEL.DEVICE", "MODEL.TOOD.NUM_CLASSES", "SOLVER.BASE_LR"])
+def test_keys_without_a_value_are_refused(key):
+    """yacs accepts None for every key, and whatever reads it fails later."""
+    with pytest.raises(ConfigError, match=f"{key} in the options has no value. The default is"):
+        load_config("TOOD-R50-1x", [key, "None"])

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import runpy
+import shlex
 import subprocess
 import sys
 
@@ -126,3 +127,13 @@ def test_importing_the_parsers_imports_no_other_package():
         check=True,
     )
     assert set(json.loads(done.stdout)) <= set(sys.stdlib_module_names) | {"tood_runtime"}
+
+
+def test_closed_output_is_no_error():
+    """Daemons and cron close it."""
+    code = "from tood_runtime.cli import main; raise SystemExit(main(['--help']))"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&-"
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stderr == ""
