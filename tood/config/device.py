@@ -20,7 +20,7 @@ def resolve_device(name: str) -> str:
         The device. Without a GPU it is "cpu"; a warning says so where the name is that of a GPU.
 
     Raises:
-        ConfigError: another name, or a GPU that this machine does not have besides others.
+        ConfigError: an unknown name, or the index of a GPU that this machine does not have.
     """
     gpu = re.fullmatch(r"cuda(?::(\d+))?", name)
     if gpu is None and name not in ("cpu", "auto"):

@@ -29,6 +29,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which in addition refuses a key that occurs twice in one group."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a group of keys; raise a ComposerError for a key that occurs twice."""
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:

@@ -33,6 +33,7 @@ class _PhaseAdapter(logging.LoggerAdapter):
     def process(
         self, msg: str, kwargs: MutableMapping[str, Any]
     ) -> tuple[str, MutableMapping[str, Any]]:
+        """Append the phase to a message."""
         aligned = latest_scalars().get("phase_aligned")
         if aligned is None:  # a detector without phases
             return msg, kwargs
