@@ -203,11 +203,27 @@ def _add_criterion_keys(node: CfgNode) -> None:
 
 def _add_data_keys(cfg: CfgNode) -> None:
     # ---- Your own data ----
-    # A COCO-format JSON file to train on. Replaces DATASETS.TRAIN.
+    # The format of the four paths below: "coco" (a JSON file), "yolo" (data.yaml), "voc" (a folder
+    # of Pascal VOC), "openimages" (a folder of CSV files), or "auto" to recognize it.
+    cfg.DATASETS.FORMAT = "auto"
+    # The annotations to train on: a file or a folder. Replaces DATASETS.TRAIN.
     cfg.DATASETS.TRAIN_ANNOTATIONS = ""
-    # The folder that the file names in TRAIN_ANNOTATIONS are relative to.
+    # The folder that the file names in TRAIN_ANNOTATIONS are relative to. YOLO, Pascal VOC and Open
+    # Images know it themselves.
     cfg.DATASETS.TRAIN_IMAGES = ""
-    # A COCO-format JSON file to evaluate on. Replaces DATASETS.TEST.
+    # The split to train on, of formats that have several.
+    cfg.DATASETS.TRAIN_SPLIT = "train"
+    # The annotations to evaluate on: a file or a folder. Replaces DATASETS.TEST.
     cfg.DATASETS.TEST_ANNOTATIONS = ""
     # The folder that the file names in TEST_ANNOTATIONS are relative to.
     cfg.DATASETS.TEST_IMAGES = ""
+    # The split to evaluate on, of formats that have several: "val", or "test" for the final result.
+    cfg.DATASETS.TEST_SPLIT = "val"
+    # How many training images may be unreadable before training stops. Each is named and
+    # replaced by another image.
+    cfg.DATALOADER.MAX_BAD_IMAGES = 0
+    # Turn images as their EXIF orientation says, in training, evaluation and detection. False where
+    # boxes were drawn on the stored pixels.
+    cfg.INPUT.APPLY_EXIF_ORIENTATION = True
+    # The longest time between two checkpoints, in minutes; 0 for no limit.
+    cfg.SOLVER.CHECKPOINT_MINUTES = 10

@@ -1,0 +1,55 @@
+"""The interface of dataset formats, and the registry that names them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.utils.registry import Registry
+
+from ..dataset import DetectionDataset
+
+DATASET_FORMAT_REGISTRY = Registry("DATASET_FORMAT")
+DATASET_FORMAT_REGISTRY.__doc__ = """
+Classes derived from :class:`DatasetFormat`, by the name that ``DATASETS.FORMAT`` has for them.
+"""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What a config says about a dataset.
+
+    Attributes:
+        annotations: a file or a folder (``DATASETS.{TRAIN,TEST}_ANNOTATIONS``).
+        images: the folder of the images; empty for the place that the format itself names.
+        split: for formats with several splits: "train", "val" or "test".
+        with_masks: the model needs masks, so they are read and checked too.
+    """
+
+    annotations: str
+    images: str = ""
+    split: str = "train"
+    with_masks: bool = False
+
+
+class DatasetFormat(ABC):
+    """Reads datasets of one format into the normalized form.
+
+    Register a class with ``@DATASET_FORMAT_REGISTRY.register()``. Its attribute ``name`` is the
+    value of ``DATASETS.FORMAT``.
+    """
+
+    name: str
+
+    @staticmethod
+    @abstractmethod
+    def matches(path: Path) -> bool:
+        """Whether an existing file or folder looks like this format, at a glance."""
+
+    @staticmethod
+    @abstractmethod
+    def read(source: DataSource) -> DetectionDataset:
+        """Read a dataset.
+
+        Raises:
+            DataError: it cannot be read; the message names file, entry and fix.
+        """

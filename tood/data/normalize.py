@@ -1,0 +1,178 @@
+"""Brings what a reader of any format found into the normalized form."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .dataset import ChangeLog, DetectionDataset, FileId
+
+# Coordinates beyond this are no pixels of any image, and their areas overflow float32.
+MAX_COORDINATE = 1e8
+# Boxes may leave their image a little, by rounding or by guessing at hidden parts. Where more than
+# this fraction of the boxes ends beyond the image by more than this fraction of its side, they are
+# probably not [x, y, width, height].
+SUSPICIOUS_FRACTION = 0.1
+SUSPICIOUS_MARGIN = 0.05
+
+
+def build_dataset(
+    *,
+    source: str,
+    class_names: Sequence[object],
+    category_ids: Sequence[FileId],
+    file_names: list[str],
+    image_ids: Sequence[FileId],
+    heights: npt.ArrayLike,
+    widths: npt.ArrayLike,
+    image_index: npt.ArrayLike,
+    class_ids: npt.ArrayLike,
+    boxes: npt.ArrayLike,
+    is_crowd: npt.ArrayLike | None = None,
+    areas: npt.ArrayLike | None = None,
+    segmentations: list[Any] | None = None,
+    describe: Callable[[int], str] = lambda row: f"box {row + 1}",
+    changes: ChangeLog | None = None,
+) -> DetectionDataset:
+    """Build a dataset from what a file says, one entry per box in any order.
+
+    Boxes without finite values or without area are dropped, because no detection can match them;
+    areas that cannot be the box's are replaced; everything is counted.
+
+    Args:
+        source: what was read, for messages.
+        class_names: K names; numbers become text, and names that occur twice get their id.
+        category_ids: K ids of the file.
+        file_names: N paths.
+        image_ids: N ids of the file.
+        heights: (N,) pixels.
+        widths: (N,) pixels.
+        image_index: (M,) the image of each box.
+        class_ids: (M,) its class index.
+        boxes: (M, 4) [x, y, width, height]; values that are no numbers as NaN.
+        is_crowd: (M,) see `DetectionDataset`; None for no crowds.
+        areas: (M,) of the objects, NaN where unknown; None where no area is known.
+        segmentations: M masks where masks are used.
+        describe: names a box in the file, for messages.
+        changes: what the reader has changed already.
+
+    Raises:
+        DataError: there are no images or no classes.
+    """
+    changes = ChangeLog() if changes is None else changes
+    if not len(file_names):
+        raise DataError(f"{source} has no images. A dataset needs at least one.")
+    if not len(class_names):
+        raise DataError(f"{source} has no classes. A dataset needs at least one.")
+    heights, widths = np.asarray(heights, np.int32), np.asarray(widths, np.int32)
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    image_index = np.asarray(image_index, np.int64).reshape(-1)
+    crowd = np.zeros(len(boxes), bool) if is_crowd is None else np.asarray(is_crowd, bool)
+    kept = _usable_boxes(boxes, describe, changes)
+    # A stable sort: boxes of an image keep their order.
+    order = kept[np.argsort(image_index[kept], kind="stable")]
+    boxes, image_index, crowd = boxes[order], image_index[order], crowd[order]
+    box_areas = boxes[:, 2] * boxes[:, 3]
+    if areas is not None:
+        given = np.asarray(areas, np.float64).reshape(-1)[order]
+        box_areas = _plausible_areas(given, boxes, lambda row: describe(int(order[row])), changes)
+    _warn_about_corners(boxes, heights[image_index], widths[image_index], order, describe, changes)
+    counts = np.bincount(image_index, minlength=len(file_names))
+    return DetectionDataset(
+        source=source,
+        class_names=_distinct_names(class_names, category_ids, changes),
+        category_ids=list(category_ids),
+        file_names=file_names,
+        image_ids=list(image_ids),
+        heights=heights,
+        widths=widths,
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        boxes=boxes,
+        class_ids=np.asarray(class_ids, np.int32).reshape(-1)[order],
+        is_crowd=crowd,
+        areas=box_areas,
+        segmentations=None if segmentations is None else [segmentations[row] for row in order],
+        changes=changes,
+    )
+
+
+def _usable_boxes(
+    boxes: npt.NDArray[np.float64], describe: Callable[[int], str], changes: ChangeLog
+) -> npt.NDArray[np.int64]:
+    """Return the rows of boxes that an object can have."""
+    with np.errstate(invalid="ignore"):
+        finite = (np.abs(boxes) <= MAX_COORDINATE).all(axis=1)
+        flat = finite & ~((boxes[:, 2] > 0) & (boxes[:, 3] > 0))
+    for what, mask in (
+        ("boxes without finite values dropped", ~finite),
+        ("boxes without area dropped", flat),
+    ):
+        rows = np.flatnonzero(mask)
+        if len(rows):
+            first = int(rows[0])
+            changes.add(what, f"{describe(first)}: {boxes[first].tolist()}", len(rows))
+    return np.flatnonzero(finite & ~flat)
+
+
+def _plausible_areas(
+    areas: npt.NDArray[np.float64],
+    boxes: npt.NDArray[np.float64],
+    describe: Callable[[int], str],
+    changes: ChangeLog,
+) -> npt.NDArray[np.float64]:
+    """Replace areas that an object in this box cannot have; unknown ones without counting."""
+    width, height = boxes[:, 2], boxes[:, 3]
+    unknown = np.isnan(areas)
+    # Tools that count pixels have an area of up to (width + 1) * (height + 1).
+    with np.errstate(invalid="ignore"):
+        possible = (areas > 0) & (areas <= (width + 1) * (height + 1))
+    wrong = np.flatnonzero(~possible & ~unknown)
+    if len(wrong):
+        first = int(wrong[0])
+        changes.add(
+            "areas that cannot be the box's set to width * height",
+            f"{describe(first)}: {areas[first]:g}",
+            len(wrong),
+        )
+    return np.where(possible, areas, width * height)
+
+
+def _warn_about_corners(
+    boxes: npt.NDArray[np.float64],
+    heights: npt.NDArray[np.int32],
+    widths: npt.NDArray[np.int32],
+    order: npt.NDArray[np.int64],
+    describe: Callable[[int], str],
+    changes: ChangeLog,
+) -> None:
+    """Warn where so many boxes leave their image that they are probably two corners."""
+    beyond = (boxes[:, 0] + boxes[:, 2] > widths * (1 + SUSPICIOUS_MARGIN)) | (
+        boxes[:, 1] + boxes[:, 3] > heights * (1 + SUSPICIOUS_MARGIN)
+    )
+    rows = np.flatnonzero(beyond)
+    if len(rows) and len(rows) >= SUSPICIOUS_FRACTION * len(boxes):
+        first = int(rows[0])
+        changes.warnings.append(
+            f"{len(rows)} of {len(boxes)} boxes leave their image, for example "
+            f"{describe(int(order[first]))}: {boxes[first].tolist()} in an image of "
+            f"{widths[first]}x{heights[first]} pixels. Is it [x, y, width, height]?"
+        )
+
+
+def _distinct_names(
+    names: Sequence[object], category_ids: Sequence[FileId], changes: ChangeLog
+) -> list[str]:
+    """Return names as text, told apart by their ids where they are equal."""
+    texts = [str(name) for name in names]
+    counts = Counter(texts)
+    distinct = [
+        text if counts[text] == 1 else f"{text} ({category_id})"
+        for text, category_id in zip(texts, category_ids, strict=True)
+    ]
+    for text, count in counts.items():
+        if count > 1:
+            changes.add("classes of one name told apart by their ids", repr(text), count)
+    return distinct
