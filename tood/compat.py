@@ -9,6 +9,7 @@ from typing import Any
 
 import detectron2.utils.events as events
 from detectron2.layers import FrozenBatchNorm2d
+from detectron2.utils import comm
 from torch import nn
 
 
@@ -25,6 +26,11 @@ def remove_num_batches_tracked(module: nn.Module) -> None:
     """
     if isinstance(module, FrozenBatchNorm2d) and hasattr(module, "num_batches_tracked"):
         module.num_batches_tracked = None
+
+
+def gloo_group() -> Any:
+    """Return detectron2's process group of all processes over gloo, for data on the CPU."""
+    return comm._get_global_gloo_group()
 
 
 def trainer_saves_optimizer(default_trainer: type) -> bool:
