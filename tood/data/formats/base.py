@@ -23,12 +23,16 @@ class DataSource:
         images: the folder of the images; empty for the place that the format itself names.
         split: for formats with several splits: "train", "val" or "test".
         with_masks: the model needs masks, so they are read and checked too.
+        apply_exif: images are turned as their EXIF orientation says
+            (``INPUT.APPLY_EXIF_ORIENTATION``). Formats without image sizes, or with boxes in
+            fractions of them, take the sizes of the turned images then, else of the stored ones.
     """
 
     annotations: str
     images: str = ""
     split: str = "train"
     with_masks: bool = False
+    apply_exif: bool = True
 
 
 class DatasetFormat(ABC):
