@@ -85,3 +85,45 @@ def replaced_cocoeval(implementation: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         coco_evaluation.COCOeval = original
+
+
+def create_local_process_group(local_size: int) -> None:
+    """Create detectron2's groups of the processes on one machine; all processes call it together.
+
+    detectron2's ``launch`` does it for the processes that it starts. 0.4 has no function for it.
+
+    Args:
+        local_size: number of processes on each machine, whose ranks follow each other.
+    """
+    if hasattr(comm, "create_local_process_group"):
+        comm.create_local_process_group(local_size)
+        return
+    for start in range(0, comm.get_world_size(), local_size):
+        ranks = list(range(start, start + local_size))
+        group = torch.distributed.new_group(ranks)
+        if comm.get_rank() in ranks:
+            comm._LOCAL_PROCESS_GROUP = group
+
+
+@contextmanager
+def cpu_ddp() -> Iterator[None]:
+    """Let detectron2's ``DefaultTrainer`` build DistributedDataParallel for any device.
+
+    It always passes the rank within the machine as the GPU. A model on the CPU refuses that, and it
+    is the wrong GPU where each process sees only its own, as with ``srun --gpus-per-task 1``.
+    """
+    from detectron2.engine import defaults
+
+    original = defaults.DistributedDataParallel
+
+    def build(model: nn.Module, device_ids: Any = None, **options: Any) -> nn.Module:
+        device = next(model.parameters()).device
+        device_ids = [device.index] if device.type == "cuda" else None
+        wrapped: nn.Module = original(model, device_ids=device_ids, **options)
+        return wrapped
+
+    defaults.DistributedDataParallel = build
+    try:
+        yield
+    finally:
+        defaults.DistributedDataParallel = original
