@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import detectron2.utils.events as events
+import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
 from torch import nn
