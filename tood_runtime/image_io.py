@@ -46,15 +46,17 @@ def printable_path(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def read_image(path: str | os.PathLike[str]) -> RGBImage:
+def read_image(path: str | os.PathLike[str], apply_orientation: bool = True) -> RGBImage:
     """Decode an image file, the first frame if it has several.
 
-    The EXIF orientation is applied, as detectron2 does when it reads training images. Palette, gray
-    and CMYK images become RGB; an alpha channel is dropped. 16-bit gray images keep the high byte
-    of each pixel, which is what Pillow does with 16-bit color images.
+    Palette, gray and CMYK images become RGB; an alpha channel is dropped. 16-bit gray images keep
+    the high byte of each pixel, which is what Pillow does with 16-bit color images. The pixels of
+    8-bit JPEG and PNG files are those of detectron2's ``read_image``.
 
     Args:
         path: a regular file.
+        apply_orientation: turn the image as its EXIF orientation says, as detectron2 does when it
+            reads training images. Pillow turns TIFF files in any case.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -69,20 +71,22 @@ def read_image(path: str | os.PathLike[str]) -> RGBImage:
             reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
             raise ImageReadError(reason)
         with Image.open(path) as image:
-            return _pil_to_rgb(image)
+            return _pil_to_rgb(image, apply_orientation)
     except Exception as error:  # Pillow's readers raise many types on broken files.
         raise ImageReadError(
             f"Cannot read the image {printable_path(path)}: {_reason(error)}."
         ) from error
 
 
-def as_rgb(image: ImageInput, channel_order: str = "RGB") -> RGBImage:
+def as_rgb(
+    image: ImageInput, channel_order: str = "RGB", apply_orientation: bool = True
+) -> RGBImage:
     """Return any accepted image as an RGB array.
 
     Args:
-        image: a path, a PIL image (its EXIF orientation is applied, as it is for a path), or a
-            (H, W, 3) uint8 array.
+        image: a path, a PIL image, or a (H, W, 3) uint8 array.
         channel_order: of an array: "RGB", or "BGR" for OpenCV's. Files and PIL images know theirs.
+        apply_orientation: of paths and PIL images; see `read_image`.
 
     Returns:
         (H, W, 3) uint8 RGB; the array itself where it already is that.
@@ -97,10 +101,10 @@ def as_rgb(image: ImageInput, channel_order: str = "RGB") -> RGBImage:
             f"Unknown channel_order {channel_order!r}. Available: {', '.join(_CHANNEL_ORDERS)}."
         )
     if isinstance(image, (str, os.PathLike)):
-        return read_image(image)
+        return read_image(image, apply_orientation)
     if isinstance(image, Image.Image):
         try:
-            pixels = _pil_to_rgb(image)
+            pixels = _pil_to_rgb(image, apply_orientation)
         except Exception as error:  # as in read_image; the pixels may still be in a file
             raise ImageReadError(f"Cannot read the PIL image: {_reason(error)}.") from error
         _require_pixels(pixels)
@@ -158,11 +162,12 @@ def save_image(image: Image.Image | RGBImage, path: str | os.PathLike[str]) -> N
         ) from error
 
 
-def _pil_to_rgb(image: Image.Image) -> RGBImage:
+def _pil_to_rgb(image: Image.Image, apply_orientation: bool) -> RGBImage:
     # Load first: Pillow applies the orientation of some formats (TIFF) while it loads them, and
     # removes the tag. Reading the tag earlier would turn such an image twice.
     image.load()
-    image = _apply_orientation(image)
+    if apply_orientation:
+        image = _apply_orientation(image)
     if image.mode.startswith("I;16"):
         return _high_byte(np.asarray(image))
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # how Pillow holds 16 bits of these

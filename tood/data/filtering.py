@@ -1,13 +1,14 @@
 """Filters the training set: what cannot be learned from is skipped and counted."""
 
 import logging
-import math
-from collections import Counter
-from typing import Any
 
-from detectron2.structures import BoxMode
+import numpy as np
+import numpy.typing as npt
+
+from tood_runtime.image_io import printable_path
 
 from ..errors import DataError
+from .dataset import DetectionDataset
 
 logger = logging.getLogger(__name__)
 
@@ -16,79 +17,91 @@ MIN_BOX_SIDE = 1.0
 MIN_IMAGE_SIDE = 32
 
 
-def filter_training_dicts(dicts: list[dict[str, Any]], filter_empty: bool) -> list[dict[str, Any]]:
+def filter_training_set(dataset: DetectionDataset, filter_empty: bool) -> DetectionDataset:
     """Skip what cannot be learned from, and log how much that was.
 
-    As in the reference implementation, these are skipped: boxes with a side below 1 pixel (negative
-    sides included), boxes outside of their image, images with a side below 32 pixels, and images
-    without ground truth. Boxes with non-finite values are skipped too.
+    As in the reference implementation, these are skipped: boxes with a side below 1 pixel, boxes
+    outside of their image, images with a side below 32 pixels, and images without ground truth.
 
     Args:
-        dicts: detectron2's dataset dicts; not changed.
-        filter_empty: skip images without usable annotations. Crowd regions do not count as usable.
+        dataset: not changed.
+        filter_empty: skip images without usable boxes. Crowds do not count as usable.
 
     Returns:
-        The images to train on, each with its usable annotations.
+        The images to train on, each with its usable boxes.
 
     Raises:
-        DataError: no usable annotation is left.
+        DataError: no usable box is left.
     """
-    skipped: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    kept = []
-    for record in dicts:
-        height, width = record.get("height", math.inf), record.get("width", math.inf)
-        if min(height, width) < MIN_IMAGE_SIDE:
-            skipped[f"images with a side below {MIN_IMAGE_SIDE} pixels"] += 1
-            continue
-        annotations = []
-        for annotation in record.get("annotations", ()):
-            reason = unusable_reason(annotation, height, width)
-            if reason is None:
-                annotations.append(annotation)
-            else:
-                skipped[reason] += 1
-                examples.setdefault(reason, f"{annotation['bbox']} in {record['file_name']}")
-        if filter_empty and all(annotation.get("iscrowd", 0) for annotation in annotations):
-            skipped["images without ground truth"] += 1
-            continue
-        kept.append({**record, "annotations": annotations})
-    _log_skipped(skipped, examples)
-    if not any(record["annotations"] for record in kept):
-        counts = "".join(f" Skipped {what}: {count}." for what, count in skipped.items())
-        raise DataError(
-            f"The training set has {len(dicts)} images but no usable annotation.{counts} "
-            "Correct its annotations."
-        )
+    counts: dict[str, int] = {}
+    large = np.minimum(dataset.heights, dataset.widths) >= MIN_IMAGE_SIDE
+    counts[f"images with a side below {MIN_IMAGE_SIDE} pixels"] = int((~large).sum())
+    kept = dataset if large.all() else dataset.select_images(large)
+    usable = np.ones(kept.num_boxes, bool)
+    for what, mask in unusable_boxes(kept).items():
+        rows = np.flatnonzero(mask)
+        counts[what] = len(rows)
+        if len(rows):
+            box, image = kept.boxes[rows[0]].tolist(), kept.image_index[rows[0]]
+            name = printable_path(kept.file_names[image])
+            logger.warning(
+                "Training skips %s: %d, for example %s in %s.", what, len(rows), box, name
+            )
+        usable &= ~mask
+    if not usable.all():
+        kept = kept.select_boxes(usable)
+    if filter_empty:
+        has_objects = np.zeros(len(kept), bool)
+        has_objects[kept.image_index[~kept.is_crowd]] = True
+        only_crowds = int((np.diff(kept.offsets) > 0)[~has_objects].sum())
+        note = f", of which {only_crowds} with crowds only" if only_crowds else ""
+        counts[f"images without ground truth{note}"] = int((~has_objects).sum())
+        if not has_objects.all():
+            kept = kept.select_images(has_objects)
+    _log_skipped_images(counts)
+    if kept.is_crowd.all():  # also without any box
+        raise DataError(_describe_nothing_left(dataset, counts))
     return kept
 
 
-def unusable_reason(annotation: dict[str, Any], height: float, width: float) -> str | None:
-    """Say why a box cannot be learned from.
-
-    Args:
-        annotation: of a detectron2 dataset dict.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+def unusable_boxes(dataset: DetectionDataset) -> dict[str, npt.NDArray[np.bool_]]:
+    """Find boxes that cannot be learned from.
 
     Returns:
-        What such boxes are, in the plural; None for a usable box.
+        For each reason, which says in the plural what these boxes are, a mask (M,). A box has at
+        most one reason.
     """
-    box = [float(value) for value in annotation["bbox"]]
-    x1, y1, x2, y2 = BoxMode.convert(box, annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        return "boxes with non-finite values"
-    if x2 - x1 < MIN_BOX_SIDE or y2 - y1 < MIN_BOX_SIDE:
-        return f"boxes with a side below {MIN_BOX_SIDE:g} pixel"
-    if min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
-        return "boxes outside of their image"
-    return None
+    x, y, width, height = dataset.boxes.T
+    counts = np.diff(dataset.offsets)
+    image_width, image_height = (
+        np.repeat(side, counts) for side in (dataset.widths, dataset.heights)
+    )
+    # The sides as they were annotated: adding them to x and y would round a side of 1.0 to less.
+    small = (width < MIN_BOX_SIDE) | (height < MIN_BOX_SIDE)
+    outside = (np.minimum(x + width, image_width) <= np.maximum(x, 0)) | (
+        np.minimum(y + height, image_height) <= np.maximum(y, 0)
+    )
+    return {
+        f"boxes with a side below {MIN_BOX_SIDE:g} pixel": small,
+        "boxes outside of their image": outside & ~small,
+    }
 
 
-def _log_skipped(skipped: Counter[str], examples: dict[str, str]) -> None:
-    """Warn about skipped boxes, which are errors in the data; mention skipped images."""
-    for what, count in skipped.items():
-        if what in examples:
-            logger.warning("Training skips %s: %d, for example %s.", what, count, examples[what])
-        else:
+def _log_skipped_images(counts: dict[str, int]) -> None:
+    for what, count in counts.items():
+        if count and what.startswith("images"):
             logger.info("Training skips %s: %d.", what, count)
+
+
+def _describe_nothing_left(dataset: DetectionDataset, counts: dict[str, int]) -> str:
+    skipped = "".join(f" Skipped {what}: {count}." for what, count in counts.items() if count)
+    if dataset.num_boxes and dataset.is_crowd.all():
+        return (
+            f"All {dataset.num_boxes} annotations of the training set {dataset.source} are crowds "
+            "(iscrowd 1, or what is read as such), which are not trained on. Annotate single "
+            "objects."
+        )
+    return (
+        f"The training set {dataset.source} has {len(dataset)} images but no usable annotation."
+        f"{skipped} Correct its annotations."
+    )

@@ -1,38 +1,167 @@
-"""Dataset mappers."""
+"""Dataset mappers: from a dataset dict to what the model gets."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import detection_utils
 from detectron2.data.detection_utils import SizeMismatchError
 
-from ..errors import DataError
+from tood_runtime.image_header import read_header
+from tood_runtime.image_io import ImageReadError, printable_path, read_image
+
+from ..errors import ConfigError, DataError
+from .transforms import build_augmentations, convert_format
+
+
+class BadImageError(DataError):
+    """An image of a dataset cannot be used: it is unreadable or has another size."""
+
+
+class DetectionMapper:
+    """Reads, augments and converts one image, as detectron2's ``DatasetMapper`` of the same config.
+
+    Images are read with `read_image`, like everywhere in this project.
+
+    Args:
+        cfg: the config: ``INPUT``, ``MODEL.MASK_ON``.
+        is_train: augment the image and return its ground truth.
+
+    Raises:
+        ConfigError: keypoints or precomputed proposals are used, which datasets do not hold.
+    """
+
+    def __init__(self, cfg: CfgNode, is_train: bool) -> None:
+        for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
+            if cfg.MODEL[key]:
+                raise ConfigError(
+                    f"MODEL.{key} is not supported: datasets hold boxes and masks only. Set it to "
+                    "False."
+                )
+        self.is_train = is_train
+        self.image_format = cfg.INPUT.FORMAT
+        self.apply_orientation = cfg.INPUT.APPLY_EXIF_ORIENTATION
+        self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train))
+        self.use_masks = cfg.MODEL.MASK_ON
+        self.mask_format = cfg.INPUT.MASK_FORMAT
+        # A cropped object may be smaller than its cropped box.
+        self.recompute_boxes = is_train and cfg.MODEL.MASK_ON and cfg.INPUT.CROP.ENABLED
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Map a dataset dict, which is not changed.
+
+        Returns:
+            The dict without annotations, with ``image``, (C, H, W) uint8 in ``INPUT.FORMAT``, and
+            in training ``instances`` without crowds.
+
+        Raises:
+            ImageReadError: the image cannot be read.
+            BadImageError: the image has another size than annotated.
+        """
+        pixels = read_image(record["file_name"], self.apply_orientation)
+        check_size(record, pixels.shape[:2], self.apply_orientation)
+        aug_input = T.AugInput(convert_format(pixels, self.image_format))
+        transforms = self.augmentations(aug_input)
+        image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
+        mapped = {key: value for key, value in record.items() if key != "annotations"}
+        mapped["image"] = torch.from_numpy(image if image.flags.writeable else image.copy())
+        if self.is_train:
+            mapped["instances"] = self._instances(
+                record.get("annotations", ()), transforms, image.shape[1:]
+            )
+        return mapped
+
+    def _instances(
+        self, annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, ...]
+    ) -> Any:
+        used = [copy.copy(a) for a in annotations if not a.get("iscrowd", 0)]
+        for annotation in used:
+            if not self.use_masks:
+                annotation.pop("segmentation", None)
+        transformed = [
+            detection_utils.transform_instance_annotations(annotation, transforms, size)
+            for annotation in used
+        ]
+        instances = detection_utils.annotations_to_instances(transformed, size, self.mask_format)
+        if self.recompute_boxes and instances.has("gt_masks"):
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return detection_utils.filter_empty_instances(instances)
+
+
+def check_size(
+    record: dict[str, Any], size: tuple[int, ...], apply_orientation: bool = True
+) -> None:
+    """Compare an image with its annotated size.
+
+    Args:
+        record: a dataset dict.
+        size: (height, width) of the image.
+        apply_orientation: whether the EXIF orientation was applied.
+
+    Raises:
+        BadImageError: the sizes differ; the message says how to fix it.
+    """
+    height, width = record["height"], record["width"]
+    if (height, width) == tuple(size):
+        return
+    name = record["file_name"]
+    message = (
+        f"The image {printable_path(name)} has {size[1]}x{size[0]} pixels, but its annotations are "
+        f"for {width}x{height}."
+    )
+    if (width, height) == tuple(size) and _swaps_sides(name):
+        drawn_on, key = ("stored", "False") if apply_orientation else ("upright", "True")
+        raise BadImageError(
+            f"{message} It has an EXIF orientation tag, and its boxes seem to be drawn on the "
+            f"{drawn_on} pixels: set INPUT.APPLY_EXIF_ORIENTATION {key} to use those for all "
+            "images."
+        )
+    raise BadImageError(
+        f"{message} Correct its width, height and boxes in the annotations, or restore the image "
+        "that was annotated."
+    )
+
+
+def _swaps_sides(path: str) -> bool:
+    try:
+        return read_header(path).orientation >= 5
+    except ImageReadError:
+        return False
 
 
 class ErrorContextMapper:
-    """Wraps a dataset mapper: errors name the image and say how to fix it.
+    """Wraps a dataset mapper: an image that cannot be used is a `BadImageError`.
 
     Args:
-        mapper: detectron2's ``DatasetMapper``, or your own.
+        mapper: `DetectionMapper`, detectron2's ``DatasetMapper``, or your own.
     """
 
-    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
         self.mapper = mapper
 
-    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
         """Map one dataset dict.
 
         Raises:
-            DataError: the image cannot be read, or its size is not the annotated one.
+            BadImageError: the image cannot be read, or its size is not the annotated one.
         """
         try:
             return self.mapper(record)
+        except ImageReadError as error:
+            raise BadImageError(
+                f"{error} Replace it, or remove it from the annotations."
+            ) from error
         except SizeMismatchError as error:
-            raise DataError(
-                f"The size of the image {record['file_name']} differs from the annotation file "
-                f"({' '.join(str(error).split())}). Correct height and width in that file."
+            raise BadImageError(
+                f"The size of the image {printable_path(record['file_name'])} differs from the "
+                f"annotations ({' '.join(str(error).split())})."
             ) from error
         except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG files
-            raise DataError(
-                f"The image {record['file_name']} cannot be read ({error}). Replace it, or remove "
-                "it from the annotation file."
+            raise BadImageError(
+                f"The image {printable_path(record['file_name'])} cannot be read ({error}). "
+                "Replace it, or remove it from the annotations."
             ) from error
