@@ -1,0 +1,195 @@
+"""What readers of formats that consist of many files share: text, image files, image sizes."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tood_runtime.image_header import ImageHeader, read_header
+from tood_runtime.image_io import ImageReadError
+from tood_runtime.sources import IMAGE_SUFFIXES
+
+from ...errors import DataError
+from ..dataset import ChangeLog
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Small files are read in threads: the time goes into waiting for the disk or the network.
+NUM_THREADS = 8
+
+# What a split is called in files and folders, by its name in DATASETS.{TRAIN,TEST}_SPLIT.
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+# A value of coordinates in fractions of the image that can be no such fraction. Boxes may end
+# beyond their image, so values a little above 1 occur.
+MAX_FRACTION = 2.0
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """Return what a split may be called, its own name first."""
+    return _SPLIT_NAMES.get(split, (split,))
+
+
+def all_splits() -> tuple[str, ...]:
+    """Return all names that the known splits may have."""
+    return tuple(name for names in _SPLIT_NAMES.values() for name in names)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file: UTF-8, or UTF-16 with a byte order mark, which is removed.
+
+    Raises:
+        DataError: it cannot be read or has another encoding.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return data.decode("utf-16")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file in UTF-8. Save it in UTF-8.") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file without surrounding blanks; empty ones are left out."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read class names, one per line, by class index.
+
+    Raises:
+        DataError: there are none, or a name occurs twice.
+    """
+    names = read_lines(path)
+    if not names:
+        raise DataError(f"{path} is empty. Write one class name per line.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} has the class {twice[0]!r} twice. Give each class its own name.")
+    return names
+
+
+def list_files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its subfolders, sorted within each folder.
+
+    Files and folders whose name starts with a dot are left out: macOS puts files such as
+    "._image.jpg", which are no images, into archives.
+    """
+    seen = set()  # a link to a folder above would be followed for ever
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(root, name)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files in a folder and its subfolders, by their suffix in any case."""
+    return [path for path in list_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path has the suffix of an image and exists."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def map_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Apply a function that reads a file to all items, in threads, and keep their order."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+def read_headers(paths: Sequence[str | Path], source: str) -> list[ImageHeader]:
+    """Read the headers of images.
+
+    Args:
+        paths: of the images.
+        source: the dataset, for messages.
+
+    Raises:
+        DataError: images are missing or cannot be read. Their boxes need the size.
+    """
+
+    def read(path: str | Path) -> ImageHeader | str:
+        try:
+            return read_header(path)
+        except ImageReadError as error:
+            return str(error)
+
+    found = map_threads(read, paths)
+    headers = [header for header in found if isinstance(header, ImageHeader)]
+    problems = [problem for problem in found if isinstance(problem, str)]
+    if problems:
+        raise DataError(
+            f"{source}: {len(problems)} images cannot be read, but their sizes are needed, "
+            f"because the annotations do not have them. {problems[0]} Replace or remove them."
+        )
+    return headers
+
+
+def image_sizes(
+    headers: Iterable[ImageHeader], apply_exif: bool
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return heights and widths (N,), of the turned images if ``apply_exif``, else as stored."""
+    sizes = [header.size if apply_exif else header.stored_size for header in headers]
+    array = np.array(sizes, np.int32).reshape(-1, 2)
+    return array[:, 1].copy(), array[:, 0].copy()
+
+
+def image_ids(paths: Sequence[str], root: Path) -> list[int | str]:
+    """Return ids of images.
+
+    They are the numbers in the file names where all names are numbers and differ, as in COCO; else
+    the paths below the folder of the dataset.
+    """
+    stems = [Path(path).stem for path in paths]
+    # An id is used as a number only if it can be written back: "007" and "7" are different names.
+    if all(stem.isascii() and stem.isdecimal() for stem in stems):
+        numbers = [int(stem) for stem in stems]
+        if len(set(numbers)) == len(numbers) and max(numbers, default=0) < 2**63:
+            return list(numbers)
+    names: list[int | str] = []
+    for path in paths:
+        try:
+            names.append(Path(path).relative_to(root).as_posix())
+        except ValueError:  # elsewhere
+            names.append(Path(path).as_posix())
+    return names
+
+
+def existing_folder(candidates: Iterable[Path]) -> Path | None:
+    """Return the first of the folders that exists."""
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+def add_sorted_corners(
+    corners: npt.NDArray[np.float64], describe: Callable[[int], str], changes: ChangeLog
+) -> npt.NDArray[np.float64]:
+    """Return corners (M, 4) [x1, y1, x2, y2] in ascending order; count those that were not."""
+    swapped = (corners[:, 0] > corners[:, 2]) | (corners[:, 1] > corners[:, 3])
+    rows = np.flatnonzero(swapped)
+    if len(rows):
+        changes.add("boxes with exchanged corners sorted", describe(int(rows[0])), len(rows))
+    low, high = (
+        np.minimum(corners[:, :2], corners[:, 2:]),
+        np.maximum(corners[:, :2], corners[:, 2:]),
+    )
+    return np.concatenate([low, high], axis=1)
