@@ -1,45 +1,58 @@
-"""Load weights into a model: from this project, MMDetection, the authors, or a backbone file."""
+"""Save checkpoints, resume from them, and load trained models."""
 
-import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from detectron2.utils import comm
 from torch import nn
 
 from ..errors import CheckpointError
-from ..modeling.dense_detector import DenseDetectorCore, find_dense_core
-from .key_mapping import LAYOUT_DESCRIPTIONS
-from .key_report import KeyReport, compare_keys
-from .key_tables import BACKBONE_PREFIX
-from .loading import LoadedWeights, read_checkpoint
-from .safe_load import load_file, resolve_path
-from .state_dict import is_average_entry
+from .info import INFO_KEY, CheckpointInfo
+from .loader import CheckpointLoader
+from .resuming import (
+    LAST_CHECKPOINT,
+    find_last_checkpoint,
+    read_last_checkpoint,
+    set_aside_last_checkpoint,
+)
+from .saving import remove_temporary_files, write_checkpoint, write_text
 
-# Parts of a model by the prefix of their parameters, for the log.
-_PARTS = {BACKBONE_PREFIX: "backbone", "backbone.": "FPN", "head.": "head"}
+_T = TypeVar("_T")
 
 
-class TOODCheckpointer(DetectionCheckpointer):
+class TOODCheckpointer(CheckpointLoader):
     """detectron2's checkpointer, which also reads other projects' files and rejects mismatches.
 
     The layout of a file is detected from its keys. Every key of the file must have a place in the
     model, and every parameter of the model must get a value. There are two exceptions, which are
     logged: a file that holds only a backbone, and another number of classes, where the parameters
-    that the head lists in ``class_specific_parameters`` keep their initialization. With ``strict``
-    there are no exceptions.
+    that the head lists in ``class_specific_parameters`` keep their initialization. With ``strict``,
+    and when a run is resumed, there are no exceptions.
 
     Models without a :class:`~tood.modeling.dense_detector.DenseDetectorCore` are loaded by
     detectron2's own rules. In all cases nothing in the file is executed.
+
+    Files are written whole or not at all, with checksums. ``last_checkpoint`` never names a file
+    that is not whole.
 
     Args:
         model: the model.
         save_dir: folder of the checkpoints that are written.
         strict: the weights must fill the whole model, as evaluation and inference need it.
         save_to_disk: see detectron2.
-        **checkpointables: other objects to save and load.
+        info: called at each save; what it returns is saved in the file, so that one file is enough
+            to build the model and name its classes.
+        **checkpointables: other objects to save and load. An object may have a method
+            ``validate_state_dict(state)`` that raises a CheckpointError; it is called before
+            anything is loaded.
+
+    Attributes:
+        loaded_info: what the file that was loaded last says about itself; None if nothing.
+        resumed_from: the file that :meth:`resume_or_load` resumed from; None if it did not.
     """
 
     def __init__(
@@ -49,140 +62,129 @@ class TOODCheckpointer(DetectionCheckpointer):
         *,
         strict: bool = False,
         save_to_disk: bool | None = None,
+        info: Callable[[], CheckpointInfo] | None = None,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.strict = strict
+        self.loaded_info: CheckpointInfo | None = None
+        self.resumed_from: Path | None = None
+        self._info = info
+        self._has_saved = False
 
-    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load weights, and the objects that were saved with them.
-
-        Overrides detectron2's method, which drops the original path or URL; the messages and
-        `?matching_heuristics=True` need it.
+    def save(self, name: str, **kwargs: Any) -> Path | None:
+        """Write a checkpoint, and its name into ``last_checkpoint`` when the file is whole.
 
         Args:
-            path: a file or URL; empty keeps the model's initialization.
-            checkpointables: names of the objects to load; None for all.
+            name: of the file, without ".pth".
+            **kwargs: plain values and tensors to save next to the model.
+
+        Returns:
+            The file; None in a process that does not write.
+
+        Raises:
+            CheckpointError: the file cannot be written; earlier checkpoints are intact.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return None
+        data: dict[str, Any] = {"model": self.model.state_dict()}
+        for key, checkpointable in self.checkpointables.items():
+            data[key] = checkpointable.state_dict()
+        data.update(kwargs)
+        if self._info is not None:
+            info = self._info()
+            if info.iteration is None and isinstance(kwargs.get("iteration"), int):
+                info = replace(info, iteration=kwargs["iteration"])
+            data[INFO_KEY] = info.to_dict()
+        if not self._has_saved:
+            # Only the run that owns the folder writes checkpoints, so these are of killed runs.
+            remove_temporary_files(self.save_dir)
+        path = Path(self.save_dir) / f"{name}.pth"
+        self.logger.info("Saving checkpoint to %s", path)
+        write_checkpoint(data, path)
+        self.tag_last_checkpoint(path.name)
+        self._has_saved = True
+        return path
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write a file's name into ``last_checkpoint``, atomically."""
+        write_text(Path(self.save_dir) / LAST_CHECKPOINT, last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Whether the folder has a ``last_checkpoint``."""
+        return bool(self.save_dir) and read_last_checkpoint(self.save_dir) is not None
+
+    def get_checkpoint_file(self) -> str:
+        """The file in the folder that ``last_checkpoint`` names; empty if there is no record."""
+        path = read_last_checkpoint(self.save_dir) if self.save_dir else None
+        return "" if path is None else str(path)
+
+    def find_last_checkpoint(self, run_id: str | None = None) -> Path | None:
+        """Find the checkpoint to resume from; see :func:`.resuming.find_last_checkpoint`."""
+        return find_last_checkpoint(self.save_dir, run_id) if self.save_dir else None
+
+    def set_aside_last_checkpoint(self) -> Path | None:
+        """Forget the run that used the folder before; see :func:`.set_aside_last_checkpoint`.
+
+        Call it at a start without ``--resume``. Only a process that writes does anything.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return None
+        return set_aside_last_checkpoint(self.save_dir)
+
+    def resume_or_load(
+        self, path: str, *, resume: bool = True, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """Resume from the last checkpoint in the folder, or load weights alone.
+
+        Every process calls it; they agree on one file, and an error of one is raised by all.
+
+        Args:
+            path: weights to load if there is nothing to resume; empty for none.
+            resume: load the last checkpoint, if there is one, with all objects. If it is missing or
+                damaged, the newest whole one of the run before it is loaded, with a warning.
+            run_id: of the run, which the checkpoint must not contradict; None accepts any.
 
         Returns:
             What the file holds besides the weights and the loaded objects.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or does not match the model; or ``path``
-                is empty and ``strict`` is set.
+            CheckpointError: no whole checkpoint is left, or it belongs to another run, or does not
+                match the model.
         """
-        if not path:
-            if self.strict:
-                raise CheckpointError(
-                    "No weights are given, but evaluation and inference need a trained model. "
-                    "Set MODEL.WEIGHTS to a file or URL."
-                )
-            self.logger.info("No weights are given: the model keeps its initialization.")
-            return {}
-        self.logger.info("Loading weights from %s", path)
-        core = find_dense_core(self.model)
-        try:
-            if core is None:
-                extras = self._load_other_detector(path)
-            else:
-                extras = self._load_dense_detector(path, core)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}{self._resume_hint(path)}") from error
-        for name in self.checkpointables if checkpointables is None else checkpointables:
-            if name in extras:
-                self.logger.info("Loading %s from %s", name, path)
-                self.checkpointables[name].load_state_dict(extras.pop(name))
+        self.resumed_from = None
+        last = _together(lambda: self._shared_last_checkpoint(run_id)) if resume else None
+        if last is None:
+            return _together(lambda: self.load(path, checkpointables=[]))
+        extras = _together(lambda: self._resume(last))
+        self.resumed_from = last
         return extras
 
-    def _resume_hint(self, path: str) -> str:
-        """How to continue if ``path`` is the checkpoint that a run resumes from."""
-        if self.save_dir and self.has_checkpoint() and path == self.get_checkpoint_file():
-            return (
-                f" {self.save_dir}/last_checkpoint names this file. To resume from an earlier "
-                "checkpoint, write the name of another model_*.pth in that folder into it."
-            )
-        return ""
+    def _shared_last_checkpoint(self, run_id: str | None) -> Path | None:
+        """What the main process finds: file systems may show the processes different states."""
+        found: Path | None = None
+        error: CheckpointError | None = None
+        if comm.is_main_process():
+            try:
+                found = self.find_last_checkpoint(run_id)
+            except CheckpointError as caught:
+                error = caught
+        found, message = comm.all_gather((found, None if error is None else str(error)))[0]
+        if message is not None:
+            raise CheckpointError(message) from error
+        return found
 
-    def _load_dense_detector(self, path: str, core: DenseDetectorCore) -> dict[str, Any]:
-        weights = read_checkpoint(path)
-        self._log_contents(weights)
-        expected = self.model.state_dict()
-        core_name = next(name for name, m in self.model.named_modules() if m is core)
-        weights = weights.nested(f"{core_name}." if core_name else "", expected)
-        report = compare_keys(
-            expected,
-            weights,
-            allow_backbone_only=not self.strict,
-            allow_new_classes=not self.strict,
-            class_specific_parameters=getattr(core.head, "class_specific_parameters", ()),
-            head_prefix=f"{core_name}.head." if core_name else "head.",
-        )
-        if not report.is_match:
-            raise CheckpointError(report.format())
-        _validate_values(weights)
-        self._log_exceptions(report)
-        skipped = {*report.new_classes, *(weights.tensors.keys() - expected.keys())}  # counters
-        self.model.load_state_dict(
-            {key: value for key, value in weights.tensors.items() if key not in skipped},
-            strict=False,
-        )
-        return weights.extras
-
-    def _load_other_detector(self, path: str) -> dict[str, Any]:
-        """Load a model without a dense-detector core, by detectron2's rules."""
-        local = resolve_path(path)
-        data = load_file(local)
-        if isinstance(data, Mapping) and isinstance(data.get("model"), Mapping):
-            checkpoint = dict(data)
-        elif local.endswith(".pkl"):  # Caffe2; detectors keep their weights under "blobs"
-            weights = data.get("blobs", data) if isinstance(data, Mapping) else data
-            checkpoint = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
-        else:
-            checkpoint = {"model": data}
-        if "matching_heuristics=True" in path.partition("?")[2]:
-            checkpoint["matching_heuristics"] = True
-        incompatible = self._load_model(checkpoint)
-        if self.strict and incompatible.missing_keys:
+    def _resume(self, path: Path) -> dict[str, Any]:
+        strict, self.strict = self.strict, True
+        try:
+            return self.load(str(path))
+        except CheckpointError as error:
             raise CheckpointError(
-                f"{path} has no value for {len(incompatible.missing_keys)} parameters of "
-                f"{type(self.model).__name__}, for example {incompatible.missing_keys[0]}. Use the "
-                "config that the weights were trained with."
-            )
-        self._log_incompatible_keys(incompatible)
-        return checkpoint
-
-    def _log_contents(self, weights: LoadedWeights) -> None:
-        counts = dict.fromkeys([*_PARTS.values(), "other parts"], 0)
-        for name in weights.tensors:
-            parts = (part for prefix, part in _PARTS.items() if name.startswith(prefix))
-            counts[next(parts, "other parts")] += 1
-        self.logger.log(
-            # Caffe2's backbones need other config values than the default.
-            logging.WARNING if weights.layout == "caffe2-backbone" else logging.INFO,
-            "%s is %s. Tensors: %s.",
-            weights.path,
-            LAYOUT_DESCRIPTIONS[weights.layout],
-            ", ".join(f"{part} {count}" for part, count in counts.items() if count),
-        )
-        unused = [
-            name for name in weights.ignored if name not in weights.extras or is_average_entry(name)
-        ]
-        if unused:
-            self.logger.info("Not used: %s.", ", ".join(unused))
-
-    def _log_exceptions(self, report: KeyReport) -> None:
-        if report.backbone_only:
-            self.logger.info(
-                "The file holds only a backbone: FPN and head keep their initialization%s.",
-                ", and the offsets of the backbone's deformable convolutions start at 0"
-                if report.untrained_offsets
-                else "",
-            )
-        if report.new_classes:
-            self.logger.warning(
-                "The file has another number of classes: %s keep their initialization.",
-                ", ".join(report.new_classes),
-            )
+                f"{error} The run cannot be resumed. To fine-tune from it, set MODEL.WEIGHTS to "
+                f"{path} and use another OUTPUT_DIR without --resume."
+            ) from error
+        finally:
+            self.strict = strict
 
 
 def load_model(cfg: CfgNode, weights: str | None = None) -> nn.Module:
@@ -203,15 +205,18 @@ def load_model(cfg: CfgNode, weights: str | None = None) -> nn.Module:
     return model.eval()
 
 
-def _validate_values(weights: LoadedWeights) -> None:
-    """Raise if the weights contain NaN or infinite values."""
-    diverged = [
-        weights.origins[key]
-        for key, value in weights.tensors.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if diverged:
-        raise CheckpointError(
-            f"{weights.path} has NaN or infinite values in {len(diverged)} parameters, for example "
-            f"{diverged[0]}: its training diverged. Use an earlier checkpoint."
-        )
+def _together(action: Callable[[], _T]) -> _T:
+    """Run an action in all processes; if it fails in one, raise in all, so that none waits."""
+    result: Any = None
+    error: Exception | None = None
+    try:
+        result = action()
+    except Exception as caught:  # raised below, after the others know
+        error = caught
+    messages = comm.all_gather(None if error is None else str(error))
+    if error is not None:
+        raise error
+    failed = [message for message in messages if message is not None]
+    if failed:
+        raise CheckpointError(failed[0])
+    return result

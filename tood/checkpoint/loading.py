@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .info import INFO_KEY, CheckpointInfo, read_info
 from .key_mapping import detect_layout, nest_keys, to_tood_keys
 from .safe_load import load_file, resolve_path
 from .state_dict import extract_state_dict, weights_entry
@@ -25,6 +26,7 @@ class LoadedWeights:
         ignored: what else the file holds, in words.
         extras: what detectron2's checkpointer saved next to the model, such as the optimizer and
             the iteration; empty for files of other programs.
+        info: what the file says about itself; None if it says nothing.
     """
 
     path: str
@@ -33,6 +35,7 @@ class LoadedWeights:
     origins: dict[str, str]
     ignored: list[str] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
+    info: CheckpointInfo | None = None
 
     def nested(self, core_prefix: str, model_keys: Collection[str]) -> "LoadedWeights":
         """Rename for a model that holds the detector as a submodule; see :func:`nest_keys`."""
@@ -55,10 +58,13 @@ def read_checkpoint(path: str) -> LoadedWeights:
         CheckpointError: the file is missing, damaged, or of another model.
     """
     data = load_file(resolve_path(path))
+    info = read_info(data, path)
+    if isinstance(data, Mapping):
+        data = {key: value for key, value in data.items() if key != INFO_KEY}
     tensors, ignored = extract_state_dict(data, path)
     layout = detect_layout(tensors, path)
     tensors, origins = to_tood_keys(tensors, layout)
     extras = {}
     if isinstance(data, Mapping) and weights_entry(data) == "model":
         extras = {str(key): value for key, value in data.items() if key != "model"}
-    return LoadedWeights(path, tensors, layout, origins, ignored, extras)
+    return LoadedWeights(path, tensors, layout, origins, ignored, extras, info)

@@ -155,3 +155,17 @@ def load_file(path: str) -> Any:
             "torch.save did not write it: a failed download can be a web page, for example. "
             "Download or copy it again."
         ) from error
+
+
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a checkpoint that can be read completely, by its checksums."""
+    try:
+        load_file(os.fspath(path))
+    except CheckpointError:
+        return False
+    return True
+
+
+def peek_file(path: str) -> Any:
+    """Read a checkpoint without its tensors."""
+    return load_file(path)

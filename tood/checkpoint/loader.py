@@ -1,0 +1,196 @@
+"""Load weights into a model: from this project, MMDetection, the authors, or a backbone file."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+
+from ..errors import CheckpointError, TOODError
+from ..modeling.dense_detector import DenseDetectorCore, find_dense_core
+from .info import INFO_KEY, CheckpointInfo, read_info
+from .key_mapping import LAYOUT_DESCRIPTIONS
+from .key_report import KeyReport, compare_keys
+from .key_tables import BACKBONE_PREFIX
+from .loading import LoadedWeights, read_checkpoint
+from .safe_load import load_file, resolve_path
+from .state_check import validate_checkpointable
+from .state_dict import is_average_entry
+
+# Parts of a model by the prefix of their parameters, for the log.
+_PARTS = {BACKBONE_PREFIX: "backbone", "backbone.": "FPN", "head.": "head"}
+_Validate = Callable[[Mapping[str, Any]], None]
+
+
+class CheckpointLoader(DetectionCheckpointer):
+    """The part of :class:`~tood.checkpoint.TOODCheckpointer` that loads one file, all or nothing.
+
+    Attributes:
+        strict: whether the weights must fill the whole model.
+        loaded_info: what the file that was loaded last says about itself; None if nothing.
+    """
+
+    strict: bool = False
+    loaded_info: CheckpointInfo | None = None
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load weights, and the objects that were saved with them.
+
+        Overrides detectron2's method, which drops the original path or URL; the messages and
+        `?matching_heuristics=True` need it. Everything is read and compared before anything is
+        loaded.
+
+        Args:
+            path: a file or URL; empty keeps the model's initialization.
+            checkpointables: names of the objects to load; None for all.
+
+        Returns:
+            What the file holds besides the weights and the loaded objects.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or does not match the model or the
+                objects; or ``path`` is empty and ``strict`` is set.
+        """
+        self.loaded_info = None
+        if not path:
+            if self.strict:
+                raise CheckpointError(
+                    "No weights are given, but evaluation and inference need a trained model. "
+                    "Set MODEL.WEIGHTS to a file or URL."
+                )
+            self.logger.info("No weights are given: the model keeps its initialization.")
+            return {}
+        self.logger.info("Loading weights from %s", path)
+        core = find_dense_core(self.model)
+        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
+
+        def validate(extras: Mapping[str, Any]) -> None:
+            for name in wanted:
+                if name in extras:
+                    target = self.checkpointables[name]
+                    validate_checkpointable(target, extras[name], name, path)
+
+        if core is None:
+            extras = self._load_other_detector(path, validate)
+        else:
+            extras = self._load_dense_detector(path, core, validate)
+        for name in wanted:
+            if name in extras:
+                self.logger.info("Loading %s from %s", name, path)
+                self._load_checkpointable(name, extras.pop(name), path)
+        return extras
+
+    def _load_checkpointable(self, name: str, state: Any, path: str) -> None:
+        try:
+            self.checkpointables[name].load_state_dict(state)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, TOODError):
+                raise
+            raise CheckpointError(
+                f"The state of {name} in {path} cannot be restored "
+                f"({type(error).__name__}: {error}). The config or the program has changed since."
+            ) from error
+
+    def _load_dense_detector(
+        self, path: str, core: DenseDetectorCore, validate: _Validate
+    ) -> dict[str, Any]:
+        weights = read_checkpoint(path)
+        self._log_contents(weights)
+        expected = self.model.state_dict()
+        core_name = next(name for name, m in self.model.named_modules() if m is core)
+        weights = weights.nested(f"{core_name}." if core_name else "", expected)
+        report = compare_keys(
+            expected,
+            weights,
+            allow_backbone_only=not self.strict,
+            allow_new_classes=not self.strict,
+            class_specific_parameters=getattr(core.head, "class_specific_parameters", ()),
+            head_prefix=f"{core_name}.head." if core_name else "head.",
+        )
+        if not report.is_match:
+            raise CheckpointError(report.format())
+        _validate_values(weights)
+        validate(weights.extras)
+        self._log_exceptions(report)
+        skipped = {*report.new_classes, *(weights.tensors.keys() - expected.keys())}  # counters
+        self.model.load_state_dict(
+            {key: value for key, value in weights.tensors.items() if key not in skipped},
+            strict=False,
+        )
+        self.loaded_info = weights.info
+        return weights.extras
+
+    def _load_other_detector(self, path: str, validate: _Validate) -> dict[str, Any]:
+        """Load a model without a dense-detector core, by detectron2's rules."""
+        local = resolve_path(path)
+        data = load_file(local)
+        info = read_info(data, path)
+        if isinstance(data, Mapping) and isinstance(data.get("model"), Mapping):
+            checkpoint = dict(data)
+        elif local.endswith(".pkl"):  # Caffe2; detectors keep their weights under "blobs"
+            weights = data.get("blobs", data) if isinstance(data, Mapping) else data
+            checkpoint = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        else:
+            checkpoint = {"model": data}
+        if "matching_heuristics=True" in path.partition("?")[2]:
+            checkpoint["matching_heuristics"] = True
+        validate(checkpoint)
+        incompatible = self._load_model(checkpoint)
+        missing = [*incompatible.missing_keys, *(x[0] for x in incompatible.incorrect_shapes)]
+        if self.strict and missing:
+            raise CheckpointError(
+                f"{path} has no value for {len(missing)} parameters of "
+                f"{type(self.model).__name__}, for example {missing[0]}. Use the config that the "
+                "weights were trained with."
+            )
+        self._log_incompatible_keys(incompatible)
+        self.loaded_info = info
+        checkpoint.pop(INFO_KEY, None)
+        return checkpoint
+
+    def _log_contents(self, weights: LoadedWeights) -> None:
+        counts = dict.fromkeys([*_PARTS.values(), "other parts"], 0)
+        for name in weights.tensors:
+            parts = (part for prefix, part in _PARTS.items() if name.startswith(prefix))
+            counts[next(parts, "other parts")] += 1
+        self.logger.log(
+            # Caffe2's backbones need other config values than the default.
+            logging.WARNING if weights.layout == "caffe2-backbone" else logging.INFO,
+            "%s is %s. Tensors: %s.",
+            weights.path,
+            LAYOUT_DESCRIPTIONS[weights.layout],
+            ", ".join(f"{part} {count}" for part, count in counts.items() if count),
+        )
+        unused = [
+            name for name in weights.ignored if name not in weights.extras or is_average_entry(name)
+        ]
+        if unused:
+            self.logger.info("Not used: %s.", ", ".join(unused))
+
+    def _log_exceptions(self, report: KeyReport) -> None:
+        if report.backbone_only:
+            self.logger.info(
+                "The file holds only a backbone: FPN and head keep their initialization%s.",
+                ", and the offsets of the backbone's deformable convolutions start at 0"
+                if report.untrained_offsets
+                else "",
+            )
+        if report.new_classes:
+            self.logger.warning(
+                "The file has another number of classes: %s keep their initialization.",
+                ", ".join(report.new_classes),
+            )
+
+
+def _validate_values(weights: LoadedWeights) -> None:
+    """Raise if the weights contain NaN or infinite values."""
+    diverged = [
+        weights.origins[key]
+        for key, value in weights.tensors.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if diverged:
+        raise CheckpointError(
+            f"{weights.path} has NaN or infinite values in {len(diverged)} parameters, for example "
+            f"{diverged[0]}: its training diverged. Use an earlier checkpoint."
+        )
