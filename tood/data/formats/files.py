@@ -180,16 +180,24 @@ def existing_folder(candidates: Iterable[Path]) -> Path | None:
     return next((folder for folder in candidates if folder.is_dir()), None)
 
 
-def add_sorted_corners(
-    corners: npt.NDArray[np.float64], describe: Callable[[int], str], changes: ChangeLog
+def sort_corners(
+    corners: npt.NDArray[np.float64],
+    describe: Callable[[int], str],
+    changes: ChangeLog,
+    pixel: float = 0,
 ) -> npt.NDArray[np.float64]:
-    """Return corners (M, 4) [x1, y1, x2, y2] in ascending order; count those that were not."""
-    swapped = (corners[:, 0] > corners[:, 2]) | (corners[:, 1] > corners[:, 3])
-    rows = np.flatnonzero(swapped)
+    """Return corners (M, 4) [x1, y1, x2, y2] in ascending order; count those that were not.
+
+    Args:
+        corners: as written.
+        describe: names a box in the file.
+        changes: where they are counted.
+        pixel: how much x1 may exceed x2 in a correct box: 1 where both are numbers of pixels, of
+            which a box less than a pixel wide has neither whole.
+    """
+    low, high = corners[:, :2], corners[:, 2:]
+    swapped = low > high + pixel
+    rows = np.flatnonzero(swapped.any(axis=1))
     if len(rows):
         changes.add("boxes with exchanged corners sorted", describe(int(rows[0])), len(rows))
-    low, high = (
-        np.minimum(corners[:, :2], corners[:, 2:]),
-        np.maximum(corners[:, :2], corners[:, 2:]),
-    )
-    return np.concatenate([low, high], axis=1)
+    return np.concatenate([np.where(swapped, high, low), np.where(swapped, low, high)], axis=1)

@@ -18,7 +18,7 @@ from ...errors import DataError
 from ..dataset import ChangeLog, DetectionDataset
 from ..normalize import build_dataset
 from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
-from .files import MAX_FRACTION, add_sorted_corners, image_ids, image_sizes, read_headers
+from .files import MAX_FRACTION, image_ids, image_sizes, read_headers, sort_corners
 from .openimages_files import OpenImagesLayout, find_csv_files, find_layout
 
 _SIDES = ("XMin", "YMin", "XMax", "YMax")
@@ -162,7 +162,7 @@ def _build(
         return f"{file}, line {rows.lines[row]}"
 
     _refuse_pixels(corners, describe)
-    corners = add_sorted_corners(corners, describe, changes)
+    corners = sort_corners(corners, describe, changes)
     heights, widths = image_sizes(read_headers(images, str(file)), source.apply_exif)
     scale = np.stack([widths, heights, widths, heights], axis=1)[owners]
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1) * scale

@@ -16,7 +16,7 @@ from ...errors import DataError
 from ..dataset import ChangeLog, DetectionDataset
 from ..normalize import build_dataset
 from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
-from .files import add_sorted_corners, image_ids, map_threads, read_headers
+from .files import image_ids, map_threads, read_headers, sort_corners
 from .voc_files import find_images, find_layout, has_annotations, read_class_list
 from .voc_xml import VocAnnotation, read_annotation
 
@@ -104,7 +104,7 @@ def _build(
         return f"{annotations[image].path}, object {row - firsts[image] + 1}"
 
     corners = np.array([item.corners for item in objects], np.float64).reshape(-1, 4)
-    corners = add_sorted_corners(corners, describe, changes)
+    corners = sort_corners(corners, describe, changes, pixel=0 if zero_based else 1)
     if zero_based:
         changes.add("objects with coordinates that count from 0", f"all of {root}", len(objects))
     else:

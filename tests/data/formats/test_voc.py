@@ -1,0 +1,302 @@
+"""Pascal VOC: layouts and annotation files as people have them, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.data.formats.builders import (
+    assert_same,
+    make_dataset,
+    voc_xml,
+    write_image,
+    write_voc,
+)
+from tood.data.dataset import DetectionDataset
+from tood.data.formats.base import DataSource
+from tood.data.formats.voc import VocFormat
+from tood.errors import DataError
+
+CAT = ("cat", (11, 21, 30, 40))  # pixels 11 to 30 and 21 to 40, counted from 1
+CAT_BOX = [10, 20, 20, 20]
+
+
+def read(path: Path | str, split: str = "train", **kwargs) -> DetectionDataset:
+    return VocFormat.read(DataSource(str(path), split=split, **kwargs))
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """A folder with an image and its annotation, without splits."""
+    write_image(tmp_path / "a.jpg")
+    write(tmp_path / "a.xml", voc_xml([CAT], file_name="a.jpg"))
+    return tmp_path
+
+
+def read_xml(flat: Path, xml: str | bytes, **kwargs) -> DetectionDataset:
+    (flat / "a.xml").write_bytes(xml if isinstance(xml, bytes) else xml.encode())
+    return read(flat, **kwargs)
+
+
+def test_round_trip(tmp_path):
+    splits = {
+        "train": make_dataset(tmp_path / "files", seed=1),
+        "val": make_dataset(tmp_path / "files", sizes=[(40, 40), (31, 64)], seed=2),
+    }
+    root = write_voc(tmp_path / "data", splits)
+    for split, expected in splits.items():
+        found = read(root, split)
+        assert found.class_names == ["car, red", "no", "person"]
+        assert_same(found, expected)
+        assert found.is_crowd.any()
+        assert not found.changes.counts and not found.changes.warnings
+
+
+def test_pixels_count_from_1(flat):
+    """xmin 1 and xmax W are the whole width, as in detectron2's reader."""
+    found = read_xml(flat, voc_xml([CAT, ("dog", (1, 1, 64, 48)), ("cat", (5, 6, 5, 6))]))
+    assert found.boxes.tolist() == [CAT_BOX, [0, 0, 64, 48], [4, 5, 1, 1]]
+    assert found.class_names == ["cat", "dog"] and found.class_ids.tolist() == [0, 1, 0]
+
+
+def test_coordinates_that_count_from_0(tmp_path):
+    """Values below 1 in any split change the meaning of all of them."""
+    for split, corners in (("train", (11, 21, 30, 40)), ("val", (0, 0.5, 64, 48))):
+        write_image(tmp_path / split / f"{split}.jpg")
+        write(tmp_path / split / f"{split}.xml", voc_xml([("cat", corners)]))
+    assert read(tmp_path, "val").boxes.tolist() == [[0, 0.5, 64, 47.5]]
+    train = read(tmp_path, "train")
+    assert train.boxes.tolist() == [[11, 21, 19, 19]]
+    assert train.changes.counts["objects with coordinates that count from 0"] == 1
+
+
+def test_a_single_value_below_1_is_an_error_of_one_object(flat):
+    found = read_xml(flat, voc_xml([("cat", (0, 1, 30, 40)), *[CAT] * 1000]))
+    assert found.boxes[:2].tolist() == [[-1, 0, 31, 40], CAT_BOX]
+
+
+def test_difficult_objects_are_crowds(flat):
+    found = read_xml(flat, voc_xml([CAT, CAT], difficult=[False, True]))
+    assert found.is_crowd.tolist() == [False, True]
+
+
+def test_parts_and_attributes_are_ignored(flat):
+    extra = (
+        "<truncated>1</truncated><pose>Left</pose><part><name>head</name><bndbox><xmin>1</xmin>"
+        "<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part></object>"
+    )
+    found = read_xml(flat, voc_xml([CAT]).replace("</object>", extra))
+    assert found.boxes.tolist() == [CAT_BOX] and found.class_names == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("xml", "what", "box"),
+    [
+        (voc_xml([("cat", (30, 40, 11, 21))]), "boxes with exchanged corners sorted", CAT_BOX),
+        (voc_xml([CAT], size=None), "sizes of images that are missing in the file", CAT_BOX),
+        (voc_xml([CAT], size=(0, 0)), "sizes of images that are missing in the file", CAT_BOX),
+        (voc_xml([CAT], size=("", "x")), "sizes of images that are missing in the file", CAT_BOX),
+        (voc_xml([CAT], size=(640, 480)), "wrong sizes of images in the file", CAT_BOX),
+        (
+            "<annotation><size><width>64</width><height>48</height></size><object><name>cat</name>"
+            "<polygon><x1>11</x1><y1>30</y1><x2>20</x2><y2>21</y2><x3>30</x3><y3>40</y3></polygon>"
+            "</object></annotation>",
+            "polygons replaced by their boxes",
+            CAT_BOX,
+        ),
+    ],
+)
+def test_what_is_counted(flat, xml, what, box):
+    found = read_xml(flat, xml)
+    assert found.boxes.tolist() == [box]
+    assert found.changes.counts == {what: 1}
+    assert (found.widths[0], found.heights[0]) == (64, 48)
+
+
+def test_fractions_of_pixels_are_kept(flat):
+    found = read_xml(flat, voc_xml([("cat", ("11.25", "21.5", " 30.75 ", "4e1"))]))
+    assert found.boxes.tolist() == [[10.25, 20.5, 20.5, 19.5]]
+
+
+@pytest.mark.parametrize("name", ["a", "b.png", "C:\\images\\b.jpg", ""])
+def test_the_name_in_the_file_matters_only_if_no_image_has_the_files_own(flat, name):
+    assert read_xml(flat, voc_xml([CAT], file_name=name)).file_names == [str(flat / "a.jpg")]
+
+
+def test_image_found_by_the_name_in_the_file(flat):
+    (flat / "a.jpg").rename(flat / "photo.v2.JPG")
+    for name in ("photo.v2.jpg", "photo.v2", "C:\\x\\photo.v2.png"):
+        found = read_xml(flat, voc_xml([CAT], file_name=name))
+        assert found.file_names == [str(flat / "photo.v2.JPG")]
+        assert found.changes.counts == {"images found by the name in the file": 1}
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda xml: b"\xef\xbb\xbf" + xml.encode(),
+        lambda xml: f'<?xml version="1.0" encoding="utf-8"?>\n{xml}'.encode(),
+        lambda xml: f'<?xml version="1.0" encoding="latin-1"?>{xml}'.encode("latin-1"),
+        lambda xml: f'<?xml version="1.0" encoding="utf-16"?>{xml}'.encode("utf-16"),
+        lambda xml: f'\n<?xml version="1.0" encoding="gbk"?>{xml}'.encode(
+            "gbk", "xmlcharrefreplace"
+        ),
+    ],
+)
+def test_encodings(flat, encode):
+    found = read_xml(flat, encode(voc_xml([("Löwe", CAT[1])])))
+    assert found.class_names == ["Löwe"] and found.boxes.tolist() == [CAT_BOX]
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("", "a.xml is empty"),
+        ("<annotation><object>", "a.xml is not valid XML"),
+        ("<html></html>", "its root is <html>, not <annotation>"),
+        (voc_xml([CAT]).replace("<name>cat</name>", "<name> </name>"), "object 1 has no <name>"),
+        ("<annotation><object><name>a</name></object></annotation>", r"\(a\) has no <bndbox>"),
+        (voc_xml([CAT, ("a", (1, 2, "x", 4))]), "object 2: <xmax> is 'x', which is not a number"),
+        (voc_xml([("a", (1, "", 3, 4))]), "object 1: <ymin> is ''"),
+        (voc_xml([("Löwe", CAT[1])]).encode("latin-1"), "not text in utf-8-sig. Save it in UTF-8"),
+        (
+            '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>',
+            "declares a DOCTYPE",
+        ),
+        (
+            '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE x [<!ENTITY e "lol">]>'
+            "<annotation>&e;</annotation>".encode("utf-16"),
+            "declares a DOCTYPE",
+        ),
+        (voc_xml([("cat", (1, 1, 640, 480))], size=(640, 480)), "is for 640x480 pixels, but its"),
+    ],
+)
+def test_annotations_that_are_refused(flat, xml, message):
+    if isinstance(message, str) and "utf-16" in str(xml[:40]):
+        xml = xml if isinstance(xml, bytes) else xml.encode("utf-16")
+    with pytest.raises(DataError, match=message):
+        read_xml(flat, xml)
+
+
+def test_boxes_drawn_on_the_stored_pixels_of_a_turned_image(flat):
+    write_image(flat / "a.jpg", (64, 48), orientation=6)
+    with pytest.raises(DataError, match="set INPUT.APPLY_EXIF_ORIENTATION False"):
+        read(flat)
+    assert read(flat, apply_exif=False).widths.tolist() == [64]
+    xml = voc_xml([CAT], size=(48, 64))
+    assert read_xml(flat, xml).widths.tolist() == [48]
+    with pytest.raises(DataError, match="set INPUT.APPLY_EXIF_ORIENTATION True"):
+        read_xml(flat, xml, apply_exif=False)
+
+
+def test_classes_are_those_of_all_splits(tmp_path):
+    for split, name in (("train", "dog"), ("valid", "cat"), ("test", "bird")):
+        write_image(tmp_path / split / f"{split}.jpg")
+        write(tmp_path / split / f"{split}.xml", voc_xml([(name, CAT[1])]))
+    for split, index in (("train", 2), ("val", 1), ("test", 0)):
+        found = read(tmp_path, split)
+        assert found.class_names == ["bird", "cat", "dog"]
+        assert found.class_ids.tolist() == [index]
+        assert len(found) == 1 and not found.changes.warnings
+
+
+def test_list_of_classes(flat):
+    write(flat / "classes.txt", "dog\ncat\n")
+    assert read(flat).class_names == ["dog", "cat"]
+    write(flat / "classes.txt", "dog\n")
+    with pytest.raises(DataError, match=r"a.xml: the class 'cat' is not in the list"):
+        read(flat)
+    write(flat / "classes.txt", "cat\ncat\n")
+    with pytest.raises(DataError, match="the class 'cat' twice"):
+        read(flat)
+
+
+def test_label_map_of_cvat(flat):
+    lines = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ndog:1,2,3::\ncat:4,5,6::\n"
+    write(flat / "labelmap.txt", lines)
+    assert read(flat).class_names == ["dog", "cat"]
+
+
+def test_images_without_an_annotation_are_left_out(flat):
+    """labelImg writes no file for an image that has not been looked at."""
+    write_image(flat / "b.jpg")
+    found = read(flat)
+    assert len(found) == 1 and "no splits" in found.changes.warnings[0]
+    assert found.changes.counts == {"images without an annotation file left out": 1}
+
+
+def test_annotations_without_objects_are_images_without_objects(flat):
+    write_image(flat / "b.jpg")
+    write(flat / "b.xml", voc_xml([]))
+    assert read(flat).offsets.tolist() == [0, 1, 1]
+
+
+def test_images_that_are_missing(flat):
+    (flat / "a.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 annotation files have no image, for example .*a.xml"):
+        read(flat)
+
+
+def test_two_annotations_of_one_image(flat):
+    write(flat / "b.xml", voc_xml([CAT], file_name="a.jpg"))
+    with pytest.raises(DataError, match=r"a.xml and .*b.xml both annotate"):
+        read(flat)
+
+
+def test_image_folder_of_the_config(flat):
+    write_image(flat / "elsewhere" / "a.png")
+    found = read(flat, images=str(flat / "elsewhere"))
+    assert found.file_names == [str(flat / "elsewhere" / "a.png")]
+
+
+@pytest.mark.parametrize("line", ["a b", "a b.jpg", '"a b"', "JPEGImages/a b.jpg", "a b  1"])
+def test_lines_of_image_sets(tmp_path, line):
+    write_image(tmp_path / "JPEGImages" / "a b.jpg")
+    write(tmp_path / "Annotations" / "a b.xml", voc_xml([CAT]))
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", f"{line}\r\n\n")
+    write(tmp_path / "ImageSets" / "Main" / "cat_train.txt", "a b -1\n")
+    assert VocFormat.matches(tmp_path)
+    assert read(tmp_path).boxes.tolist() == [CAT_BOX]
+    assert read(tmp_path.parent if tmp_path.parent.name == "VOCdevkit" else tmp_path)
+    with pytest.raises(DataError, match=r"no list val.txt. Available: train. Choose"):
+        read(tmp_path, "val")
+
+
+def test_image_sets_name_files_that_are_missing(tmp_path):
+    write(tmp_path / "Annotations" / "a.xml", voc_xml([CAT]))
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", "a\nb\n")
+    with pytest.raises(DataError, match=r"train.txt: 1 images have no XML file .* example 'b'"):
+        read(tmp_path)
+
+
+def test_folder_above_the_dataset(tmp_path):
+    root = tmp_path / "VOCdevkit"
+    write_image(root / "VOC2007" / "JPEGImages" / "a.jpg")
+    write(root / "VOC2007" / "Annotations" / "a.xml", voc_xml([CAT]))
+    write(root / "VOC2007" / "ImageSets" / "Main" / "trainval.txt", "a")
+    assert VocFormat.matches(root)
+    assert read(root, "trainval").boxes.tolist() == [CAT_BOX]
+    write(root / "VOC2012" / "Annotations" / "a.xml", voc_xml([CAT]))
+    with pytest.raises(DataError, match="several datasets: VOC2007, VOC2012"):
+        read(root, "trainval")
+
+
+def test_splits_that_do_not_exist(tmp_path):
+    write(tmp_path / "train" / "Annotations" / "a.xml", voc_xml([CAT]))
+    assert VocFormat.matches(tmp_path)
+    with pytest.raises(DataError, match="no split 'val'. Available: train"):
+        read(tmp_path, "val")
+
+
+def test_what_is_no_pascal_voc_dataset(tmp_path):
+    assert not VocFormat.matches(tmp_path)
+    with pytest.raises(DataError, match="There are no XML files"):
+        read(tmp_path)
+    assert not VocFormat.matches(write(tmp_path / "x.json", "{}"))
+    with pytest.raises(DataError, match="is no folder"):
+        read(tmp_path / "x.json")

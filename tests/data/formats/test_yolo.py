@@ -1,0 +1,374 @@
+"""YOLO: layouts and rows as people have them, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.formats.builders import assert_same, make_dataset, write_image, write_yolo
+from tood.data.dataset import DetectionDataset
+from tood.data.formats.base import DataSource
+from tood.data.formats.yolo import YoloFormat
+from tood.errors import DataError
+
+BOX = "0.5 0.5 0.25 0.5"  # in 64x48: [24, 12, 16, 24]
+
+
+def read(path: Path | str, split: str = "train", **kwargs) -> DetectionDataset:
+    return YoloFormat.read(DataSource(str(path), split=split, **kwargs))
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """data.yaml with two classes; images/train/{a,b}.jpg, of which a has a label."""
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / "train" / f"{name}.jpg")
+    write(tmp_path / "labels" / "train" / "a.txt", f"0 {BOX}\n")
+    return write(tmp_path / "data.yaml", "train: images/train\nnames: [cat, dog]\n")
+
+
+def read_rows(dataset: Path, text: str | bytes) -> DetectionDataset:
+    label = dataset.parent / "labels" / "train" / "a.txt"
+    label.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read(dataset)
+
+
+def test_round_trip(tmp_path):
+    splits = {
+        "train": make_dataset(tmp_path / "files", seed=1),
+        "val": make_dataset(tmp_path / "files", sizes=[(40, 40), (31, 64)], seed=2),
+    }
+    path = write_yolo(tmp_path / "data", splits)
+    for split, expected in splits.items():
+        found = read(path, split)
+        assert_same(found, expected, crowds=False)
+        assert not found.is_crowd.any()
+        assert not found.changes.counts and not found.changes.warnings
+    assert_same(read(tmp_path / "data", "val"), splits["val"], crowds=False)
+
+
+def test_box_in_pixels(dataset):
+    found = read(dataset)
+    assert found.boxes.tolist() == [[24, 12, 16, 24]]
+    assert found.class_names == ["cat", "dog"] and found.category_ids == [0, 1]
+    assert [Path(name).name for name in found.file_names] == ["a.jpg", "b.jpg"]
+    assert found.image_ids == ["images/train/a.jpg", "images/train/b.jpg"]
+    assert found.offsets.tolist() == [0, 1, 1]
+    assert list(found.changes.counts) == [
+        "images without a label file taken as images without objects"
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"0 {BOX}   \r\n\r\n",
+        f"\ufeff0 {BOX}",
+        f"0.0 {BOX}",
+        "0\t5e-1 5.0E-1 .25 0.5",
+        "0,0.5,0.5,0.25,0.5",
+        "0, 0.5, 0.5, 0.25, 0.5",
+        f"0 {BOX}".encode("utf-16"),
+    ],
+)
+def test_rows_without_remark(dataset, row):
+    found = read_rows(dataset, row)
+    assert found.boxes.tolist() == [[24, 12, 16, 24]] and found.class_ids.tolist() == [0]
+    assert len(found.changes.counts) == 1  # the image without a label file
+
+
+@pytest.mark.parametrize(
+    ("rows", "what", "boxes"),
+    [
+        ("0 0,5 0,5 0,25 0,5", "rows with decimal commas", [[24, 12, 16, 24]]),
+        (f"cat {BOX}", "class names instead of numbers", [[24, 12, 16, 24]]),
+        (f"0 {BOX} 0.93", "confidences in a sixth column ignored", [[24, 12, 16, 24]]),
+        (
+            "0 0.5 0.25 0.75 0.5 0.625 0.75",
+            "polygons replaced by their boxes",
+            [[32, 12, 16, 24]],
+        ),
+        (
+            "0 0.5 0.25 0.75 0.25 0.75 0.75 0.5 0.75",
+            "polygons replaced by their boxes",
+            [[32, 12, 16, 24]],
+        ),
+        (f"0 {BOX}\n0 {BOX}", "rows that occur twice kept", [[24, 12, 16, 24]] * 2),
+        ("0 0.5 0.5 1.0625 1", "rows with values outside of 0 to 1 kept", [[-2, 0, 68, 48]]),
+        ("0 0.5 0.5 0 0.5\n0 " + BOX, "boxes without area dropped", [[24, 12, 16, 24]]),
+        ("0 nan 0.5 0.5 0.5\n0 " + BOX, "boxes without finite values dropped", [[24, 12, 16, 24]]),
+    ],
+)
+def test_rows_that_are_counted(dataset, rows, what, boxes):
+    found = read_rows(dataset, rows)
+    assert found.boxes.tolist() == boxes
+    assert found.changes.counts[what] == 1
+    if "dropped" not in what or "finite" in what:
+        assert "a.txt, line " in found.changes.examples[what]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("0 32 24 16 24", "a.txt, line 2: 32 is not a fraction of the image. Divide"),
+        (f"2 {BOX}", r"line 2: there is no class 2. .*data.yaml has 2 classes, numbered 0 to 1"),
+        (f"-1 {BOX}", "line 2: there is no class -1"),
+        (f"0.5 {BOX}", "line 2: '0.5' is not a class"),
+        (f"bird {BOX}", "line 2: 'bird' is not a class"),
+        ("0 0.5 0.5 0.5", "line 2 has 4 values"),
+        ("0 0.5 0.5 0.5 0.5 0.5 0.5 0.5", "line 2 has 8 values.* kpt_shape"),
+        ("0 0.5 0.5 a 0.5", "line 2: .* has a value that is not a number"),
+        ("0 0,5 0.5 0,5 0.5", "line 2: .* is not clear"),
+    ],
+)
+def test_rows_that_are_refused(dataset, row, message):
+    with pytest.raises(DataError, match=message):
+        read_rows(dataset, f"0 {BOX}\n{row}\n")
+
+
+def test_label_file_that_is_no_text(dataset):
+    with pytest.raises(DataError, match=r"a.txt is not a text file in UTF-8"):
+        read_rows(dataset, b"0 0.5 0.5 0.5 0.5 \xff\n")
+
+
+def test_keypoints_are_told_from_polygons_by_the_yaml_file(dataset):
+    dataset.write_text(dataset.read_text() + "kpt_shape: [2, 3]\n")
+    found = read_rows(dataset, f"0 {BOX} 0.1 0.1 2 0.9 0.9 2")
+    assert found.boxes.tolist() == [[24, 12, 16, 24]]
+    assert found.changes.counts["keypoints ignored"] == 1
+
+
+def test_orientation_of_the_image_is_applied_to_the_fractions(dataset):
+    write_image(dataset.parent / "images" / "train" / "a.jpg", (64, 48), orientation=6)
+    assert read(dataset).boxes.tolist() == [[18, 16, 12, 32]]  # in 48x64
+    assert read(dataset, apply_exif=False).boxes.tolist() == [[24, 12, 16, 24]]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names: [person, no, '3', null, 1e3]",
+        "names:\n  0: person\n  1: no\n  2: '3'\n  3: null\n  4: 1e3",
+        "names: {4: 1e3, 0: person, 1: no, 2: 3, 3: null}\nnc: 5",
+        "nc: 5\nnames:\n- person\n- no\n- 3\n- null\n- 1e3",
+    ],
+)
+def test_names_are_text_as_written(dataset, names):
+    dataset.write_text(f"train: images/train\n{names}\n")
+    assert read(dataset).class_names == ["person", "no", "3", "null", "1e3"]
+
+
+def test_numbers_of_classes_may_have_gaps(dataset):
+    dataset.write_text("train: images/train\nnames: {3: cat, 7: dog}\n")
+    found = read_rows(dataset, f"7 {BOX}")
+    assert found.class_ids.tolist() == [1] and found.category_ids == [3, 7]
+    with pytest.raises(DataError, match="there is no class 4"):
+        read_rows(dataset, f"4 {BOX}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: x\nnames: [a]", "train images 'x' do not exist"),
+        ("val: images/train\nnames: [a]", "no split 'train'. Available: val"),
+        ("train: images/train\nnc: 3\nnames: [a, b]", "'nc' is 3, but 'names' has 2"),
+        ("train: images/train\n", "no class names"),
+        ("train: images/train\nnames: [[a], b]", "'names' must be a list of texts"),
+        ("train: images/train\nnames: {a: b}", "keys of 'names' must be class numbers"),
+        ("train: images/train\nnames: {0: a, 0: b}", "the key 0 occurs twice"),
+        ("train: https://x.org/a.zip\nnames: [a]", "is an address. Download"),
+        ("train: {a: b}\nnames: [a]", "'train' must be a folder"),
+        ("- a", "does not describe a YOLO dataset"),
+        ("train: [", "is not valid YAML"),
+        ("train: images/train\nnames: [a]\nkpt_shape: 3", "'kpt_shape' must be two numbers"),
+    ],
+)
+def test_yaml_files_that_are_refused(dataset, text, message):
+    dataset.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read(dataset)
+
+
+def test_tags_in_the_yaml_file_run_nothing(dataset):
+    bomb = "!!python/object/apply:os.mkdir [%s]" % (dataset.parent / "made")
+    dataset.write_text(f"train: images/train\nnames: [a, b]\nx: {bomb}\n")
+    read(dataset)
+    assert not (dataset.parent / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "train: train/images",
+        "train: ../train/images",  # Roboflow's, wrong for this folder
+        "train: [train/images]",
+        "path: train\ntrain: images",
+        "path: {root}\ntrain: train/images",
+        "path: ../data\ntrain: train/images",
+        "path: coco8\ntrain: train/images",  # below Ultralytics' folder of datasets
+        "path: /content/drive/data\ntrain: train/images",
+        "train: /content/drive/train/images",
+        "train: C:\\Users\\me\\train\\images",
+        "train: train.txt",
+        "train: train",
+    ],
+)
+def test_places_of_images(tmp_path, entry):
+    root = tmp_path / "data"
+    write_image(root / "train" / "images" / "sub" / "a.JPG")
+    write_image(root / "train" / "images" / ".hidden.jpg")
+    write(root / "train" / "images" / "notes.md", "no image")
+    write(root / "train" / "labels" / "sub" / "a.txt", f"1 {BOX}")
+    write(root / "train.txt", "./train/images/sub/a.JPG\n")
+    path = write(root / "data.yaml", entry.format(root=root) + "\nnames: [cat, dog]\n")
+    found = read(path)
+    assert found.file_names == [str(root / "train" / "images" / "sub" / "a.JPG")]
+    assert found.class_ids.tolist() == [1]
+
+
+def test_a_folder_of_another_place_needs_two_names_to_be_found(tmp_path):
+    """``images`` alone could hold all splits."""
+    write_image(tmp_path / "images" / "a.jpg")
+    path = write(tmp_path / "data.yaml", "train: /content/train/images\nnames: [cat]\n")
+    with pytest.raises(DataError, match="do not exist"):
+        read(path)
+
+
+def test_val_may_be_called_valid(tmp_path):
+    for split in ("train", "valid", "test"):
+        write_image(tmp_path / split / "images" / f"{split}.jpg")
+        write(tmp_path / split / "labels" / f"{split}.txt", f"0 {BOX}")
+    entries = "train: ../train/images\nvalid: ../valid/images\ntest: ../test/images\n"
+    path = write(tmp_path / "data.yaml", f"{entries}nc: 1\nnames: ['a']\n")
+    assert Path(read(path, "val").file_names[0]).name == "valid.jpg"
+    assert Path(read(path, "test").file_names[0]).name == "test.jpg"
+    assert not read(path).changes.warnings
+
+
+def test_train_and_val_of_the_same_images_are_warned_about(dataset):
+    dataset.write_text(dataset.read_text() + "val: images/../images/train\n")
+    for split in ("train", "val"):
+        (warning,) = read(dataset, split).changes.warnings
+        assert "both have" in warning
+
+
+def test_missing_images_of_a_list(dataset):
+    write(dataset.parent / "list.txt", "images/train/a.jpg\nimages/train/c.jpg\n")
+    dataset.write_text("train: list.txt\nnames: [cat]\n")
+    with pytest.raises(DataError, match=r"list.txt: 1 images do not exist, for example .*c.jpg"):
+        read(dataset)
+
+
+def test_images_that_are_listed_twice(dataset):
+    dataset.write_text("train: [images/train, images]\nnames: [cat]\n")
+    found = read(dataset)
+    assert len(found) == 2
+    assert found.changes.counts["images that are named twice used once"] == 2
+
+
+def test_no_image_has_a_label_file(dataset):
+    (dataset.parent / "labels" / "train" / "a.txt").unlink()
+    with pytest.raises(DataError, match=r"none of its 2 images .* should be .*labels/train/a.txt"):
+        read(dataset)
+
+
+def test_label_files_without_an_image(dataset):
+    write(dataset.parent / "labels" / "train" / "c.txt", f"0 {BOX}")
+    write(dataset.parent / "labels" / "train" / "classes.txt", "cat\ndog")
+    assert read(dataset).changes.counts["label files without an image"] == 1
+
+
+def test_two_images_of_one_label_file(dataset):
+    write_image(dataset.parent / "images" / "train" / "a.png")
+    with pytest.raises(DataError, match=r"a.jpg and .*a.png share the label file"):
+        read(dataset)
+
+
+def test_images_that_cannot_be_read(dataset):
+    write(dataset.parent / "images" / "train" / "b.jpg", "no image")
+    with pytest.raises(DataError, match=r"1 images cannot be read.*b.jpg"):
+        read(dataset)
+
+
+def test_numbers_as_image_ids(dataset):
+    folder = dataset.parent / "images" / "train"
+    (folder / "a.jpg").rename(folder / "000012.jpg")
+    (folder / "b.jpg").rename(folder / "000009.jpg")
+    (dataset.parent / "labels" / "train" / "a.txt").rename(
+        dataset.parent / "labels" / "train" / "000012.txt"
+    )
+    assert read(dataset).image_ids == [9, 12]
+
+
+def test_label_studio(tmp_path):
+    """classes.txt, images/ and labels/, without splits."""
+    write_image(tmp_path / "images" / "a.jpg")
+    write(tmp_path / "labels" / "a.txt", f"1 {BOX}")
+    write(tmp_path / "classes.txt", "cat\ndog\n")
+    write(tmp_path / "notes.json", json.dumps({}))
+    assert YoloFormat.matches(tmp_path)
+    found = read(tmp_path, "val")
+    assert found.class_names == ["cat", "dog"] and found.class_ids.tolist() == [1]
+    assert "no splits" in found.changes.warnings[0]
+
+
+def test_label_img(tmp_path):
+    """Labels and classes.txt next to the images."""
+    write_image(tmp_path / "a.jpg")
+    write(tmp_path / "a.txt", f"0 {BOX}")
+    write(tmp_path / "classes.txt", "cat\n")
+    assert read(tmp_path).boxes.tolist() == [[24, 12, 16, 24]]
+
+
+def test_cvat_darknet(tmp_path):
+    """obj.data, whose paths start with a folder that the archive does not have."""
+    write_image(tmp_path / "obj_train_data" / "a.jpg")
+    write(tmp_path / "obj_train_data" / "a.txt", f"0 {BOX}")
+    write(tmp_path / "train.txt", "data/obj_train_data/a.jpg\n")
+    write(tmp_path / "obj.names", "cat\ndog\n")
+    write(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    assert YoloFormat.matches(tmp_path)
+    found = read(tmp_path)
+    assert found.class_names == ["cat", "dog"]
+    assert found.boxes.tolist() == [[24, 12, 16, 24]]
+    assert found.changes.counts["paths of another place found in the dataset's folder"] == 2
+
+
+def test_several_yaml_files(tmp_path):
+    for name in ("a.yaml", "b.yaml"):
+        write(tmp_path / name, "train: x\nnames: [a]\n")
+    with pytest.raises(DataError, match=r"several YOLO datasets: a.yaml, b.yaml"):
+        read(tmp_path)
+    write(tmp_path / "b.yaml", "model: tood\n")
+    assert YoloFormat.matches(tmp_path)
+
+
+def test_what_is_no_yolo_dataset(tmp_path):
+    assert not YoloFormat.matches(tmp_path)
+    write(tmp_path / "classes.txt", "cat")
+    assert not YoloFormat.matches(tmp_path)
+    assert not YoloFormat.matches(write(tmp_path / "x.json", "{}"))
+    for path in (tmp_path / "x.json", tmp_path / "none"):
+        with pytest.raises(DataError, match="no YOLO dataset"):
+            read(path)
+
+
+def test_boxes_at_the_edges_are_exact(dataset):
+    found = read_rows(dataset, "0 0.5 0.5 1 1\n0 0.015625 0.5 0.03125 1\n")
+    assert found.boxes.tolist() == [[0, 0, 64, 48], [0, 0, 2, 48]]
+
+
+def test_a_link_to_a_folder_above_ends(dataset):
+    (dataset.parent / "images" / "train" / "loop").symlink_to(dataset.parent / "images")
+    assert len(read(dataset)) == 2
+
+
+def test_boxes_are_float64(dataset):
+    assert read(dataset).boxes.dtype == np.float64
