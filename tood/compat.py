@@ -128,3 +128,26 @@ def cpu_ddp() -> Iterator[None]:
         yield
     finally:
         defaults.DistributedDataParallel = original
+
+
+def compute_on_main_process(compute: Callable[[], Any]) -> Any:
+    """Call a function in the main process, and return its result in every process.
+
+    An error is raised in every process too, so none waits for another. detectron2's group for CPU
+    data is used; it has no public name in either version.
+
+    Args:
+        compute: its result must be picklable.
+    """
+    if comm.get_world_size() == 1:
+        return compute()
+    outcome: list[Any] = [None, None]
+    if comm.is_main_process():
+        try:
+            outcome[0] = compute()
+        except Exception as error:  # every process has to know
+            outcome[1] = error
+    torch.distributed.broadcast_object_list(outcome, src=0, group=comm._get_global_gloo_group())
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

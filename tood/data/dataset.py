@@ -64,6 +64,8 @@ class DetectionDataset:
             evaluation sorts objects into small, medium and large by it.
         segmentations: M masks in COCO's format where masks are used, else None.
         changes: what reading changed.
+        annotated: False for images whose annotations are not known, as of COCO's test-dev: they can
+            be predicted on, but neither trained on nor evaluated.
     """
 
     source: str
@@ -80,6 +82,7 @@ class DetectionDataset:
     areas: npt.NDArray[np.float64]
     segmentations: list[Any] | None = None
     changes: ChangeLog = field(default_factory=ChangeLog)
+    annotated: bool = True
 
     def __len__(self) -> int:
         return len(self.file_names)

@@ -17,6 +17,8 @@ MAX_COORDINATE = 1e8
 # probably not [x, y, width, height].
 SUSPICIOUS_FRACTION = 0.1
 SUSPICIOUS_MARGIN = 0.05
+# How the change is called, by readers too.
+WRONG_AREAS = "areas that cannot be the box's set to width * height"
 
 
 def build_dataset(
@@ -36,6 +38,7 @@ def build_dataset(
     segmentations: list[Any] | None = None,
     describe: Callable[[int], str] = lambda row: f"box {row + 1}",
     changes: ChangeLog | None = None,
+    annotated: bool = True,
 ) -> DetectionDataset:
     """Build a dataset from what a file says, one entry per box in any order.
 
@@ -58,6 +61,7 @@ def build_dataset(
         segmentations: M masks where masks are used.
         describe: names a box in the file, for messages.
         changes: what the reader has changed already.
+        annotated: see `DetectionDataset`.
 
     Raises:
         DataError: there are no images or no classes.
@@ -83,7 +87,7 @@ def build_dataset(
     counts = np.bincount(image_index, minlength=len(file_names))
     return DetectionDataset(
         source=source,
-        class_names=_distinct_names(class_names, category_ids, changes),
+        class_names=distinct_names(class_names, category_ids, changes),
         category_ids=list(category_ids),
         file_names=file_names,
         image_ids=list(image_ids),
@@ -96,6 +100,7 @@ def build_dataset(
         areas=box_areas,
         segmentations=None if segmentations is None else [segmentations[row] for row in order],
         changes=changes,
+        annotated=annotated,
     )
 
 
@@ -133,7 +138,7 @@ def _plausible_areas(
     if len(wrong):
         first = int(wrong[0])
         changes.add(
-            "areas that cannot be the box's set to width * height",
+            WRONG_AREAS,
             f"{describe(first)}: {areas[first]:g}",
             len(wrong),
         )
@@ -162,7 +167,7 @@ def _warn_about_corners(
         )
 
 
-def _distinct_names(
+def distinct_names(
     names: Sequence[object], category_ids: Sequence[FileId], changes: ChangeLog
 ) -> list[str]:
     """Return names as text, told apart by their ids where they are equal."""

@@ -38,11 +38,15 @@ class DataSource:
 class DatasetFormat(ABC):
     """Reads datasets of one format into the normalized form.
 
-    Register a class with ``@DATASET_FORMAT_REGISTRY.register()``. Its attribute ``name`` is the
-    value of ``DATASETS.FORMAT``.
+    Register a class with ``@DATASET_FORMAT_REGISTRY.register()``.
+
+    Attributes:
+        name: the value of ``DATASETS.FORMAT``.
+        has_splits: whether what is read depends on ``DataSource.split``.
     """
 
     name: str
+    has_splits: bool = True
 
     @staticmethod
     @abstractmethod

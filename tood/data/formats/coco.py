@@ -1,151 +1,167 @@
-"""Reads and validates annotation files in COCO format."""
+"""COCO format, and what annotation tools write under that name."""
 
-import json
-import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ...errors import DataError
+from ..dataset import ChangeLog, DetectionDataset, FileId
+from ..normalize import build_dataset, distinct_names
+from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
+from .coco_categories import read_categories
+from .coco_file import COCOFile, parse_coco
+from .files import image_sizes, read_headers
+from .ids import IdTable, whole_number
+from .image_paths import find_images
+from .json_file import printable
+from .masks import valid_segmentation
 
-logger = logging.getLogger(__name__)
-
-# The fields that a detection dataset needs in each of its lists.
-_FIELDS = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
-# Fields of an annotation that only the COCO evaluation reads.
-_EVALUATION_FIELDS = ("area", "iscrowd")
+Rows = npt.NDArray[np.int64]
 
 
-def read_coco_json(json_file: str, for_evaluation: bool = False) -> dict[str, list[dict[str, Any]]]:
-    """Read and validate a COCO-format annotation file.
+@DATASET_FORMAT_REGISTRY.register()
+class COCOFormat(DatasetFormat):
+    """A JSON file with "images", "annotations" and "categories", and a folder of images.
 
-    Args:
-        json_file: path of the file.
-        for_evaluation: require the fields that the COCO evaluation reads.
-
-    Returns:
-        The content: lists "images", "annotations" and "categories".
-
-    Raises:
-        DataError: the file is missing, is not JSON, or lacks what a detection dataset needs.
+    Ids may be whole numbers of any size or text; annotation ids are not used at all. Without
+    "annotations", as in COCO's test-dev, only the images are read.
     """
-    path = Path(json_file)
-    if not path.is_file():
-        raise DataError(f"There is no annotation file {json_file}. Check the path.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{json_file} is not a JSON file ({error}). Name an annotation file in COCO format."
-        ) from error
-    for part, fields in _FIELDS.items():
-        if for_evaluation and part == "annotations":
-            fields += _EVALUATION_FIELDS
-        entries = content.get(part) if isinstance(content, dict) else None
-        if not isinstance(entries, list):
-            raise DataError(
-                f"{json_file} is not a COCO-format dataset: it has no list {part!r}. It needs "
-                f"{', '.join(_FIELDS)}; result files have none of them."
+
+    name = "coco"
+    has_splits = False
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        """Whether it is a file whose name or first character says JSON."""
+        if not path.is_file():
+            return False
+        if path.suffix.lower() == ".json":
+            return True
+        with path.open("rb") as file:
+            return file.read(64).lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n")[:1] in (b"{", b"[")
+
+    @staticmethod
+    def read(source: DataSource) -> DetectionDataset:
+        """Read a file and find its images.
+
+        Raises:
+            DataError: see `DatasetFormat.read`.
+        """
+        file = parse_coco(source.annotations, source.with_masks)
+        images = file.entries("images")
+        table = IdTable(file.shown, "images", file.values("images", "id"))
+        names = _file_names(file)
+        used = _rows_with_boxes(file)
+        changes = file.rows.changes
+        image_index = file.resolve("image_id", table, used)
+        categories = read_categories(file, used, changes)
+        paths = find_images(file.shown, source.images, names, changes)
+        heights, widths = _read_sizes(file, images, paths, source.apply_exif)
+        segmentations = None
+        if source.with_masks:
+            used, segmentations = _check_masks(
+                file, used, heights[image_index], widths[image_index]
             )
-        _validate_fields(json_file, part, entries, fields)
-    _validate_ids(json_file, content)
-    _validate_images(json_file, content["images"])
-    _validate_annotations(json_file, content)
-    return content
-
-
-def sorted_categories(content: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[int]]:
-    """Return the names and ids of the categories, in the order of the class indices."""
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    return [c["name"] for c in categories], [c["id"] for c in categories]
-
-
-def validate_evaluation_boxes(json_file: str, annotations: list[dict[str, Any]]) -> None:
-    """Validate the ground truth of a test set; warn about boxes that no detection can match.
-
-    Args:
-        json_file: path of the file, for messages.
-        annotations: its annotations.
-
-    Raises:
-        DataError: there is no annotation.
-    """
-    if not annotations:
-        raise DataError(
-            f"{json_file} has no annotations, so nothing can be evaluated on it. Name a file "
-            "with ground truth."
-        )
-    flat = [a for a in annotations if not (a["bbox"][2] > 0 and a["bbox"][3] > 0)]
-    if flat:
-        logger.warning(
-            "%s has boxes without area: %d, for example annotation %s. No detection can match "
-            "them, so they count as missed.",
-            json_file,
-            len(flat),
-            flat[0]["id"],
+        rows = file.rows
+        return build_dataset(
+            source=file.shown,
+            class_names=categories.names,
+            category_ids=categories.ids,
+            file_names=paths,
+            image_ids=table.ids,
+            heights=heights,
+            widths=widths,
+            image_index=image_index[used],
+            class_ids=categories.class_ids[used],
+            boxes=rows.boxes[used],
+            is_crowd=np.frombuffer(rows.is_crowd, bool)[used],
+            areas=rows.areas[used],
+            segmentations=segmentations,
+            describe=lambda row: rows.describe(int(used[row])),
+            changes=changes,
+            annotated=file.has_annotations,
         )
 
 
-def _validate_fields(
-    json_file: str, part: str, entries: list[Any], fields: tuple[str, ...]
-) -> None:
-    for entry in entries:
-        missing = [x for x in fields if x not in entry] if isinstance(entry, dict) else fields
-        if missing:
+def read_classes(json_file: str) -> tuple[list[str], list[FileId]]:
+    """Return the names and ids of the classes of a COCO file, without looking for its images.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    file = parse_coco(json_file)
+    categories = read_categories(file, _rows_with_boxes(file), ChangeLog())
+    return distinct_names(categories.names, categories.ids, ChangeLog()), categories.ids
+
+
+def _file_names(file: COCOFile) -> list[str]:
+    names = file.values("images", "file_name")
+    for position, name in enumerate(names):
+        if not isinstance(name, str) or not name:
             raise DataError(
-                f"{json_file}: an entry of {part!r} lacks {', '.join(missing)}. Add them to "
-                f"{str(entry)[:100]}"
+                f"{file.shown}: images[{position}]: file_name must be text, not {printable(name)}."
             )
+    return names
 
 
-def _validate_ids(json_file: str, content: dict[str, list[dict[str, Any]]]) -> None:
-    for part in ("images", "categories"):
-        if not content[part]:
-            raise DataError(f"{json_file} has no {part}. A dataset needs at least one entry there.")
-    for part in _FIELDS:
-        ids = [entry["id"] for entry in content[part]]
-        if not all(isinstance(i, (int, str)) for i in ids) or len(set(ids)) != len(ids):
-            raise DataError(
-                f"{json_file}: the ids of its {part} must be unique integers or strings."
-            )
+def _rows_with_boxes(file: COCOFile) -> Rows:
+    """Return the rows of annotations with a box.
+
+    Raises:
+        DataError: a box or a flag cannot be understood, or none of the annotations has a box.
+    """
+    rows = file.rows
+    if rows.error:
+        raise DataError(f"{file.shown}: {rows.error}.")
+    used = np.flatnonzero(np.frombuffer(rows.has_box, bool))
+    if len(rows) and not len(used):
+        raise DataError(
+            f"{file.shown}: none of its {len(rows)} annotations has a bbox. A detector needs "
+            "instance annotations, not captions, image labels or panoptic segments."
+        )
+    return used
 
 
-def _validate_images(json_file: str, images: list[dict[str, Any]]) -> None:
-    for image in images:
-        sized = _is_number(image["height"]) and _is_number(image["width"])
-        if not sized or not isinstance(image["file_name"], str):
-            raise DataError(
-                f"{json_file}: height and width must be numbers and file_name a string in "
-                f"{str(image)[:100]}"
-            )
-
-
-def _validate_annotations(json_file: str, content: dict[str, list[dict[str, Any]]]) -> None:
-    """Validate boxes, and that every image and category that is referred to exists."""
-    images = {image["id"] for image in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
-    for annotation in content["annotations"]:
-        box = annotation["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            problem = f"its bbox {box} must be [x, y, width, height], four numbers"
-        elif not _is_known(annotation["image_id"], images):
-            problem = f"no image has the id {annotation['image_id']!r}"
-        elif not _is_known(annotation["category_id"], categories):
-            problem = f"no category has the id {annotation['category_id']!r}"
-        elif annotation.get("ignore", 0):
-            problem = "detectron2 does not support the field 'ignore'. Remove the field"
+def _read_sizes(
+    file: COCOFile, images: list[dict[str, Any]], paths: list[str], apply_exif: bool
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return heights and widths (N,); from the image where the file does not say."""
+    sizes = np.zeros((len(images), 2), np.int32)
+    unknown = []
+    for index, image in enumerate(images):
+        height, width = image.get("height"), image.get("width")
+        if type(height) is not int or type(width) is not int:
+            height, width = whole_number(height) or 0, whole_number(width) or 0
+        if 0 < height < 2**31 and 0 < width < 2**31:
+            sizes[index] = height, width
         else:
-            continue
-        raise DataError(f"{json_file}: annotation {annotation['id']}: {problem}.")
+            unknown.append(index)
+    if unknown:
+        first = images[unknown[0]]
+        example = f"{printable(first['file_name'])}: {first.get('width')!r}x{first.get('height')!r}"
+        file.rows.changes.add("image sizes read from the images", example, len(unknown))
+        headers = read_headers([paths[index] for index in unknown], file.shown)
+        sizes[unknown] = np.stack(image_sizes(headers, apply_exif), axis=1)
+    return sizes[:, 0].copy(), sizes[:, 1].copy()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_known(reference: Any, ids: set[int | str]) -> bool:
-    """Whether ``reference`` is one of ``ids``, type included: "1" is not 1, a list never is."""
-    return isinstance(reference, (int, str)) and reference in ids
+def _check_masks(
+    file: COCOFile, used: Rows, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]
+) -> tuple[Rows, list[Any]]:
+    """Return the rows whose segmentation is valid, and these."""
+    rows = file.rows
+    kept, masks = [], []
+    for row in used.tolist():
+        given = (rows.segmentations or [])[row]
+        mask = valid_segmentation(given, int(heights[row]), int(widths[row]))
+        if mask is None:
+            example = f"{rows.describe(row)}: {printable(given)}"
+            rows.changes.add("boxes without a valid segmentation dropped", example)
+        else:
+            kept.append(row)
+            masks.append(mask)
+            if isinstance(given, list) and len(mask) < len(given):
+                rows.changes.add("invalid polygons dropped", rows.describe(row))
+    return np.array(kept, np.int64), masks

@@ -1,0 +1,164 @@
+"""Datasets by name: each is read once, whoever registered it."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from ..errors import DataError, TOODError
+from .dataset import DetectionDataset, FileId
+from .dataset_dicts import read_dicts
+from .formats import DataSource, read_dataset
+
+logger = logging.getLogger(__name__)
+
+# The module of the functions that detectron2's register_coco_instances registers.
+_COCO_MODULE = "detectron2.data.datasets.coco"
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a model needs of its datasets, besides boxes; see `DataSource`."""
+
+    with_masks: bool = False
+    apply_exif: bool = True
+
+
+@dataclass(eq=False)
+class ConfiguredDataset:
+    """What is registered in detectron2's catalog for a dataset that the config's keys name.
+
+    Each registration is another one, so a dataset that is registered again is read again.
+    """
+
+    name: str
+    source: DataSource
+    format: str
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """Return detectron2's dataset dicts."""
+        return load_dataset(self.name).dicts()
+
+
+_options = ReadOptions()
+_cache: dict[str, tuple[Callable[[], Any], ReadOptions, DetectionDataset]] = {}
+
+
+def set_read_options(options: ReadOptions) -> None:
+    """Set what is read from now on; datasets that were read otherwise are read again."""
+    global _options
+    _options = options
+
+
+def load_dataset(name: str) -> DetectionDataset:
+    """Return a registered dataset in the normalized form.
+
+    Every process reads a dataset once, and again when it is registered again. What
+    ``tood.data.setup_datasets`` or detectron2's ``register_coco_instances`` registered is read by
+    our readers; of anything else, the function is called and its dicts are normalized.
+
+    Args:
+        name: of a dataset in detectron2's ``DatasetCatalog``.
+
+    Raises:
+        DataError: it is not registered, or cannot be read.
+    """
+    validate_registered(name)
+    function = DatasetCatalog[name]
+    cached = _cache.get(name)
+    if cached is not None and cached[0] is function and cached[1] == _options:
+        return cached[2]
+    dataset = _read(name, function)
+    keep_dataset(name, dataset)
+    _log_changes(dataset)
+    return dataset
+
+
+def keep_dataset(name: str, dataset: DetectionDataset) -> None:
+    """Keep what was read, here or by another process, and publish its classes in the metadata."""
+    _cache[name] = (DatasetCatalog[name], _options, dataset)
+    ids = dict(zip(dataset.category_ids, range(len(dataset.category_ids)), strict=True))
+    # set() refuses to replace class names, such as those of a model that load_config put here.
+    metadata = MetadataCatalog.get(name)
+    metadata.__dict__["thing_classes"] = list(dataset.class_names)
+    metadata.__dict__["thing_dataset_id_to_contiguous_id"] = ids
+
+
+def validate_registered(name: str) -> None:
+    """Check that a dataset is registered.
+
+    Raises:
+        DataError: it is not.
+    """
+    if name not in DatasetCatalog.list():
+        raise DataError(
+            f"No dataset is registered as {name!r}. For your own data, set "
+            "DATASETS.TRAIN_ANNOTATIONS, TRAIN_IMAGES, TEST_ANNOTATIONS and TEST_IMAGES."
+        )
+
+
+def validate_available(name: str) -> None:
+    """Check that a dataset is registered and that its files exist.
+
+    Raises:
+        DataError: something is missing; the message says what and where it should be.
+    """
+    validate_registered(name)
+    metadata = MetadataCatalog.get(name)
+    for key in ("json_file", "image_root"):
+        path = metadata.get(key)
+        if path and "://" not in str(path) and not os.path.exists(path):
+            raise DataError(
+                f"The dataset {name} needs {path}, which does not exist. Put it there, or set the "
+                "environment variable DETECTRON2_DATASETS to the folder of the datasets."
+            )
+
+
+def registered_categories(name: str) -> tuple[list[str], list[FileId]]:
+    """Return the names and ids of a dataset's categories in detectron2's metadata, by class index.
+
+    Either is empty where the metadata does not have it.
+    """
+    metadata = MetadataCatalog.get(name)
+    indices: dict[FileId, int] = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    ids = sorted(indices, key=lambda category: indices[category])
+    return [str(text) for text in metadata.get("thing_classes") or ()], ids
+
+
+def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
+    if isinstance(function, ConfiguredDataset):
+        return read_dataset(function.source, function.format)
+    metadata = MetadataCatalog.get(name)
+    json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
+    if getattr(function, "__module__", "") == _COCO_MODULE and json_file and image_root is not None:
+        validate_available(name)
+        source = DataSource(
+            PathManager.get_local_path(os.fspath(json_file)),
+            os.fspath(image_root) or ".",
+            with_masks=_options.with_masks,
+            apply_exif=_options.apply_exif,
+        )
+        return read_dataset(source, "coco")
+    try:
+        dicts = function()
+    except TOODError:
+        raise
+    except (OSError, AssertionError, KeyError, ValueError) as error:
+        raise DataError(
+            f"The function of the dataset {name} failed ({type(error).__name__}: {error})."
+        ) from error
+    return read_dicts(name, dicts, *registered_categories(name), _options.apply_exif)
+
+
+def _log_changes(dataset: DetectionDataset) -> None:
+    changes = dataset.changes
+    if changes.counts:
+        dropped = any("dropped" in what for what in changes.counts)
+        level = logging.WARNING if dropped else logging.INFO
+        logger.log(level, "%s: %s.", dataset.source, changes.format())
+    for sentence in changes.warnings:
+        logger.warning("%s: %s", dataset.source, sentence)

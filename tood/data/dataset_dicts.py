@@ -1,0 +1,162 @@
+"""Normalizes what a function in detectron2's ``DatasetCatalog`` returns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.structures import BoxMode
+
+from ..errors import DataError
+from .dataset import ChangeLog, DetectionDataset, FileId
+from .formats.files import image_sizes, read_headers
+from .formats.ids import IdTable, whole_number
+from .formats.json_file import printable
+from .normalize import build_dataset
+
+# Modes of four values in pixels.
+_MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+
+
+def read_dicts(
+    name: str,
+    dicts: Any,
+    class_names: Sequence[str] = (),
+    category_ids: Sequence[FileId] = (),
+    apply_exif: bool = True,
+) -> DetectionDataset:
+    """Bring detectron2's dataset dicts into the normalized form.
+
+    Args:
+        name: of the dataset, for messages.
+        dicts: what its function returned.
+        class_names: the metadata's ``thing_classes``; without them, classes are numbered.
+        category_ids: ids of the classes where they are known, by class index.
+        apply_exif: see `DataSource`; for dicts without height and width.
+
+    Raises:
+        DataError: something does not follow detectron2's format; the message names the image.
+    """
+    shown = f"the dataset {printable(name)}"
+    records = list(dicts) if isinstance(dicts, (list, tuple)) else None
+    if records is None or not all(isinstance(record, dict) for record in records):
+        raise DataError(f"The function of {shown} must return a list of dicts, one per image.")
+    for position, record in enumerate(records):
+        if not isinstance(record.get("file_name"), str):
+            raise DataError(f"Image {position} of {shown} lacks its file_name. Add it.")
+    rows = _Rows(shown)
+    for position, record in enumerate(records):
+        for annotation in record.get("annotations") or ():
+            rows.add(position, record, annotation)
+    num_classes = len(class_names) or max(rows.class_ids, default=0) + 1
+    _validate_class_ids(shown, records, rows, num_classes)
+    changes = rows.changes
+    heights, widths = _sizes(shown, records, changes, apply_exif)
+    masks = rows.segmentations if any(mask is not None for mask in rows.segmentations) else None
+    return build_dataset(
+        source=shown,
+        class_names=class_names or [f"class {index}" for index in range(num_classes)],
+        category_ids=category_ids if len(category_ids) == num_classes else range(num_classes),
+        file_names=[record["file_name"] for record in records],
+        image_ids=_image_ids(shown, records),
+        heights=heights,
+        widths=widths,
+        image_index=rows.image_index,
+        class_ids=rows.class_ids,
+        boxes=np.array(rows.boxes, np.float64).reshape(-1, 4),
+        is_crowd=rows.is_crowd,
+        segmentations=masks,
+        describe=lambda row: f"a box of {printable(records[rows.image_index[row]]['file_name'])}",
+        changes=changes,
+        annotated=not records or any("annotations" in record for record in records),
+    )
+
+
+class _Rows:
+    """The annotations of all dicts, one row each."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.image_index: list[int] = []
+        self.class_ids: list[int] = []
+        self.boxes: list[list[float]] = []
+        self.is_crowd: list[bool] = []
+        self.segmentations: list[Any] = []
+        self.changes = ChangeLog()
+
+    def add(self, position: int, record: dict[str, Any], annotation: Any) -> None:
+        where = f"{self.shown}: an annotation of {printable(record['file_name'])}"
+        if not isinstance(annotation, dict):
+            raise DataError(f"{where} is {printable(annotation)}, not a dict.")
+        category = annotation.get("category_id")
+        class_id = whole_number(category.item() if isinstance(category, np.generic) else category)
+        if class_id is None or class_id < 0:
+            raise DataError(
+                f"{where} has the category_id {printable(category)}. It must be a class index, "
+                "from 0."
+            )
+        self.image_index.append(position)
+        self.class_ids.append(class_id)
+        self.boxes.append(_box(where, annotation))
+        self.is_crowd.append(bool(annotation.get("iscrowd") or annotation.get("ignore")))
+        self.segmentations.append(annotation.get("segmentation"))
+
+
+def _box(where: str, annotation: dict[str, Any]) -> list[float]:
+    """Return [x, y, width, height]."""
+    box, mode = annotation.get("bbox"), annotation.get("bbox_mode")
+    try:
+        mode = BoxMode(mode)
+    except ValueError:
+        raise DataError(f"{where} has the bbox_mode {printable(mode)}, no BoxMode.") from None
+    if mode not in _MODES:
+        available = ", ".join(accepted.name for accepted in _MODES)
+        raise DataError(f"{where} has the bbox_mode {mode.name}. Available: {available}.")
+    try:
+        values = np.asarray(box, np.float64).tolist()
+    except (TypeError, ValueError, OverflowError):
+        values = None
+    if not isinstance(values, list) or len(values) != 4:
+        raise DataError(f"{where} has the bbox {printable(box)}, not four numbers.")
+    converted: list[float] = BoxMode.convert(values, mode, BoxMode.XYWH_ABS)
+    return converted
+
+
+def _validate_class_ids(
+    shown: str, records: list[dict[str, Any]], rows: _Rows, num_classes: int
+) -> None:
+    for position, class_id in zip(rows.image_index, rows.class_ids, strict=True):
+        if class_id >= num_classes:
+            raise DataError(
+                f"{shown}: an annotation of {printable(records[position]['file_name'])} has the "
+                f"category_id {class_id}, but there are {num_classes} classes. category_id is a "
+                "class index, from 0."
+            )
+
+
+def _image_ids(shown: str, records: list[dict[str, Any]]) -> list[FileId]:
+    """Return the ids of the dicts, or their positions where none has one."""
+    if not any("image_id" in record for record in records):
+        return list(range(len(records)))
+    values = [record.get("image_id") for record in records]
+    items = [value.item() if isinstance(value, np.generic) else value for value in values]
+    return IdTable(shown, "images", items).ids
+
+
+def _sizes(
+    shown: str, records: list[dict[str, Any]], changes: ChangeLog, apply_exif: bool
+) -> tuple[Any, Any]:
+    """Return heights and widths (N,); from the image where a dict does not say."""
+    sizes = np.zeros((len(records), 2), np.int32)
+    unknown = []
+    for index, record in enumerate(records):
+        try:
+            sizes[index] = int(record["height"]), int(record["width"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            sizes[index] = 0
+        if (sizes[index] <= 0).any():
+            unknown.append(index)
+    if unknown:
+        paths = [records[index]["file_name"] for index in unknown]
+        changes.add("image sizes read from the images", printable(paths[0]), len(unknown))
+        sizes[unknown] = np.stack(image_sizes(read_headers(paths, shown), apply_exif), axis=1)
+    return sizes[:, 0].copy(), sizes[:, 1].copy()

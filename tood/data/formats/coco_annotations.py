@@ -1,0 +1,192 @@
+"""Collects the annotations of a COCO file in arrays while the file is parsed."""
+
+import math
+from array import array
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..dataset import ChangeLog
+from ..normalize import WRONG_AREAS
+from .json_file import printable
+from .masks import polygon_box
+
+# The value of a field that an entry does not have.
+MISSING: Any = object()
+# What an annotation becomes in the parsed content.
+COLLECTED: Any = object()
+
+_NUMBERS = frozenset((int, float))
+_NO_BOX = (math.nan,) * 4
+_NO_ID = -(2**63)
+_MAX_AREA = 1e300
+_FALSE, _TRUE = ("", "0", "0.0", "false", "no", "null", "none"), ("1", "1.0", "true", "yes")
+
+
+class AnnotationCollector:
+    """Collects annotations in arrays: a million take 100 MB, as dicts they would take 1 GB.
+
+    An instance is an ``object_hook`` of ``json.loads``. Whatever looks like an annotation is added
+    and becomes ``COLLECTED``; everything else stays a dict. Masks are kept only if they are needed.
+
+    Args:
+        with_masks: keep the segmentations.
+
+    Attributes:
+        image_ids: as the file has them, by row.
+        category_ids: as the file has them.
+        is_crowd: 0 or 1.
+        has_box: 0 for annotations without any box.
+        segmentations: as the file has them; None where masks are not needed.
+        changes: what was changed.
+        error: what is wrong with the first annotation that cannot be read, if there is one.
+    """
+
+    def __init__(self, with_masks: bool = False) -> None:
+        self.image_ids: list[Any] = []
+        self.category_ids: list[Any] = []
+        self.is_crowd = bytearray()
+        self.has_box = bytearray()
+        self.segmentations: list[Any] | None = [] if with_masks else None
+        self.changes = ChangeLog()
+        self.error = ""
+        self._boxes = array("d")
+        self._areas = array("d")
+        self._ids = array("q")
+        self._odd_ids: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __call__(self, entry: dict[str, Any]) -> Any:
+        """Collect an annotation; return everything else unchanged."""
+        if "bbox" not in entry or "image_id" not in entry or "file_name" in entry:
+            return entry
+        self.add(entry)
+        return COLLECTED
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add an annotation. Each part takes the fast path where it is as it should be."""
+        get = entry.get
+        row = len(self.image_ids)
+        self.image_ids.append(get("image_id", MISSING))
+        self.category_ids.append(get("category_id", MISSING))
+        self._add_id(row, get("id", MISSING))
+        box = get("bbox")
+        if type(box) is list and len(box) == 4 and _NUMBERS.issuperset(map(type, box)):
+            try:
+                self._boxes.extend(box)
+            except OverflowError:  # an integer beyond the range of floats
+                del self._boxes[4 * row :]
+                self._boxes.extend(_NO_BOX)
+            self.has_box.append(1)
+        else:
+            self._add_odd_box(row, box, get("segmentation"))
+        area = get("area", MISSING)
+        if type(area) in _NUMBERS and 0 < area < _MAX_AREA:
+            self._areas.append(area)
+        else:
+            self._add_odd_area(row, area)
+        crowd = get("iscrowd", MISSING)
+        if type(crowd) is int and crowd in (0, 1) and "ignore" not in entry:
+            self.is_crowd.append(crowd)
+        else:
+            self._add_odd_crowd(row, crowd, get("ignore", MISSING))
+        if self.segmentations is not None:
+            self.segmentations.append(get("segmentation"))
+
+    def describe(self, row: int) -> str:
+        """Name an annotation in the file, for messages."""
+        if row in self._odd_ids:
+            return f"annotation {printable(repr(self._odd_ids[row]))}"
+        annotation_id = self._ids[row]
+        return f"annotations[{row}]" if annotation_id == _NO_ID else f"annotation {annotation_id}"
+
+    @property
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """(M, 4), NaN where a value is no number."""
+        return np.frombuffer(self._boxes, np.float64).reshape(-1, 4)
+
+    @property
+    def areas(self) -> npt.NDArray[np.float64]:
+        """(M,), NaN where unknown."""
+        return np.frombuffer(self._areas, np.float64)
+
+    def _add_id(self, row: int, value: Any) -> None:
+        """Ids of annotations are for messages only, so any value will do."""
+        if type(value) is int and -_NO_ID > value > _NO_ID:
+            self._ids.append(value)
+            return
+        self._ids.append(_NO_ID)
+        if value is MISSING:
+            self.changes.add("annotations without id", f"annotations[{row}]")
+        else:
+            self._odd_ids[row] = value
+
+    def _add_odd_box(self, row: int, box: Any, segmentation: Any) -> None:
+        if box is None or box == []:
+            found = polygon_box(segmentation)
+            if found is None:
+                self.changes.add("annotations without box dropped", self.describe(row))
+            else:
+                self.changes.add("missing boxes taken from the polygons", self.describe(row))
+            self._boxes.extend(found or _NO_BOX)
+            self.has_box.append(found is not None)
+            return
+        self.has_box.append(1)
+        values = [_number(value) for value in box] if isinstance(box, list) else []
+        if len(values) != 4:
+            self._set_error(row, f"its bbox {printable(box)} must be [x, y, width, height]")
+            values = list(_NO_BOX)
+        elif any(isinstance(value, str) for value in box):
+            self.changes.add("boxes of numbers written as text", f"{self.describe(row)}: {box}")
+        self._boxes.extend(values)
+
+    def _add_odd_area(self, row: int, area: Any) -> None:
+        if area is MISSING or area is None:
+            self.changes.add("missing areas set to width * height", self.describe(row))
+        else:
+            self.changes.add(WRONG_AREAS, f"{self.describe(row)}: {printable(area)}")
+        self._areas.append(math.nan)
+
+    def _add_odd_crowd(self, row: int, crowd: Any, ignore: Any) -> None:
+        flags = []
+        for key, value in (("iscrowd", crowd), ("ignore", ignore)):
+            flag = _flag(value)
+            if flag is None:
+                self._set_error(row, f"its {key} {printable(value)} must be 0 or 1")
+            flags.append(bool(flag))
+        if crowd is MISSING:
+            self.changes.add("missing iscrowd set to 0", self.describe(row))
+        elif type(crowd) is not int or crowd not in (0, 1):
+            example = f"{self.describe(row)}: {printable(repr(crowd))}"
+            self.changes.add(f"other values of iscrowd read as {int(flags[0])}", example)
+        if flags[1] and not flags[0]:
+            self.changes.add("boxes with 'ignore' treated as crowds", self.describe(row))
+        self.is_crowd.append(any(flags))
+
+    def _set_error(self, row: int, problem: str) -> None:
+        self.error = self.error or f"{self.describe(row)}: {problem}"
+
+
+def _number(value: Any) -> float:
+    """A value of a bbox; NaN for what is no number. Text that is a number is one."""
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            return math.nan
+    return math.nan
+
+
+def _flag(value: Any) -> bool | None:
+    """Whether a value of iscrowd or ignore means yes; None if that is not clear."""
+    if value is MISSING or value is None:
+        return False
+    if isinstance(value, (bool, int, float)):
+        return None if value != value else bool(value)
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return False if text in _FALSE else True if text in _TRUE else None
+    return None

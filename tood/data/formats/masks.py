@@ -1,0 +1,61 @@
+"""Segmentations of COCO files: polygons and run-length encodings (RLE)."""
+
+import math
+from typing import Any
+
+import pycocotools.mask as mask_util
+
+Polygons = list[list[float]]
+
+
+def valid_polygons(segmentation: Any) -> Polygons:
+    """Return the polygons of a segmentation that have an area: 3 points or more, finite numbers."""
+    if not isinstance(segmentation, list):
+        return []
+    return [polygon for polygon in segmentation if _is_polygon(polygon)]
+
+
+def polygon_box(segmentation: Any) -> tuple[float, float, float, float] | None:
+    """Return the box [x, y, width, height] around polygons; None without a valid one."""
+    polygons = valid_polygons(segmentation)
+    if not polygons:
+        return None
+    xs = [x for polygon in polygons for x in polygon[::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return float(min(xs)), float(min(ys)), float(max(xs) - min(xs)), float(max(ys) - min(ys))
+
+
+def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None:
+    """Return a segmentation as masks are built from it.
+
+    Args:
+        segmentation: as the file has it.
+        height: of the image.
+        width: of the image.
+
+    Returns:
+        Its valid polygons, or a compressed RLE of the image's size; None if it is neither.
+    """
+    if not isinstance(segmentation, dict):
+        return valid_polygons(segmentation) or None
+    counts = segmentation.get("counts")
+    if segmentation.get("size") != [height, width]:
+        return None
+    if isinstance(counts, list):
+        whole = all(type(count) is int and count >= 0 for count in counts)
+        if not whole or sum(counts) != height * width:
+            return None
+        return mask_util.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    if not isinstance(counts, str) or not counts.isascii():
+        return None
+    return {"size": [height, width], "counts": counts}
+
+
+def _is_polygon(polygon: Any) -> bool:
+    return (
+        isinstance(polygon, list)
+        and len(polygon) >= 6
+        and len(polygon) % 2 == 0
+        and all(type(value) in (int, float) and abs(value) < 1e8 for value in polygon)
+        and all(math.isfinite(value) for value in polygon)
+    )
