@@ -79,7 +79,8 @@ def test_options_that_are_no_pairs(opts, message):
     [
         ("MODEL.TOOD.NUM_CLASSES", "many", "must be an integer such as 80, not 'many'"),
         ("MODEL.TOOD.NUM_CLASSES", "2.5", "must be an integer such as 80, not '2.5'"),
-        ("SOLVER.BASE_LR", "1", "must be a float such as 1.0, not '1'"),
+        ("SOLVER.BASE_LR", "[1]", "must be a float such as 0.01, not '[1]'"),
+        ("SOLVER.BASE_LR", "True", "must be a float such as 0.01, not 'True'"),
         ("SOLVER.AMP.ENABLED", "yes", "must be True or False, not 'yes'"),
         ("SOLVER.STEPS", "100", "must be a list such as"),
         ("MODEL.TOOD.CUSTOM_IMPORTS", "own.py", "must be a list such as ['own.py'], not 'own.py'"),
@@ -123,6 +124,33 @@ def test_the_file_with_the_mistake_is_named(tmp_path):
 def test_text_that_reads_as_a_number():
     cfg = load_config("TOOD-R50-1x", ["OUTPUT_DIR", "2024", "MODEL.WEIGHTS", "''"])
     assert cfg.OUTPUT_DIR == "2024" and cfg.MODEL.WEIGHTS == ""
+
+
+@pytest.mark.parametrize("value", ["1", 1, "1.0"])
+def test_integers_are_floats_where_a_float_is_meant(tmp_path, value):
+    cfg = load_config("TOOD-R50-1x", ["SOLVER.BASE_LR", value])
+    assert cfg.SOLVER.BASE_LR == 1.0 and isinstance(cfg.SOLVER.BASE_LR, float)
+    (tmp_path / "a.yaml").write_text(f"_BASE_: TOOD-R50-1x\nSOLVER: {{BASE_LR: {value}}}\n")
+    assert load_config(tmp_path / "a.yaml").SOLVER.BASE_LR == 1.0
+
+
+@pytest.mark.parametrize("value", ["1.5", 1.5, "4", 4, "1e-1"])
+def test_warmup_in_fractions_of_an_epoch(tmp_path, value):
+    """Also merged over a fraction, and written and read again as a run's config.yaml is."""
+    key = "MODEL.TOOD.WARMUP.EPOCHS"
+    for start in ("2.5", "3"):
+        cfg = load_config("TOOD-R50-1x", [key, start, key, value])
+        assert cfg.MODEL.TOOD.WARMUP.EPOCHS == float(value)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    again = load_config(tmp_path / "config.yaml", [key, "7"])
+    assert again.MODEL.TOOD.WARMUP.EPOCHS == 7
+    again = load_config(tmp_path / "config.yaml")
+    assert again.MODEL.TOOD.WARMUP.EPOCHS == float(value)
+
+
+def test_none_where_detectron2_gives_it_a_meaning():
+    cfg = load_config("TOOD-R50-1x", ["SOLVER.WEIGHT_DECAY_NORM", "None"])
+    assert cfg.SOLVER.WEIGHT_DECAY_NORM is None
 
 
 def test_aliases_in_a_file_do_not_share_values(tmp_path):

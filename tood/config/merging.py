@@ -1,5 +1,6 @@
 """Merging files and options into a config, with errors that say how to fix a key or a value."""
 
+import ast
 import copy
 import difflib
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,12 @@ _VALUE_ERRORS = (
     TypeError,
     ValueError,
 )
+
+# Keys for which None has a meaning in detectron2: the value of SOLVER.WEIGHT_DECAY.
+NONE_ALLOWED = ("SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.WEIGHT_DECAY_NORM")
+# Keys with an integer as default, so that yacs takes the integers in config files, that accept
+# fractions too.
+FRACTIONS_ALLOWED = ("MODEL.TOOD.WARMUP.EPOCHS", "SOLVER.CHECKPOINT_MINUTES")
 
 _TYPE_NAMES = {
     bool: "True or False",
@@ -74,7 +81,7 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
                 f"Expected a config key after {opts[i - 2]} {opts[i - 1]} in the options, not "
                 f"{key!r}. Options are KEY VALUE pairs; quote a value that contains spaces."
             )
-        if not _is_known(cfg, key):
+        if not has_key(cfg, key):
             raise ConfigError(unknown_key_message(cfg, key, "the options"))
         if i + 1 == len(opts):
             raise ConfigError(f"{key} has no value in the options. Add one after it.")
@@ -109,7 +116,7 @@ def unknown_key_message(cfg: CfgNode, key: str, source: str, value: Any = None) 
     if near:
         return f"{message} Did you mean {near}?"
     parent = key.rpartition(".")[0]
-    if parent and _is_known(cfg, parent) and isinstance(get_value(cfg, parent), CfgNode):
+    if parent and has_key(cfg, parent) and isinstance(get_value(cfg, parent), CfgNode):
         return f"{message} Available in {parent}: {', '.join(sorted(get_value(cfg, parent)))}."
     return f"{message} Available at the top level: {', '.join(sorted(cfg))}."
 
@@ -164,12 +171,12 @@ def _leaves(
             raise ConfigError(
                 f"{key} in {source} is written with dots. In a file, indent {rest} below {first}."
             )
-        if not _is_known(cfg, key):
+        if not has_key(cfg, key):
             raise ConfigError(unknown_key_message(cfg, key, source, value))
         is_group = isinstance(get_value(cfg, key), CfgNode)
         if is_group and not isinstance(value, dict):
             raise ConfigError(
-                f"{key} in {source} is a group of keys, but its value is {_shown(value)}. "
+                f"{key} in {source} is a group of keys, but its value is {shown(value)}. "
                 "Indent its keys below it, or delete the line."
             )
         if not is_group and isinstance(value, dict):
@@ -184,19 +191,38 @@ def _leaves(
 
 def _set_value(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     default = get_value(cfg, key)
-    if default is not None and (value is None or value == "None"):
-        raise ConfigError(f"{key} in {source} has no value. The default is {_shown(default)}.")
+    is_none = value is None or value == "None"
+    if default is not None and is_none and key not in NONE_ALLOWED:
+        raise ConfigError(f"{key} in {source} has no value. The default is {shown(default)}.")
     try:
         cfg.merge_from_list([key, value])
     except _VALUE_ERRORS:
-        if isinstance(default, str) and isinstance(value, str):
-            # Text that reads as a number, such as a folder named 2024.
+        converted = _convert(key, default, value)
+        if converted is not None:
             parent, _, leaf = key.rpartition(".")
-            (get_value(cfg, parent) if parent else cfg)[leaf] = value
+            (get_value(cfg, parent) if parent else cfg)[leaf] = converted
             return
         raise ConfigError(
-            f"{key} in {source} must be {_expected(default, value)}, not {_shown(value)}."
+            f"{key} in {source} must be {_expected(default, value)}, not {shown(value)}."
         ) from None
+
+
+def _convert(key: str, default: Any, value: Any) -> str | int | float | None:
+    """A value that yacs refuses although its meaning is clear; None if it is not."""
+    if isinstance(default, str) and isinstance(value, str):
+        # Text that reads as a number, such as a folder named 2024.
+        return value
+    try:
+        parsed = ast.literal_eval(value) if isinstance(value, str) else value
+    except (*_VALUE_ERRORS, SyntaxError):
+        return None
+    if isinstance(parsed, bool):
+        return None
+    if isinstance(parsed, int) and isinstance(default, float):
+        # A number that is too large for a float stays, and is refused with the other large ones.
+        whole = key in FRACTIONS_ALLOWED or abs(parsed) >= 2**63
+        return parsed if whole else float(parsed)
+    return parsed if isinstance(parsed, float) and key in FRACTIONS_ALLOWED else None
 
 
 def _expected(default: Any, value: Any) -> str:
@@ -210,15 +236,17 @@ def _expected(default: Any, value: Any) -> str:
         default = str(value)
     elif default == []:
         default = [value]
-    return f"{kind} such as {_shown(default)}"
+    return f"{kind} such as {shown(default)}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as messages show it, cut to 60 characters."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_known(cfg: CfgNode, key: str) -> bool:
+def has_key(cfg: CfgNode, key: str) -> bool:
+    """Whether a key exists, given by its full name."""
     node = cfg
     for name in key.split("."):
         if not isinstance(node, CfgNode) or name not in node:

@@ -15,10 +15,9 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
 from ..compat import remove_num_batches_tracked
+from ..config.validation.norms import FROZEN_STATS_BN
 from ..errors import ConfigError
 from .layers import DeformConv, predict_offsets
-
-FROZEN_STATS_BN = "FrozenStatsBN"
 
 
 class FrozenStatsBatchNorm2d(nn.Module):

@@ -13,7 +13,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from ..config.validation import validate_model_keys
+from ..config.validation import validate_model, validate_model_keys, validate_values
 from ..errors import DataError
 from .core_args import core_args
 from .dense_detector import DenseDetectorCore
@@ -50,6 +50,8 @@ class TOOD(DenseDetectorCore):
             ConfigError: keys or values of ``cfg.MODEL.TOOD`` that do not exist or do not fit.
         """
         validate_model_keys(cfg, part_nodes(cfg.MODEL.TOOD))
+        validate_values(cfg)
+        validate_model(cfg)
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,

@@ -1,0 +1,202 @@
+"""Rules of the keys that models are built from: ``MODEL``."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+
+from ...errors import ConfigError
+from ..merging import get_value, shown
+from . import norms
+from .data import FORMAT_CHANNELS
+from .rules import Kind, Rule, apply_rules, integer, list_of, number, one_of, text, unknown_choice
+from .tood_node import HEAD_RULES, MAX_CHANNELS, TOOD_RULES
+
+# Registered by tood.modeling, which is above this layer.
+TOOD_META_ARCH, _TOOD_BACKBONE = "TOOD", "build_tood_resnet_fpn_backbone"
+_FPN_BACKBONES = (
+    _TOOD_BACKBONE,
+    "build_resnet_fpn_backbone",
+    "build_retinanet_resnet_fpn_backbone",
+)
+_RESNET_BACKBONES = (*_FPN_BACKBONES, "build_resnet_backbone")
+_OWN_HEADS = ("TOODHead", "ParallelHead")
+
+_DEPTHS = (18, 34, 50, 101, 152)
+# Of basic blocks, for which detectron2 fixes the other keys.
+_BASIC_DEPTHS = (18, 34)
+_BASIC_VALUES = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}
+_STAGES = ("stem", "res2", "res3", "res4", "res5")
+_RES5_STRIDE = 32
+
+_PIXEL_RULES = (
+    Rule("MODEL.PIXEL_MEAN", list_of(number(), "numbers", min_length=1)),
+    Rule("MODEL.PIXEL_STD", list_of(number(above=0), "numbers above 0", min_length=1)),
+)
+_RESNET_RULES = (
+    Rule("MODEL.BACKBONE.FREEZE_AT", integer()),
+    Rule("MODEL.RESNETS.RES5_DILATION", integer(1, 2)),
+    Rule("MODEL.RESNETS.NUM_GROUPS", integer(1, MAX_CHANNELS)),
+    Rule("MODEL.RESNETS.WIDTH_PER_GROUP", integer(1, MAX_CHANNELS)),
+    Rule("MODEL.RESNETS.STEM_OUT_CHANNELS", integer(1, MAX_CHANNELS)),
+    Rule("MODEL.RESNETS.RES2_OUT_CHANNELS", integer(1, MAX_CHANNELS)),
+    Rule("MODEL.RESNETS.DEFORM_NUM_GROUPS", integer(1)),
+    Rule(
+        "MODEL.RESNETS.DEFORM_ON_PER_STAGE",
+        list_of(
+            Kind(lambda value: value in (True, False), "True or False"), "True or False", length=4
+        ),
+    ),
+    Rule(
+        "MODEL.RESNETS.OUT_FEATURES",
+        list_of(one_of(_STAGES), f"names among {', '.join(_STAGES)}", min_length=1),
+    ),
+)
+_FPN_RULES = (
+    Rule("MODEL.FPN.OUT_CHANNELS", integer(1, MAX_CHANNELS)),
+    Rule("MODEL.FPN.FUSE_TYPE", one_of(("sum", "avg"))),
+    Rule("MODEL.FPN.IN_FEATURES", list_of(text(), "names of feature maps", min_length=1)),
+)
+
+
+def validate_parts(cfg: CfgNode) -> None:
+    """Raise a ConfigError for values with which no model of any kind can be built.
+
+    Args:
+        cfg: the config, after its ``CUSTOM_IMPORTS``.
+    """
+    _validate_name(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, TOOD_META_ARCH)
+    _validate_name(cfg, "MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, _TOOD_BACKBONE)
+    _validate_device(cfg.MODEL.DEVICE)
+    _validate_pixels(cfg)
+    backbone = cfg.MODEL.BACKBONE.NAME
+    if backbone in _RESNET_BACKBONES:
+        _validate_resnet(cfg)
+    if backbone in _FPN_BACKBONES:
+        _validate_fpn(cfg)
+
+
+def validate_model(cfg: CfgNode) -> None:
+    """Raise a ConfigError for values with which TOOD cannot be built.
+
+    Args:
+        cfg: the config, after its ``CUSTOM_IMPORTS``.
+    """
+    validate_parts(cfg)
+    apply_rules(cfg, TOOD_RULES)
+    node = cfg.MODEL.TOOD
+    if node.HEAD.NAME in _OWN_HEADS:
+        apply_rules(cfg, HEAD_RULES)
+        channels = {"MODEL.TOOD.HEAD.CHANNELS": node.HEAD.CHANNELS}
+        norms.validate_norm("MODEL.TOOD.HEAD.NORM", node.HEAD.NORM, channels)
+    if cfg.MODEL.ANCHOR_GENERATOR.NAME == "DefaultAnchorGenerator":
+        apply_rules(cfg, (Rule("MODEL.ANCHOR_GENERATOR.OFFSET", number(0, below=1)),))
+        for name in ("SIZES", "ASPECT_RATIOS"):
+            _validate_per_level(cfg, f"MODEL.ANCHOR_GENERATOR.{name}", node.IN_FEATURES)
+
+
+def validate_batch_norm(cfg: CfgNode, world_size: int) -> None:
+    """Raise a ConfigError for a batch normalization that would get one value per channel.
+
+    Args:
+        cfg: the config, otherwise valid.
+        world_size: number of processes.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    model = cfg.MODEL
+    all_frozen = len(_STAGES) <= model.BACKBONE.FREEZE_AT
+    if model.BACKBONE.NAME in _RESNET_BACKBONES and not all_frozen:
+        stride = _RES5_STRIDE // model.RESNETS.RES5_DILATION
+        found["MODEL.RESNETS.NORM"] = (model.RESNETS.NORM, stride)
+    if model.BACKBONE.NAME in _FPN_BACKBONES:
+        found["MODEL.FPN.NORM"] = (model.FPN.NORM, _RES5_STRIDE)
+    if model.META_ARCHITECTURE == TOOD_META_ARCH and model.TOOD.HEAD.NAME in _OWN_HEADS:
+        # The levels are called after the logarithm of their stride.
+        levels = [name[1:] for name in model.TOOD.IN_FEATURES if name[1:].isdigit()]
+        stride = 2 ** max(map(int, levels), default=0)
+        found["MODEL.TOOD.HEAD.NORM"] = (model.TOOD.HEAD.NORM, stride)
+    norms.validate_batch_norm(cfg, found, world_size)
+
+
+def _validate_name(cfg: CfgNode, key: str, registry: object, own: str) -> None:
+    value = get_value(cfg, key)
+    names = sorted({name for name, _ in registry} | {own})
+    if value not in names:
+        fix = "To use your own, list its file in MODEL.TOOD.CUSTOM_IMPORTS."
+        raise unknown_choice(key, value, names, fix)
+
+
+def _validate_device(name: str) -> None:
+    if name == "auto":  # which load_config replaces
+        return
+    try:
+        torch.device(name)
+    except RuntimeError:
+        raise unknown_choice("MODEL.DEVICE", name, ("cpu", "cuda", "cuda:N", "auto")) from None
+
+
+def _validate_pixels(cfg: CfgNode) -> None:
+    apply_rules(cfg, _PIXEL_RULES)
+    mean, std = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+    if len(mean) != len(std):
+        raise ConfigError(
+            f"MODEL.PIXEL_MEAN has {len(mean)} values, but MODEL.PIXEL_STD {len(std)}. Give one of "
+            "each per channel."
+        )
+    # A gray image fits any number of channels; other numbers are for loaders of the user's own.
+    channels = FORMAT_CHANNELS.get(cfg.INPUT.FORMAT, 1)
+    if len(mean) == 1 and channels > 1:
+        raise ConfigError(
+            f"MODEL.PIXEL_MEAN and PIXEL_STD have one value each, but INPUT.FORMAT "
+            f"{cfg.INPUT.FORMAT} has {channels} channels. Give {channels} values, or set "
+            "INPUT.FORMAT L for gray images."
+        )
+
+
+def _validate_resnet(cfg: CfgNode) -> None:
+    resnets = cfg.MODEL.RESNETS
+    if resnets.DEPTH not in _DEPTHS:
+        raise unknown_choice("MODEL.RESNETS.DEPTH", resnets.DEPTH, map(str, _DEPTHS))
+    apply_rules(cfg, _RESNET_RULES)
+    if resnets.DEPTH in _BASIC_DEPTHS:
+        for name, value in _BASIC_VALUES.items():
+            if resnets[name] != value:
+                raise ConfigError(
+                    f"MODEL.RESNETS.{name} is {resnets[name]}, but a ResNet-{resnets.DEPTH} needs "
+                    f"{value}. Set it to {value}, or use MODEL.RESNETS.DEPTH 50 or more."
+                )
+    names = ["STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS"]
+    channels = {f"MODEL.RESNETS.{name}": resnets[name] for name in names}
+    width = resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP
+    if resnets.DEPTH not in _BASIC_DEPTHS:
+        channels["MODEL.RESNETS.NUM_GROUPS * WIDTH_PER_GROUP"] = width
+    extra = (norms.FROZEN_STATS_BN,) if cfg.MODEL.BACKBONE.NAME == _TOOD_BACKBONE else ()
+    norms.validate_norm("MODEL.RESNETS.NORM", resnets.NORM, channels, extra)
+
+
+def _validate_fpn(cfg: CfgNode) -> None:
+    apply_rules(cfg, _FPN_RULES)
+    fpn, available = cfg.MODEL.FPN, cfg.MODEL.RESNETS.OUT_FEATURES
+    missing = [name for name in fpn.IN_FEATURES if name not in available]
+    if missing:
+        raise ConfigError(
+            f"MODEL.FPN.IN_FEATURES has {missing[0]}, which MODEL.RESNETS.OUT_FEATURES lacks. "
+            f"Available: {', '.join(available)}. Add it there."
+        )
+    channels = {"MODEL.FPN.OUT_CHANNELS": fpn.OUT_CHANNELS}
+    norms.validate_norm("MODEL.FPN.NORM", fpn.NORM, channels)
+
+
+def _validate_per_level(cfg: CfgNode, key: str, levels: Sequence[str]) -> None:
+    """Check a list of numbers, or of one list of numbers for all levels or for each of them."""
+    values = get_value(cfg, key)
+    numbers = list_of(number(above=0), "numbers above 0", min_length=1)
+    if numbers.accepts(values):
+        return
+    apply_rules(cfg, (Rule(key, list_of(numbers, "lists of numbers above 0", min_length=1)),))
+    if len(values) not in (1, len(levels)):
+        raise ConfigError(
+            f"{key} is {shown(values)}, which has {len(values)} lists, but MODEL.TOOD.IN_FEATURES "
+            f"has {len(levels)} levels ({', '.join(levels)}). Give one list for each."
+        )

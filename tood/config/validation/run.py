@@ -1,0 +1,59 @@
+"""What a training and an evaluation check before anything is built."""
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from ...errors import ConfigError
+from .data import validate_test_data, validate_train_data
+from .model import validate_batch_norm, validate_model, validate_parts
+from .rules import Rule, apply_rules, integer
+from .solver import validate_schedule
+from .values import validate_values
+
+# detectron2's own detectors check theirs when they are built.
+_TOOD = "TOOD"
+
+_TEST_RULES = (Rule("TEST.DETECTIONS_PER_IMAGE", integer()),)
+
+
+def validate_test(cfg: CfgNode) -> None:
+    """Raise a ConfigError for values with which a model cannot be built or evaluated.
+
+    Args:
+        cfg: the config.
+    """
+    validate_values(cfg)
+    apply_rules(cfg, _TEST_RULES)
+    if cfg.TEST.DETECTIONS_PER_IMAGE == 0:
+        raise ConfigError(
+            "TEST.DETECTIONS_PER_IMAGE is 0, so nothing would be detected. Use at least 1, or -1 "
+            "for all detections."
+        )
+    if cfg.TEST.AUG.ENABLED:
+        raise ConfigError(
+            "TEST.AUG.ENABLED is True, but detectron2's test-time augmentation supports two-stage "
+            "detectors only. Set it to False."
+        )
+    validate_test_data(cfg)
+    validate_parts(cfg)
+    if cfg.MODEL.META_ARCHITECTURE == _TOOD:
+        validate_model(cfg)
+
+
+def validate_solver(cfg: CfgNode, *, own_scheduler: bool = False) -> None:
+    """Raise a ConfigError for values with which training cannot start or would fail later.
+
+    Needs the number of processes, so detectron2's process group must exist where there are several.
+
+    Args:
+        cfg: the config, before detectron2 rescales it for the number of processes.
+        own_scheduler: the trainer overrides ``build_lr_scheduler``, so the keys of detectron2's
+            schedules are not checked.
+    """
+    world_size = comm.get_world_size()
+    validate_test(cfg)
+    validate_schedule(cfg, world_size, own_scheduler)
+    validate_train_data(cfg)
+    validate_batch_norm(cfg, world_size)
+    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+        raise ConfigError("SOLVER.AMP.ENABLED is True, but MODEL.DEVICE is cpu. Set it to False.")
