@@ -59,6 +59,7 @@ def test_checkpoint_without_loss_scale(run_cfg):
     assert set(state["_trainer"]) == {"iteration", "optimizer"}
     trainer = Trainer(run_cfg)
     inner = mock.Mock(wraps=trainer._trainer)
+    inner.optimizer = trainer.optimizer
     inner.state_dict = lambda: {"iteration": 0, "optimizer": {}, "grad_scaler": {"scale": 512.0}}
     trainer._trainer = inner
     trainer.load_state_dict(state)

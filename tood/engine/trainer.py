@@ -2,27 +2,34 @@
 
 import logging
 import os
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, EventWriter
+from detectron2.utils.events import EventWriter
+from fvcore.nn.precise_bn import get_bn_modules
 
 from ..checkpoint import TOODCheckpointer
-from ..compat import add_optimizer_state, load_optimizer_state
+from ..compat import cpu_ddp
 from ..config.validation import validate_solver, validate_test
 from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..errors import ConfigError, TOODError
 from ..evaluation import FastCOCOEvaluator
 from ..modeling.dense_detector import find_dense_core
-from .hooks import PhaseHook
+from .hooks import CheckpointHook, PhaseHook, ResumableEvalHook, ResumableWriterHook
+from .resumable_trainer import ResumableTrainer
 from .schedule import epochs_to_iters
+from .signals import stop_request
 from .terminal import describe_training
-from .writers import AssignmentPrinter, PhaseMetricPrinter
+from .writers import (
+    AssignmentPrinter,
+    MetricsWriter,
+    PhaseMetricPrinter,
+    ResumableTensorboardWriter,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +38,29 @@ class TrainingDivergedError(TOODError, FloatingPointError):
     """The loss became NaN or infinite."""
 
 
-class Trainer(DefaultTrainer):
+class Trainer(ResumableTrainer):
     """Trains TOOD, and detectron2's own detectors, with TOOD's data loaders and checkpoints.
+
+    A checkpoint holds everything that the next iteration depends on, so that a resumed training
+    ends with the weights of an uninterrupted one, bit for bit on a CPU.
 
     Args:
         cfg: the config, after `tood.data.setup_datasets`.
+        run_id: identifies the run; only its own checkpoints are resumed. None accepts any.
 
     Raises:
         ConfigError: settings that cannot work.
         DataError: the training set has no usable annotation.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
         validate_solver(cfg)
-        super().__init__(cfg)
+        with cpu_ddp():
+            super().__init__(cfg, run_id)
 
     @property
     def num_train_images(self) -> int:
-        """Images in an epoch: the training set after filtering."""
+        """Images in an epoch: what the sampler draws from the training set after filtering."""
         loader = self.data_loader
         if not isinstance(loader, TrainLoader):
             raise TypeError(
@@ -57,36 +69,67 @@ class Trainer(DefaultTrainer):
             )
         return loader.num_images
 
-    def build_hooks(self) -> list[HookBase]:
-        """Build detectron2's hooks, with our checkpointer, and the phase hook before them."""
+    def build_hooks(self) -> list[HookBase | None]:
+        """Build the hooks: detectron2's, with our checkpoints, phases and metrics."""
         self._replace_checkpointer()
-        hooks = super().build_hooks()
-        if find_dense_core(self.model) is not None:
-            # self.cfg is already rescaled for the number of processes.
-            warmup_iters = epochs_to_iters(
-                self.cfg.MODEL.TOOD.WARMUP.EPOCHS,
-                self.num_train_images,
-                self.cfg.SOLVER.IMS_PER_BATCH,
-            )
-            hooks.insert(0, PhaseHook(warmup_iters))
-        return hooks
+        cfg = self.cfg
+        return [
+            self._build_phase_hook(),
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+            self._build_precise_bn(),
+            # Before the evaluation: if that fails, nothing is lost.
+            CheckpointHook(
+                self.save_checkpoint,
+                stop_request,
+                period=cfg.SOLVER.CHECKPOINT_PERIOD,
+                eval_period=cfg.TEST.EVAL_PERIOD,
+                minutes=cfg.SOLVER.CHECKPOINT_MINUTES,
+                bad_images=lambda: getattr(self.data_loader, "bad_images", ()),
+                max_bad_images=cfg.DATALOADER.MAX_BAD_IMAGES,
+            ),
+            ResumableEvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate),
+            # At the end, so that the results of an evaluation are written too.
+            ResumableWriterHook() if comm.is_main_process() else None,
+        ]
 
-    def _replace_checkpointer(self) -> None:
-        """Replace detectron2's checkpointer by ours.
+    def _build_phase_hook(self) -> PhaseHook | None:
+        if find_dense_core(self.model) is None:
+            return None
+        # self.cfg is already rescaled for the number of processes.
+        epochs = self.cfg.MODEL.TOOD.WARMUP.EPOCHS
+        batch = self.cfg.SOLVER.IMS_PER_BATCH
+        return PhaseHook(epochs_to_iters(epochs, self.num_train_images, batch), epochs)
 
-        ``DefaultTrainer`` builds it in its constructor, right before the hooks that use it.
-        """
-        self.checkpointer = TOODCheckpointer(
-            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+    def _build_precise_bn(self) -> HookBase | None:
+        if not self.cfg.TEST.PRECISE_BN.ENABLED or not get_bn_modules(self.model):
+            return None
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0
+        return hooks.PreciseBN(
+            cfg.TEST.EVAL_PERIOD,
+            self.model,
+            self.build_train_loader(cfg),
+            cfg.TEST.PRECISE_BN.NUM_ITER,
         )
 
+    def _evaluate(self) -> dict[str, Any]:
+        self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
+        return self._last_eval_results
+
     def build_writers(self) -> list[EventWriter]:
-        """Build detectron2's writers, with the phase in the line of losses, and ours."""
-        writers = [
-            PhaseMetricPrinter(self.max_iter) if isinstance(writer, CommonMetricPrinter) else writer
-            for writer in super().build_writers()
+        """Build detectron2's writers, which continue the files of a resumed run.
+
+        Called right before training, when ``start_iter`` is known.
+        """
+        folder = self.cfg.OUTPUT_DIR
+        return [
+            PhaseMetricPrinter(self.max_iter),
+            MetricsWriter(os.path.join(folder, "metrics.json"), self.start_iter),
+            ResumableTensorboardWriter(folder, self.start_iter),
+            AssignmentPrinter(),
         ]
-        return [*writers, AssignmentPrinter()]
 
     def before_train(self) -> None:
         """Log a summary of the training right before the first iteration."""
@@ -120,29 +163,6 @@ class Trainer(DefaultTrainer):
                 f"SOLVER.CLIP_GRADIENTS.ENABLED True. The last checkpoint is in "
                 f"{self.cfg.OUTPUT_DIR}."
             ) from error
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds besides the weights: iteration, hooks, optimizer."""
-        state_dict = super().state_dict()
-        add_optimizer_state(state_dict, self._trainer, DefaultTrainer)
-        return state_dict
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned.
-
-        A checkpoint may lack the optimizer (written by detectron2 0.4 itself) or the loss scale
-        (written without AMP): these keep their current state.
-        """
-        if "_trainer" not in state_dict:
-            logger.warning("The checkpoint has no optimizer state: momentum starts from zero.")
-        inner = {
-            **self._trainer.state_dict(),
-            "iteration": state_dict["iteration"],
-            **state_dict.get("_trainer", {}),
-        }
-        state_dict = {**state_dict, "_trainer": inner}
-        super().load_state_dict(state_dict)
-        load_optimizer_state(state_dict, self._trainer, DefaultTrainer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:

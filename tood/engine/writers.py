@@ -1,10 +1,21 @@
-"""Event writers for the terminal and log.txt."""
+"""Event writers for the terminal, log.txt and metrics.json."""
 
+import itertools
+import json
 import logging
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
-from detectron2.utils.events import CommonMetricPrinter, EventWriter, get_event_storage
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
+
+from ..checkpoint.saving import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -72,3 +83,69 @@ def _by_size(latest: dict[str, float], name: str, form: str) -> str:
         if f"assign/{name}_{size}" in latest
     ]
     return f"{latest[f'assign/{name}']:{form}} ({', '.join(sizes)})"
+
+
+class MetricsWriter(JSONWriter):
+    """detectron2's ``metrics.json``, one JSON object per line, that a resume continues exactly.
+
+    A new run sets an old file aside. A resumed one removes the lines that the run wrote after its
+    checkpoint, and a line that was cut off. The line of the checkpoint's own iteration goes too: it
+    may lack an evaluation, and is written again.
+
+    Args:
+        path: of the file.
+        start_iter: the first iteration of this training; 0 for a new run.
+    """
+
+    def __init__(self, path: str | Path, start_iter: int = 0) -> None:
+        path = Path(path)
+        last = -1
+        if path.is_file() and path.stat().st_size:
+            if start_iter == 0:
+                set_aside(path)
+            else:
+                last = _remove_lines_from(path, start_iter - 1)
+        super().__init__(str(path))
+        self._last_write = last
+
+
+class ResumableTensorboardWriter(TensorboardXWriter):
+    """detectron2's writer for TensorBoard, which hides what a run wrote after its checkpoint.
+
+    Args:
+        log_dir: folder of the event files.
+        start_iter: the first iteration of this training; 0 for a new run.
+    """
+
+    def __init__(self, log_dir: str, start_iter: int = 0) -> None:
+        first = max(start_iter - 1, 0)
+        super().__init__(log_dir, purge_step=first)
+        self._last_write = first - 1
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file of an earlier run to the first free name: ``metrics.1.json``."""
+    numbers = itertools.count(1)
+    target = next(
+        name
+        for name in (path.with_name(f"{path.stem}.{i}{path.suffix}") for i in numbers)
+        if not name.exists()
+    )
+    path.rename(target)
+    logger.info("%s is of an earlier run. It is now %s.", path, target.name)
+    return target
+
+
+def _remove_lines_from(path: Path, start_iter: int) -> int:
+    """Keep the lines before an iteration; return the last iteration that is left, or -1."""
+    kept, last = [], -1
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            iteration = int(json.loads(line)["iteration"])
+        except (ValueError, TypeError, KeyError):
+            continue  # cut off when the run was killed
+        if iteration < start_iter:
+            kept.append(line + "\n")
+            last = max(last, iteration)
+    write_text(path, "".join(kept))
+    return last

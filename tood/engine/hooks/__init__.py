@@ -1,5 +1,8 @@
 """Training hooks."""
 
+from .checkpoint import CheckpointHook
+from .evaluation import ResumableEvalHook
 from .phase import PhaseHook
+from .writer import ResumableWriterHook
 
-__all__ = ["PhaseHook"]
+__all__ = ["CheckpointHook", "PhaseHook", "ResumableEvalHook", "ResumableWriterHook"]

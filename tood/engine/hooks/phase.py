@@ -1,6 +1,7 @@
 """Switches the training phase."""
 
 import logging
+from typing import Any
 
 from detectron2.engine import HookBase
 
@@ -12,17 +13,55 @@ logger = logging.getLogger(__name__)
 class PhaseHook(HookBase):
     """Switches the model from the ATSS warm-up phase to the aligned phase.
 
-    The hook has no state: before each step it sets the phase that ``trainer.iter`` has. The phase
-    is therefore right after a resume in either phase, under DistributedDataParallel and in every
-    process. Writes the scalar ``phase_aligned``, 0 or 1, to the event storage.
+    Before each step it sets the phase that ``trainer.iter`` has. The phase is therefore right after
+    a resume in either phase, under DistributedDataParallel and in every process. Writes the scalar
+    ``phase_aligned``, 0 or 1, to the event storage.
+
+    A checkpoint keeps the iteration of the switch, because another batch or more images would move
+    it, and an aligned model must not fall back to the warm-up phase.
 
     Args:
         warmup_iters: the first iteration of the aligned phase; see
             `tood.engine.epochs_to_iters`.
+        warmup_epochs: the setting that ``warmup_iters`` was computed from
+            (``MODEL.TOOD.WARMUP.EPOCHS``); a resume compares it.
     """
 
-    def __init__(self, warmup_iters: int) -> None:
+    def __init__(self, warmup_iters: int, warmup_epochs: float | None = None) -> None:
         self.warmup_iters = warmup_iters
+        self.warmup_epochs = warmup_epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return when the phase switches."""
+        return {"warmup_iters": self.warmup_iters, "warmup_epochs": self.warmup_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the iteration of the switch from a checkpoint.
+
+        A new ``MODEL.TOOD.WARMUP.EPOCHS`` counts as long as the checkpoint is in the warm-up phase.
+        """
+        saved = state_dict["warmup_iters"]
+        if saved == self.warmup_iters:
+            return
+        was_aligned = self.trainer.iter + 1 >= saved
+        if not was_aligned and state_dict.get("warmup_epochs") != self.warmup_epochs:
+            logger.warning(
+                "MODEL.TOOD.WARMUP.EPOCHS is %s, the checkpoint was trained with %s: the aligned "
+                "phase begins at iteration %d instead of %d.",
+                self.warmup_epochs,
+                state_dict.get("warmup_epochs"),
+                max(self.warmup_iters, self.trainer.iter + 1),
+                saved,
+            )
+            return
+        logger.warning(
+            "The aligned phase %s iteration %d, as in the checkpoint. With the batch, the training "
+            "set and MODEL.TOOD.WARMUP.EPOCHS of now it would be %d.",
+            "began at" if was_aligned else "begins at",
+            saved,
+            self.warmup_iters,
+        )
+        self.warmup_iters = saved
 
     def phase_at(self, iteration: int) -> str:
         """Return the phase of an iteration, counted from 0: ``"warmup"`` or ``"aligned"``."""

@@ -1,0 +1,140 @@
+"""Saves checkpoints, and stops the training when it is asked to."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ...errors import DataError
+from ..signals import STOP_SIGNALS, StopRequest, TrainingInterrupted
+from ..step_sums import StepSums
+
+logger = logging.getLogger(__name__)
+
+# Checkpoints that the period did not ask for replace each other, except for the last ones: should
+# the newest be damaged, one is left.
+NUM_ROLLING = 2
+
+
+class CheckpointHook(HookBase):
+    """Saves a checkpoint every period, before evaluations, by time, on a signal, and at the end.
+
+    Runs in every process, because a checkpoint has the random states of all of them. What only one
+    process knows (a signal, the clock, unreadable images) is added up over all processes, so that
+    they decide together. With several processes the sums arrive one iteration later.
+
+    Checkpoints of the period stay, as with detectron2. Of the others the last two are kept.
+
+    Args:
+        save: called in every process with the name of a checkpoint; returns its path.
+        stop: says whether this process was asked to stop.
+        period: iterations between the checkpoints that stay (``SOLVER.CHECKPOINT_PERIOD``).
+        eval_period: iterations between evaluations (``TEST.EVAL_PERIOD``); 0 for none.
+        minutes: the longest time between two checkpoints; 0 for no limit.
+        bad_images: returns the names of the unreadable images that this process met.
+        max_bad_images: how many are allowed in all processes together.
+    """
+
+    def __init__(
+        self,
+        save: Callable[[str], Path | None],
+        stop: StopRequest,
+        *,
+        period: int,
+        eval_period: int = 0,
+        minutes: float = 0,
+        bad_images: Callable[[], Sequence[str]] = tuple,
+        max_bad_images: int = 0,
+    ) -> None:
+        self._save = save
+        self._stop = stop
+        self._period = period
+        self._eval_period = eval_period
+        self._minutes = minutes
+        self._bad_images = bad_images
+        self._max_bad_images = max_bad_images
+        self._rolling: list[str] = []
+        self._sums = StepSums(len(STOP_SIGNALS) + 2)
+        self._last_save = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the names of the checkpoints that are to be replaced."""
+        return {"rolling": list(self._rolling)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._rolling = list(state_dict["rolling"])
+
+    def before_train(self) -> None:
+        """Start the clock."""
+        self._last_save = time.monotonic()
+
+    def after_step(self) -> None:
+        """Save a checkpoint if one is due.
+
+        Raises:
+            TrainingInterrupted: a signal asked to stop; the checkpoint is written.
+            DataError: the processes together met too many unreadable images.
+        """
+        signum, is_late, num_bad = self._exchange()
+        if num_bad > self._max_bad_images:
+            self._require_few_bad_images()
+        done = self.trainer.iter + 1
+        name = f"model_{self.trainer.iter:07d}"
+        if done >= self.trainer.max_iter:
+            self._save_as("model_final")
+        elif self._period > 0 and done % self._period == 0:
+            self._save_as(name)
+        elif is_late or signum or (self._eval_period > 0 and done % self._eval_period == 0):
+            self._save_rolling(name)
+        if signum:
+            self._interrupt(signum)
+
+    def _exchange(self) -> tuple[int, bool, int]:
+        """Return the signal that asks to stop or 0, whether it is time, and unreadable images."""
+        late = 0 < self._minutes <= (time.monotonic() - self._last_save) / 60
+        is_late = late and comm.is_main_process()
+        own = [int(self._stop.signum == signum) for signum in STOP_SIGNALS]
+        *signals, late_sum, num_bad = self._sums.exchange(
+            [*own, int(is_late), len(self._bad_images())]
+        )
+        asked = [signum for signum, count in zip(STOP_SIGNALS, signals, strict=True) if count]
+        return (asked or [0])[0], bool(late_sum), num_bad
+
+    def _require_few_bad_images(self) -> None:
+        """Count every file once, whichever processes met it."""
+        names = sorted(
+            {name for part in comm.all_gather(list(self._bad_images())) for name in part}
+        )
+        if len(names) > self._max_bad_images:
+            raise DataError(
+                f"{len(names)} training images are unreadable, for example {names[0]}: more than "
+                f"DATALOADER.MAX_BAD_IMAGES {self._max_bad_images}. Replace them, or raise it. The "
+                "log names each."
+            )
+
+    def _save_as(self, name: str) -> Path | None:
+        path = self._save(name)
+        self._last_save = time.monotonic()
+        return path
+
+    def _save_rolling(self, name: str) -> None:
+        outdated, self._rolling = self._rolling, [*self._rolling, name][-NUM_ROLLING:]
+        path = self._save_as(name)
+        if path is not None:
+            for old in set(outdated) - set(self._rolling):
+                path.with_name(f"{old}.pth").unlink(missing_ok=True)
+
+    def _interrupt(self, signum: int) -> None:
+        comm.synchronize()  # nobody leaves while the main process is writing
+        interruption = TrainingInterrupted(signum)
+        logger.warning(
+            "Stopped by %s after iteration %d. The checkpoint is written; continue with --resume.",
+            interruption.signal_name,
+            self.trainer.iter,
+        )
+        raise interruption

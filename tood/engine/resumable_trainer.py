@@ -1,0 +1,191 @@
+"""A trainer whose runs can be stopped, killed and resumed without losing or changing anything."""
+
+import logging
+import weakref
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer
+from detectron2.utils import comm
+
+from ..checkpoint import CheckpointInfo, TOODCheckpointer
+from ..compat import add_optimizer_state, load_optimizer_state
+from ..modeling.dense_detector import find_dense_core
+from .event_state import get_event_state, set_event_state
+from .hooks import ResumableEvalHook, ResumableWriterHook
+from .random_state import get_random_state, set_random_state
+from .resume import (
+    apply_config,
+    convert_iterations,
+    iteration_ratio,
+    optimizer_settings,
+    report_changes,
+    solver_settings,
+    validate_optimizer_state,
+)
+from .signals import stop_request
+
+logger = logging.getLogger(__name__)
+
+
+class ResumableTrainer(DefaultTrainer):
+    """detectron2's trainer with checkpoints that hold everything the next iteration depends on.
+
+    Args:
+        cfg: the config.
+        run_id: identifies the run; only its own checkpoints are resumed. None accepts any.
+    """
+
+    def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
+        self.run_id = run_id
+        self._resumed: dict[str, Any] = {}
+        self._notes: list[str] = []  # warnings for the end of the setup, where they are seen
+        super().__init__(cfg)
+
+    def _replace_checkpointer(self) -> None:
+        """Replace detectron2's checkpointer by ours.
+
+        ``DefaultTrainer`` builds it in its constructor, right before the hooks that use it.
+        """
+        self.checkpointer = TOODCheckpointer(
+            self.model,
+            self.cfg.OUTPUT_DIR,
+            info=self.checkpoint_info,
+            trainer=weakref.proxy(self),
+        )
+
+    def checkpoint_info(self) -> CheckpointInfo:
+        """Describe the model for its checkpoints: one file is then enough to detect with."""
+        core, node = find_dense_core(self.model), self.cfg.MODEL.TOOD
+        return CheckpointInfo(
+            config=self.cfg.dump(),
+            class_names=list(node.CLASS_NAMES),
+            category_ids=list(node.CATEGORY_IDS),
+            phase="" if core is None else core.phase,
+            iteration=self.iter,
+            run_id=self.run_id or "",
+        )
+
+    def save_checkpoint(self, name: str) -> Path | None:
+        """Save a checkpoint with the random states of all processes; call it in all of them.
+
+        Returns:
+            Its path; None in all processes but the main one.
+        """
+        states = comm.gather(get_random_state())
+        if not comm.is_main_process():
+            return None
+        return self.checkpointer.save(name, iteration=self.iter, random_states=states)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load the last checkpoint of ``OUTPUT_DIR``, or ``MODEL.WEIGHTS``.
+
+        Args:
+            resume: continue from the last checkpoint, if there is one.
+        """
+        extras = self.checkpointer.resume_or_load(
+            self.cfg.MODEL.WEIGHTS, resume=resume, run_id=self.run_id
+        )
+        if self.checkpointer.resumed_from is not None:
+            # A checkpoint has the iteration that was finished.
+            self.start_iter = self.iter + 1
+            self._resumed["random_states"] = extras.get("random_states", [])
+        elif resume:
+            self._notes.append(
+                f"Nothing to resume in {self.cfg.OUTPUT_DIR}: training starts at iteration 0."
+            )
+
+    def train(self) -> dict[str, Any] | None:
+        """Train from ``start_iter`` to ``max_iter``.
+
+        SIGTERM, SIGUSR1 and Ctrl-C end it after the current iteration, with a checkpoint.
+
+        Returns:
+            The results of the last evaluation if ``TEST.EXPECTED_RESULTS`` is set, else None.
+
+        Raises:
+            TrainingInterrupted: one of these signals; an exit with its exit code.
+            TrainingDivergedError: the loss is NaN or infinite.
+        """
+        stop_request.install()
+        with stop_request.deferred():
+            results: dict[str, Any] | None = super().train()
+            return results
+
+    def before_train(self) -> None:
+        """Continue where the checkpoint ended."""
+        set_event_state(self.storage, self._resumed.pop("events", {}))
+        super().before_train()
+        for note in self._notes:
+            logger.warning(note)
+        self._restore_random_state()
+        if self.start_iter > 0:
+            self.storage.iter = self.start_iter - 1
+            # In this order: the line of metrics has the results of the evaluation.
+            for hook_type in (ResumableEvalHook, ResumableWriterHook):
+                for hook in self._hooks:
+                    if isinstance(hook, hook_type):
+                        hook.catch_up()
+            self.storage.iter = self.start_iter
+
+    def _restore_random_state(self) -> None:
+        """Restore this process's random state, if the checkpoint has one for each process."""
+        states = self._resumed.pop("random_states", [])
+        if len(states) == comm.get_world_size():
+            set_random_state(states[comm.get_rank()])
+        elif states:
+            logger.warning(
+                "The checkpoint was written by %d processes and is resumed by %d, so random states "
+                "start anew.",
+                len(states),
+                comm.get_world_size(),
+            )
+
+    def after_train(self) -> None:
+        """Run the final evaluation and write the last metrics."""
+        # A run that was killed after its last iteration is resumed with no iteration left.
+        self.iter = min(self.iter, self.max_iter)
+        super().after_train()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides the weights and random states."""
+        state = super().state_dict()
+        add_optimizer_state(state, self._trainer, DefaultTrainer)
+        state["solver"] = solver_settings(self.cfg)
+        if hasattr(self, "storage"):
+            state["events"] = get_event_state(self.storage)
+        if hasattr(self.data_loader, "state_dict"):
+            state["data"] = self.data_loader.state_dict()
+        return state
+
+    def validate_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise a CheckpointError if `load_state_dict` would fail: the optimizer does not fit."""
+        inner = state_dict.get("_trainer", {})
+        if "optimizer" in inner:
+            validate_optimizer_state(self.optimizer, inner["optimizer"])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, and say where the config differs.
+
+        A checkpoint may lack the optimizer (written by detectron2 0.4 itself), the loss scale
+        (written without AMP) or the data (written by detectron2): these keep their current state.
+        """
+        settings = solver_settings(self.cfg)
+        saved = state_dict.get("solver", {})
+        ratio = iteration_ratio(settings, saved)
+        if ratio != 1:
+            state_dict = convert_iterations(state_dict, ratio)
+        inner = state_dict.get("_trainer", {})
+        if "optimizer" not in inner:
+            logger.warning("The checkpoint has no optimizer state: momentum starts from zero.")
+        report_changes(settings, saved, ratio)
+        configured = optimizer_settings(self.optimizer)
+        inner = {**self._trainer.state_dict(), **inner, "iteration": state_dict["iteration"]}
+        state_dict = {**state_dict, "_trainer": inner}
+        super().load_state_dict(state_dict)
+        load_optimizer_state(state_dict, self._trainer, DefaultTrainer)
+        apply_config(self.optimizer, self.scheduler, configured)
+        if "data" in state_dict and hasattr(self.data_loader, "load_state_dict"):
+            self.data_loader.load_state_dict(state_dict["data"])
+        self._resumed["events"] = state_dict.get("events", {})

@@ -1,0 +1,143 @@
+"""What a resume does where the config is no longer that of the checkpoint."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import LRMultiplier
+from torch.optim import Optimizer
+
+from ..config.merging import all_keys, get_value
+from ..errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+# A schedule counts as rescaled if its number of images is the old one up to rounding.
+RESCALING_TOLERANCE = 0.01
+
+# Keys that say nothing about what is learned.
+_UNCOMPARED = ("SOLVER.CHECKPOINT_PERIOD", "SOLVER.CHECKPOINT_MINUTES")
+
+
+def solver_settings(cfg: CfgNode) -> dict[str, Any]:
+    """Return all keys below ``SOLVER`` with their values, for a checkpoint."""
+    values = {key: get_value(cfg, key) for key in all_keys(cfg.SOLVER, "SOLVER")}
+    return {
+        key: _plain(value)
+        for key, value in values.items()
+        if key not in _UNCOMPARED and not isinstance(value, CfgNode)
+    }
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def iteration_ratio(current: Mapping[str, Any], saved: Mapping[str, Any]) -> float:
+    """Return by how much the iterations of a checkpoint are to be multiplied.
+
+    With another number of processes, detectron2 may rescale the batch and the schedule together
+    (``SOLVER.REFERENCE_WORLD_SIZE``). An iteration then stands for another number of images, and
+    the checkpoint's iteration is converted, so that the run keeps its epoch, its phase and its
+    place in the schedule. Where only the batch differs, iterations stay as they are.
+
+    Args:
+        current: what `solver_settings` returns for the config.
+        saved: what it returned for the checkpoint; empty if that is not known.
+    """
+    old_batch = saved.get("SOLVER.IMS_PER_BATCH", 0)
+    new_batch = current["SOLVER.IMS_PER_BATCH"]
+    old = old_batch * saved.get("SOLVER.MAX_ITER", 0)
+    new = new_batch * current["SOLVER.MAX_ITER"]
+    if not old or old_batch == new_batch or abs(new - old) > RESCALING_TOLERANCE * old:
+        return 1.0
+    return float(old_batch / new_batch)
+
+
+def report_changes(current: Mapping[str, Any], saved: Mapping[str, Any], ratio: float) -> None:
+    """Say which settings differ from the checkpoint's. The config's are applied."""
+    if ratio != 1:
+        logger.warning(
+            "The batch has %d images, the checkpoint's had %d, and the schedule is rescaled "
+            "accordingly: iterations of the checkpoint are multiplied by %g.",
+            current["SOLVER.IMS_PER_BATCH"],
+            saved["SOLVER.IMS_PER_BATCH"],
+            ratio,
+        )
+        return
+    for key, value in current.items():
+        if key in saved and saved[key] != value:
+            logger.warning(
+                "%s is %s from here on; the checkpoint was trained with %s.", key, value, saved[key]
+            )
+
+
+def convert_iterations(state: Mapping[str, Any], ratio: float) -> dict[str, Any]:
+    """Convert a trainer's state to iterations of another number of images.
+
+    Args:
+        state: what ``Trainer.state_dict`` returned; not changed.
+        ratio: see `iteration_ratio`.
+    """
+    done = math.ceil((state["iteration"] + 1) * ratio)
+    hooks = {name: dict(hook) for name, hook in state.get("hooks", {}).items()}
+    if "last_epoch" in hooks.get("LRScheduler", {}):
+        hooks["LRScheduler"]["last_epoch"] = done
+    if "PhaseHook" in hooks:
+        hooks["PhaseHook"]["warmup_iters"] = math.ceil(hooks["PhaseHook"]["warmup_iters"] * ratio)
+    # Scalars and evaluations belong to the old iterations.
+    hooks.pop("ResumableEvalHook", None)
+    return {**state, "iteration": done - 1, "hooks": hooks, "events": {}}
+
+
+def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the settings of each parameter group, without its parameters."""
+    return [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in optimizer.param_groups
+    ]
+
+
+def validate_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Raise a CheckpointError if an optimizer's state is not that of these parameters."""
+    saved = [len(group["params"]) for group in state.get("param_groups", ())]
+    expected = [len(group["params"]) for group in optimizer.param_groups]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    buffers = state.get("state", {})
+    fits = sum(saved) == sum(expected) and all(
+        not isinstance(value, torch.Tensor)
+        or value.dim() == 0
+        or value.shape == parameters[int(index)].shape
+        for index, values in buffers.items()
+        if int(index) < len(parameters)
+        for value in values.values()
+    )
+    if saved != expected or not fits:
+        raise CheckpointError(
+            f"The checkpoint's optimizer has {sum(saved)} parameters in {len(saved)} groups, but "
+            f"the config's has {sum(expected)} in {len(expected)}. Resume with the config that it "
+            "was trained with. To start anew from its weights, name the file in MODEL.WEIGHTS, and "
+            "use another OUTPUT_DIR without --resume."
+        )
+
+
+def apply_config(
+    optimizer: Optimizer, scheduler: Any, configured: Sequence[Mapping[str, Any]]
+) -> None:
+    """Let the config decide where the checkpoint's optimizer has other settings.
+
+    Args:
+        optimizer: after its state was loaded.
+        scheduler: of the learning rate, after its state was loaded.
+        configured: what `optimizer_settings` returned before.
+    """
+    for group, settings in zip(optimizer.param_groups, configured, strict=True):
+        group.update({key: value for key, value in settings.items() if key != "lr"})
+    if isinstance(scheduler, LRMultiplier):
+        # detectron2's schedulers compute the rate from the iteration alone.
+        scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, scheduler.get_lr(), strict=True):
+            group["lr"] = rate
