@@ -1,23 +1,34 @@
 """``tood train`` and ``train_net.py``: train or evaluate in one or several processes."""
 
 import argparse
+import logging
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_setup, launch
+from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
-from torch.multiprocessing import ProcessExitedException
 
-from tood_runtime.cli.parser import EXIT_OK
-
+from ..checkpoint.resuming import find_last_checkpoint, set_aside_last_checkpoint
+from ..checkpoint.saving import make_folder
+from ..compat import compute_on_main_process
 from ..data import setup_datasets
-from ..engine import Trainer, setup_loggers
-from ..errors import ConfigError
+from ..engine import Trainer, launch, setup_loggers
+from ..engine.failures import FailureReport
+from ..engine.launchers import Launcher, detect_launcher
+from ..engine.processes import restart_count
+from ..engine.run_folder import RunFolder, evaluation_folder
+from ..engine.signals import TrainingInterrupted, exit_code, requeue_job, stop_request
+from ..errors import CheckpointError, ConfigError
 from .common import exit_on_user_error, load_model_config
+
+logger = logging.getLogger(__name__)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -30,94 +41,168 @@ def main(args: argparse.Namespace) -> int:
         The exit code.
 
     Raises:
-        ConfigError: the command line does not fit this machine.
+        ConfigError: the command line does not fit this machine, or what has started this process.
     """
-    validate_launch(args)
-    try:
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessExitedException as error:  # one of several processes has printed its error
-        sys.exit(error.exit_code)
-    return EXIT_OK
+    if args.requeue and not os.environ.get("SLURM_JOB_ID"):
+        raise ConfigError("--requeue is for jobs of SLURM, but SLURM_JOB_ID is not set.")
+    return launch.start(run, args, detect_launcher(os.environ), launch.asks_for_cpu(args))
 
 
-def validate_launch(args: argparse.Namespace) -> None:
-    """Validate the command line before spawning processes.
-
-    Raises:
-        ConfigError: more GPUs than this machine has, or impossible numbers.
-    """
-    available = torch.cuda.device_count()
-    if args.num_gpus > max(available, 1):
-        gpus = "1 GPU" if available == 1 else f"{available} GPUs"
-        fix = "Lower --num-gpus." if available else "Use --num-gpus 1, which runs on the CPU."
-        raise ConfigError(f"--num-gpus {args.num_gpus} exceeds the {gpus} on this machine. {fix}")
-    for option, least in (("num_gpus", 0), ("num_machines", 1), ("machine_rank", 0)):
-        value = getattr(args, option)
-        if value < least:
-            raise ConfigError(
-                f"--{option.replace('_', '-')} must be at least {least}, not {value}."
-            )
-    if args.machine_rank >= args.num_machines:
-        raise ConfigError(
-            f"--machine-rank {args.machine_rank} must be below --num-machines {args.num_machines}."
-        )
-
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace, launcher: Launcher | None = None) -> dict[str, Any]:
     """Train or evaluate in one process.
+
+    Args:
+        args: the options of ``tood train`` or ``tood eval``.
+        launcher: the place of this process among several; None if it is alone.
 
     Returns:
         The results of the (last) evaluation by task, as detectron2's ``DefaultTrainer.test``.
     """
-    with exit_on_user_error():
-        cfg = setup_run(args)
-        if args.eval_only:
-            results: dict[str, Any] = Trainer.evaluate_checkpoint(cfg, resume=args.resume)
-            if comm.is_main_process():
-                verify_results(cfg, results)
-            return results
-        trainer = Trainer(cfg)
+    report = FailureReport(launcher)
+    with report.wait_for_others(), exit_on_user_error(), report.only_first():
+        cfg = load_run_config(args)
+        launch.join(launcher, cfg.MODEL.DEVICE)
+        stop_request.install()
+        with exit_when_interrupted(args):
+            return _evaluate(cfg, args) if args.eval_only else _train(cfg, args)
+
+
+def _train(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    args.resume = args.resume or restart_count(os.environ) > 0
+    with lock_run_folder(cfg.OUTPUT_DIR, args.resume) as (run_id, folder):
+        setup_run(cfg, args)
+        for note in [] if folder is None else folder.notes:
+            logger.warning("%s", note)
+        if restarts := restart_count(os.environ):
+            logger.info("The launcher has started this job again (%d): --resume.", restarts)
+        trainer = Trainer(cfg, run_id)
         trainer.resume_or_load(resume=args.resume)
+        compute_on_main_process(lambda: begin_run(folder, args.resume))
         return trainer.train() or {}
 
 
-def setup_run(args: argparse.Namespace) -> CfgNode:
-    """Prepare this process for training or evaluation.
+def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate; the folder of a training is read, but its files are not written."""
+    trained = cfg.OUTPUT_DIR
+    if args.resume:
+        checkpoint = compute_on_main_process(lambda: find_last_checkpoint(trained))
+        if checkpoint is None:
+            logger.warning("%s holds no checkpoint: MODEL.WEIGHTS is evaluated.", trained)
+        else:
+            cfg.MODEL.WEIGHTS = str(checkpoint)
+    cfg.OUTPUT_DIR = compute_on_main_process(lambda: make_evaluation_folder(trained))
+    setup_run(cfg, args)
+    results: dict[str, Any] = Trainer.evaluate_checkpoint(cfg)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
 
-    1. Load the config of MODEL or ``--config-file``, and apply the options of the command line.
-    2. Register the datasets that the config names, check them, and match their classes with the
-       model's; their names go into ``MODEL.TOOD.CLASS_NAMES``, so that the config saved with the
-       checkpoints needs no dataset.
-    3. Freeze the config.
-    4. Start the loggers: everything goes to ``OUTPUT_DIR/log.txt``, the essential lines to the
-       terminal.
-    5. Call detectron2's ``default_setup``, which creates ``OUTPUT_DIR``, logs the environment and
-       the config, writes ``config.yaml``, and seeds the random number generators.
+
+def load_run_config(args: argparse.Namespace) -> CfgNode:
+    """Load the config of MODEL or ``--config-file``, and apply the options of the command line.
+
+    With ``--resume``, and for an evaluation, a run's folder is ``OUTPUT_DIR`` itself: its
+    config.yaml may name it relative to another working directory.
 
     Args:
         args: the options of ``tood train`` or ``tood eval``.
 
-    Returns:
-        The frozen config.
-
     Raises:
-        ConfigError: the config is wrong, or does not fit the datasets.
-        DataError: a dataset is missing or invalid.
+        ConfigError: the config is wrong.
+        CheckpointError: MODEL is to be evaluated, and has no weights.
     """
     output = args.output
-    if output is None and args.resume and args.model is not None and Path(args.model).is_dir():
-        output = args.model  # its config.yaml may name it relative to another working directory
+    in_place = args.resume or args.eval_only or restart_count(os.environ) > 0
+    if output is None and in_place and args.model is not None and Path(args.model).is_dir():
+        output = args.model
     opts = [] if output is None else ["OUTPUT_DIR", output]
-    cfg = load_model_config(args, trained=args.eval_only, opts=opts)
+    return load_model_config(args, trained=args.eval_only, opts=opts)
+
+
+def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Prepare this process for training or evaluation, in a folder that it may write.
+
+    1. Start the loggers: everything goes to ``OUTPUT_DIR/log.txt``, the essential lines to the
+       terminal.
+    2. Read the datasets that the config names, check them, and match their classes with the
+       model's; their names go into ``MODEL.TOOD.CLASS_NAMES``, so that the config saved with the
+       checkpoints needs no dataset.
+    3. Freeze the config.
+    4. Call detectron2's ``default_setup``, which logs the environment and the config, writes
+       ``config.yaml``, and seeds the random number generators.
+
+    Args:
+        cfg: from `load_run_config`; changed in place.
+        args: the options of ``tood train`` or ``tood eval``.
+
+    Raises:
+        ConfigError: the config does not fit the datasets.
+        DataError: a dataset is missing or invalid.
+    """
+    setup_loggers(cfg.OUTPUT_DIR, comm.get_rank())
     setup_datasets(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     cfg.freeze()
-    setup_loggers(cfg.OUTPUT_DIR, comm.get_rank())
     default_setup(cfg, args)
-    return cfg
+
+
+@contextmanager
+def lock_run_folder(path: str, resume: bool) -> Iterator[tuple[str, RunFolder | None]]:
+    """Hold the lock on a training's folder; all processes call it together.
+
+    Yields:
+        The id of the run, and the folder in the main process or None in the others.
+
+    Raises:
+        ConfigError: another training uses the folder, or it cannot be written.
+    """
+    held: list[RunFolder] = []
+
+    def acquire() -> str:
+        held.append(RunFolder.acquire(path, resume=resume))
+        return held[0].run_id
+
+    try:
+        run_id = compute_on_main_process(acquire)
+        yield run_id, held[0] if held else None
+    finally:
+        for folder in held:
+            folder.release()
+
+
+def begin_run(folder: RunFolder | None, resume: bool) -> None:
+    """Replace what the folder says about its run; nothing of the setup can fail any more.
+
+    Args:
+        folder: of the run.
+        resume: whether the run in it goes on.
+    """
+    if folder is not None:
+        if not resume:
+            set_aside_last_checkpoint(folder.path)
+        folder.write_run_file()
+
+
+def make_evaluation_folder(output_dir: str) -> str:
+    """Create the folder that an evaluation writes into, and return it.
+
+    Raises:
+        ConfigError: it cannot be created.
+    """
+    folder = evaluation_folder(output_dir)
+    try:
+        make_folder(folder)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    return folder
+
+
+@contextmanager
+def exit_when_interrupted(args: argparse.Namespace) -> Iterator[None]:
+    """Put the job back into SLURM's queue after SIGUSR1, if ``--requeue`` asks for it."""
+    try:
+        yield
+    except TrainingInterrupted as end:
+        if args.requeue and end.signum == signal.SIGUSR1:
+            done = not comm.is_main_process() or requeue_job()
+            sys.exit(exit_code(end.signum, requeued=done))
+        raise

@@ -69,8 +69,11 @@ class LockRecord:
             raise ValueError(str(error)) from error
 
 
-def take_lock(folder: Path, record: LockRecord, heartbeat: float, stale: float) -> None:
+def take_lock(folder: Path, record: LockRecord, heartbeat: float, stale: float) -> str | None:
     """Create the lock, or replace one that is abandoned.
+
+    Returns:
+        A sentence about an abandoned one.
 
     Raises:
         ConfigError: another run holds it.
@@ -85,10 +88,8 @@ def take_lock(folder: Path, record: LockRecord, heartbeat: float, stale: float) 
         if reason is None:
             raise ConfigError(in_use_message(folder, current))
         if _take_over(path, current, record):
-            logger.warning(
-                "Taking over %s from an earlier run%s: %s.", folder, _by(current), reason
-            )
-            return
+            return f"Taking over {folder} from an earlier training{_by(current)}: {reason}."
+    return None
 
 
 def _why_abandoned(
@@ -194,7 +195,7 @@ def read_lock(path: Path) -> LockRecord | None:
     """Read a lock; None if it is missing or unreadable (a file system lost its content)."""
     try:
         return LockRecord.from_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 

@@ -40,11 +40,13 @@ class RunFolder:
     Attributes:
         path: of the folder.
         run_id: random for a new run; that of the folder for a resumed one.
+        notes: what is to be logged as a warning, once there is a log.
     """
 
     def __init__(self, path: Path, record: LockRecord, heartbeat_seconds: float) -> None:
         self.path = path
         self.run_id = record.run_id
+        self.notes: list[str] = []
         self._record = record
         self._seconds = heartbeat_seconds
         self._pid = os.getpid()
@@ -61,7 +63,7 @@ class RunFolder:
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         stale_seconds: float = STALE_SECONDS,
     ) -> "RunFolder":
-        """Create the folder if needed, lock it, and write `RUN_FILE`.
+        """Create the folder if needed, and lock it.
 
         Args:
             path: the folder.
@@ -85,16 +87,25 @@ class RunFolder:
         )
         try:
             make_folder(folder)
-            take_lock(folder, record, heartbeat_seconds, stale_seconds)
+            reason = take_lock(folder, record, heartbeat_seconds, stale_seconds)
             remove_temporary_files(folder)  # nobody else is writing into it now
-            run = {"run_id": run_id, "started": record.started, "host": record.process.host}
-            write_text(folder / RUN_FILE, json.dumps(run, indent=1) + "\n")
         except CheckpointError as error:
             remove_lock(folder / LOCK_FILE, record)
             raise ConfigError(str(error)) from error
         held = cls(folder, record, heartbeat_seconds)
+        held.notes += [] if reason is None else [reason]
         held._thread.start()
         return held
+
+    def write_run_file(self) -> None:
+        """Write `RUN_FILE`: from here on, the folder holds this run.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        record = self._record
+        run = {"run_id": record.run_id, "started": record.started, "host": record.process.host}
+        write_text(self.path / RUN_FILE, json.dumps(run, indent=1) + "\n")
 
     def release(self) -> None:
         """Remove the lock, if it is still ours. Does nothing in a forked process, or twice."""

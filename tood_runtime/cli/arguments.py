@@ -1,8 +1,6 @@
 """The options of each command."""
 
 import argparse
-import os
-import sys
 
 from .common import (
     add_config_options,
@@ -25,20 +23,19 @@ LAYOUTS = ("tood", "mmdet", "authors")
 
 
 def _add_launch(parser: CommandParser) -> None:
-    """Add the options of detectron2's ``launch``."""
-    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs per machine (default: 1)")
-    parser.add_argument("--num-machines", type=int, default=1, help="machines (default: 1)")
+    """Add the options of detectron2's ``launch``; None where they are not given."""
     parser.add_argument(
-        "--machine-rank", type=int, default=0, help="rank of this machine, from 0 (default: 0)"
+        "--num-gpus",
+        type=int,
+        help="GPUs, or processes on the CPU, per machine (default: 1, or what torchrun or srun has "
+        "started)",
     )
-    # As in detectron2, the port depends on the user only: a process that an earlier run left
-    # behind then shows as a port that is taken.
-    port = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2**14
+    parser.add_argument("--num-machines", type=int, help="machines (default: 1)")
+    parser.add_argument("--machine-rank", type=int, help="rank of this machine, from 0")
     parser.add_argument(
         "--dist-url",
-        default=f"tcp://127.0.0.1:{port}",
         metavar="URL",
-        help="address at which the processes find each other (default: %(default)s)",
+        help="tcp://HOST:PORT of machine 0, where the processes of all machines find each other",
     )
 
 
@@ -52,6 +49,11 @@ def add_train(parser: CommandParser) -> None:
         "--resume", action="store_true", help="continue from the last checkpoint in the folder"
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate only, as tood eval does")
+    parser.add_argument(
+        "--requeue",
+        action="store_true",
+        help="after SIGUSR1 and its checkpoint, let SLURM start the job again",
+    )
     _add_launch(parser)
     add_config_options(parser)
 
@@ -64,7 +66,7 @@ def add_eval(parser: CommandParser) -> None:
     add_output(parser, "logs and results, the same as --opts OUTPUT_DIR FOLDER")
     _add_launch(parser)
     add_config_options(parser)
-    parser.set_defaults(eval_only=True, resume=False)
+    parser.set_defaults(eval_only=True, resume=False, requeue=False)
 
 
 # ---- The other commands -------------------------------------------------------------------------
@@ -183,6 +185,31 @@ def add_quickstart(parser: CommandParser) -> None:
     parser.add_argument(
         "--short", action="store_true", help="a few iterations only, to test the installation"
     )
+
+
+def add_check_data(parser: CommandParser) -> None:
+    """Add the options of ``tood check-data``: those of training that choose the data."""
+    add_model(parser)
+    add_pairs(parser)
+    add_output(parser, "a page with images (index.html) and all numbers (report.json)")
+    add_json(parser, "all numbers")
+    parser.add_argument(
+        "--num-images",
+        type=positive_int,
+        default=12,
+        help="sample images of each set on the page (default: 12)",
+    )
+    parser.add_argument(
+        "--no-decode",
+        dest="decode",
+        action="store_false",
+        help="read the headers of images only: faster, but finds neither images that are broken "
+        "later on nor edited copies of training images in the test set",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with code 1 for warnings too, not only errors"
+    )
+    add_config_options(parser)
 
 
 def add_nothing(parser: CommandParser) -> None:
