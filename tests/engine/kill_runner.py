@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from tests.helpers import ROOT
 from tood.checkpoint import saving
 from tood.data.synthetic import write_dataset
 from tood_runtime.cli import main as tood
@@ -38,9 +39,9 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
         "INPUT.MIN_SIZE_TEST": 64,
         "MODEL.DEVICE": "cpu",
         "MODEL.WEIGHTS": "",
-        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
-        "MODEL.FPN.OUT_CHANNELS": 32,
-        "MODEL.TOOD.HEAD.CHANNELS": 32,
+        "MODEL.BACKBONE.NAME": "build_tiny_backbone",
+        "MODEL.TOOD.CUSTOM_IMPORTS": [str(ROOT / "tests/tiny_backbone.py")],
+        "MODEL.TOOD.HEAD.CHANNELS": 64,
         "MODEL.TOOD.HEAD.NUM_CONVS": 1,
         "MODEL.TOOD.WARMUP.EPOCHS": 2,
         "SOLVER.IMS_PER_BATCH": 2,
