@@ -60,6 +60,8 @@ def test_unknown_keys_list_their_group():
         (["SOLVER.MAX_ITER"], "SOLVER.MAX_ITER has no value in the options"),
         (["SEED", "1", "SOLVER.MAX_ITER"], "SOLVER.MAX_ITER has no value in the options"),
         (["MODEL.TOOD.NUM_CLASSES=3"], "Write MODEL.TOOD.NUM_CLASSES 3 instead of MODEL"),
+        (["NUM_CLASSES=3"], "Write MODEL.TOOD.NUM_CLASSES 3 instead of NUM_CLASSES=3"),
+        (["SOLVER.MAX_ITER=", "3"], "Write SOLVER.MAX_ITER VALUE instead of SOLVER.MAX_ITER="),
         (["SEED", "1", "--resume"], "--resume is an option, but appears among the KEY"),
         (
             ["SOLVER.STEPS", "2000,", "2750"],

@@ -1,6 +1,8 @@
 """Reading config files: nothing is executed or downloaded, and every problem is one sentence."""
 
+import errno
 import itertools
+import os
 
 import pytest
 
@@ -14,7 +16,7 @@ def problem(path, content: str | bytes) -> str:
     with pytest.raises(ConfigError) as error:
         read_config_layers(path)
     message = str(error.value)
-    assert str(path) in message and "\n" not in message
+    assert str(path) in message and "\n" not in message and len(message) < 800
     return message
 
 
@@ -75,7 +77,20 @@ def test_remote_bases_are_refused(tmp_path, url, monkeypatch):
         ("OUTPUT_DIR: !local abc\n", "is not valid YAML"),
         ("? [a, b]\n: 3\n", "is not valid YAML"),
         ("\0", "is not valid YAML"),
-        (b"\x80\x02PK", "is not a text file"),
+        (b"\x80\x02PK", "is not a text file in UTF-8. Save it as UTF-8 if it is a config file"),
+        ("OUTPUT_DIR: caf\xe9\n".encode("latin-1"), "is not a text file in UTF-8"),
+        (b"\xff\xfeO", "is not a text file in UTF-8"),
+        ("SEED: 1\n---\nSEED: 2\n", "expected a single document in the stream, but found another"),
+        ("A: &a {X: 1}\nB: &a {X: 1}\n", "found duplicate anchor 'a', second occurrence (line 2"),
+        ("A: *a\n", "found undefined alias 'a' (line 1, column 4)"),
+        ("SEED: " + "1" * 5000, "has a number with too many digits."),
+        ("A: =\n", "has the tag !!value (line 1, column 4). Only plain YAML values are accepted"),
+        ("MODEL: {yes: 1}\n", "The key True in MODEL in {path} must be text. Put it in quotes"),
+        ('OUTPUT_DIR: "a\\0b"\n', "OUTPUT_DIR in {path} is 'a\\x00b', which has a character that"),
+        ('OUTPUT_DIR: "\\ud800"\n', "OUTPUT_DIR in {path} is '\\ud800', which has a character"),
+        ("".join(f"{' ' * i}a:\n" for i in range(400)), "is nested too deeply"),
+        ("A: " + "{a: " * 3000, "is nested too deeply"),
+        (f"_BASE_: {'x' * 5000}\n", "the _BASE_ of {path}, "),
         ("- " * 5000, "is nested too deeply"),
         ("A: &a [*a]\n", "too many or too deeply nested values"),
         ("_BASE_: 3\n", "_BASE_ in {path} must be a file name"),
@@ -155,3 +170,30 @@ def test_anchors_merge_keys_and_byte_order_mark(tmp_path):
     (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
     ((_, content),) = read_config_layers(tmp_path / "a.yaml")
     assert content == {"A": {"X": 1, "Y": 2}, "B": {"X": 1, "Y": 3}, "C": {"X": 1, "Y": 2}}
+
+
+def test_utf16_of_windows_editors(tmp_path):
+    for encoding in ("utf-16", "utf-8-sig"):
+        (tmp_path / "a.yaml").write_text("OUTPUT_DIR: caf\u00e9\n", encoding=encoding)
+        ((_, content),) = read_config_layers(tmp_path / "a.yaml")
+        assert content == {"OUTPUT_DIR": "caf\u00e9"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_permission_denied(tmp_path):
+    (tmp_path / "a.yaml").write_text("SEED: 1\n")
+    (tmp_path / "a.yaml").chmod(0)
+    with pytest.raises(ConfigError, match=r"a\.yaml cannot be read: Permission denied"):
+        read_config_layers(tmp_path / "a.yaml")
+
+
+def test_read_errors_name_the_file(tmp_path, monkeypatch):
+    """As above, where the tests run as root."""
+
+    def deny(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", deny)
+    (tmp_path / "a.yaml").write_text("SEED: 1\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml cannot be read: Permission denied"):
+        read_config_layers(tmp_path / "a.yaml")

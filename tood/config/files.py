@@ -11,6 +11,9 @@ from ..errors import ConfigError
 # Which configs an error message lists; the paper's ablations are many and only mentioned.
 _ABLATIONS = "ablations/"
 
+# Characters of a path in a message.
+_MAX_SHOWN = 250
+
 
 @functools.cache
 def config_folder() -> Path:
@@ -103,4 +106,9 @@ def _problem(path: str) -> str:
         return f"{path} is a folder, not a config file.{hint}"
     if os.path.exists(path):
         return f"{path} is not a regular file."
-    return f"Config file {path} does not exist."
+    return f"Config file {shortened(path)} does not exist."
+
+
+def shortened(path: str) -> str:
+    """A path as messages show it: its end, if it is longer than any real one."""
+    return path if len(path) <= _MAX_SHOWN else f"...{path[-_MAX_SHOWN:]}"

@@ -75,7 +75,9 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
                 f"{key} is an option, but appears among the KEY VALUE pairs. Move it before them."
             )
         if "=" in key:
-            raise ConfigError(f"Write {key.replace('=', ' ', 1)} instead of {key} in the options.")
+            name, _, value = key.partition("=")
+            meant = name if has_key(cfg, name) else _nearest_key(cfg, name) or name
+            raise ConfigError(f"Write {meant} {value or 'VALUE'} instead of {key} in the options.")
         if i > 0 and "." not in key and key not in cfg and _nearest_key(cfg, key) is None:
             raise ConfigError(
                 f"Expected a config key after {opts[i - 2]} {opts[i - 1]} in the options, not "

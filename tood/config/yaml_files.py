@@ -4,6 +4,7 @@ detectron2's ``CfgNode.merge_from_file`` runs the code that ``!!python/...`` tag
 in its ``_BASE_``, and downloads a ``_BASE_`` that is a URL. These functions do neither.
 """
 
+import codecs
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
-from .files import named_config, refuse_url
+from .files import named_config, refuse_url, shortened
 
 _BASE = "_BASE_"
 
@@ -100,8 +101,8 @@ def _base_files(value: object, path: Path) -> list[Path]:
             if named is None:
                 what = "is not a file" if os.path.exists(base) else "does not exist"
                 raise ConfigError(
-                    f"{base}, the {_BASE} of {path}, {what}. Correct the path, which is "
-                    "relative to the file that names it."
+                    f"{shortened(str(base))}, the {_BASE} of {path}, {what}. Correct the path, "
+                    "which is relative to the file that names it."
                 )
             base = named
         files.append(base)
@@ -112,11 +113,14 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ConfigError(f"{path} is larger than 1 MB, so it is not a config file.")
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        # Some editors of Windows write UTF-16, which only its first bytes tell.
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(
-            f"{path} is not a text file in UTF-8. Give a config file (.yaml) here; weights go into "
-            "MODEL.WEIGHTS."
+            f"{path} is not a text file in UTF-8. Save it as UTF-8 if it is a config file (.yaml); "
+            "weights go into MODEL.WEIGHTS."
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
@@ -127,7 +131,10 @@ def _parse(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply. Remove some levels.") from None
     except _VALUE_ERRORS as error:
-        raise ConfigError(f"{path} has a value that does not fit its tag: {error}.") from None
+        # Python reads no integers of thousands of digits.
+        problem = "a number with too many digits" if "digits" in str(error) else ""
+        problem = problem or f"a value that does not fit its tag: {error}"
+        raise ConfigError(f"{path} has {problem}.") from None
     if content is None:
         raise ConfigError(
             f"{path} is empty. Add a line such as _BASE_: TOOD-R50-1x, or KEY: VALUE lines."
@@ -146,10 +153,14 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     problem = " ".join((getattr(error, "problem", None) or str(error)).split())
     if isinstance(error, yaml.constructor.ConstructorError) and "tag:yaml.org" in problem:
         tag = problem.split("tag:yaml.org,2002:")[-1].rstrip("'")
+        reason = "Such a tag can run code, so only" if "python" in tag else "Only"
         return (
-            f"has the tag !!{tag}{where}. Such a tag can run code, so only plain YAML values are "
-            "accepted: write the value itself."
+            f"has the tag !!{tag}{where}. {reason} plain YAML values are accepted: write the value "
+            "itself."
         )
+    context = getattr(error, "context", None)
+    if context and problem.startswith(("but ", "second ")):  # half a sentence
+        problem = f"{context.split(';')[0]}, {problem}"
     return f"is not valid YAML: {problem}{where}."
 
 
@@ -166,12 +177,30 @@ def _validate_values(content: dict, path: Path) -> None:
             for name, child in value.items():
                 if not isinstance(name, str):
                     inside = f" in {key}" if key else ""
-                    raise ConfigError(f"The key {name!r}{inside} in {path} must be text.")
+                    raise ConfigError(
+                        f"The key {name!r}{inside} in {path} must be text. Put it in quotes if it "
+                        "is one."
+                    )
                 pending.append((f"{key}.{name}" if key else name, child, depth + 1))
         elif isinstance(value, list):
             pending.extend((key, child, depth + 1) for child in value)
-        elif not isinstance(value, str | int | float | bool | None):
+        elif isinstance(value, str):
+            # Escapes such as "\\0" and "\\ud800" make them.
+            if "\0" in value or not _is_encodable(value):
+                raise ConfigError(
+                    f"{key} in {path} is {value!r}, which has a character that no text has. Remove "
+                    "it."
+                )
+        elif not isinstance(value, int | float | bool | None):
             raise ConfigError(
                 f"{key} in {path} is a {type(value).__name__}, which no config key takes. Put text "
                 "in quotes."
             )
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

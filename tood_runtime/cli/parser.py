@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import os
 import re
 import sys
@@ -94,7 +95,10 @@ class CommandParser(argparse.ArgumentParser):
     def _unknown_argument(self, argument: str) -> str:
         if not argument.startswith("-"):
             return f"Unexpected argument {argument!r}"
-        name = argument.split("=")[0]
+        name, _, value = argument.partition("=")
+        if _KEY_IN_A_NODE.fullmatch(name.lstrip("-")):
+            key = name.lstrip("-")
+            return f"Config keys have no dashes. Write {key} {value or 'VALUE'}"
         return f"Unknown option {name}.{did_you_mean(name, self._option_string_actions)}"
 
     def refuse_keys(self, words: Sequence[str]) -> None:
@@ -137,8 +141,9 @@ class CommandParser(argparse.ArgumentParser):
                 self.error(f"Write {match[1]} {match[2] or 'VALUE'}, with a space instead of '='")
             if not _KEY.fullmatch(key):
                 if pairs:
-                    self.error(_needs_quotes(pairs[-2], [pairs[-1], key]))
-                self.error(f"{key!r} is not a config key such as SOLVER.MAX_ITER")
+                    rest = itertools.takewhile(lambda w: not _KEY.fullmatch(w), words[index:])
+                    self.error(_needs_quotes(pairs[-2], [pairs[-1], *rest]))
+                self.error(_no_key(key))
             if index + 1 == len(words):
                 self.error(f"{key} has no value. Config options are KEY VALUE pairs")
             if value == "=":
@@ -149,7 +154,14 @@ class CommandParser(argparse.ArgumentParser):
 
 def _needs_quotes(key: str, words: list[str]) -> str:
     value = " ".join(words).removeprefix("(").removesuffix(")")
-    return f'{words[-1]!r} is not a config key. Quote a value with spaces: {key} "({value})"'
+    return f'{words[1]!r} is not a config key. Quote a value with spaces: {key} "({value})"'
+
+
+def _no_key(word: str) -> str:
+    name, _, value = word.partition("=")
+    if _KEY_IN_A_NODE.fullmatch(name.upper()) and name.upper().split(".")[0] in _NODES:
+        return f"Config keys are in capitals. Write {name.upper()} {value or 'VALUE'}"
+    return f"{word!r} is not a config key such as SOLVER.MAX_ITER"
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ GN48 = "is GN, which has 32 groups, but {} is 48. Use a multiple of 32, or anoth
         (["MODEL.BACKBONE.NAME", "resnet"], "Unknown MODEL.BACKBONE.NAME 'resnet'. Available:"),
         (["MODEL.DEVICE", "gpu"], "Unknown MODEL.DEVICE 'gpu'. Available: cpu, cuda, cuda:N"),
         (["MODEL.RESNETS.DEPTH", 20], "MODEL.RESNETS.DEPTH 20. Available: 18, 34, 50, 101, 152."),
-        (["MODEL.RESNETS.NORM", "XX"], "MODEL.RESNETS.NORM 'XX'. Available: '' (none), BN, Fro"),
+        (["MODEL.RESNETS.NORM", "XX"], "MODEL.RESNETS.NORM 'XX'. Available: '' (none), BN,"),
         (["MODEL.FPN.NORM", "FrozenStatsBN"], "Unknown MODEL.FPN.NORM 'FrozenStatsBN'. Available"),
         (["MODEL.TOOD.HEAD.NORM", "XX"], "Unknown MODEL.TOOD.HEAD.NORM 'XX'. Available: '' (none)"),
         (["MODEL.TOOD.HEAD.CHANNELS", 48], GN48.format("MODEL.TOOD.HEAD.CHANNELS")),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+from detectron2.utils.registry import Registry
 
 from ...errors import ConfigError
 from ..merging import get_value, shown
@@ -119,7 +120,7 @@ def validate_batch_norm(cfg: CfgNode, world_size: int) -> None:
     norms.validate_batch_norm(cfg, found, world_size)
 
 
-def _validate_name(cfg: CfgNode, key: str, registry: object, own: str) -> None:
+def _validate_name(cfg: CfgNode, key: str, registry: Registry, own: str) -> None:
     value = get_value(cfg, key)
     names = sorted({name for name, _ in registry} | {own})
     if value not in names:
