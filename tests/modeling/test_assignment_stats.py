@@ -20,3 +20,17 @@ def test_by_hand():
     assert means["gt_without_pos_frac"] == pytest.approx(1 / 3)
     assert "pos_per_gt_medium" not in means
     assert statistics.compute_and_reset() == {}
+
+
+def test_a_checkpoint_continues_the_sums():
+    whole, first, second = (AssignmentStatistics() for _ in range(3))
+    batches = [(torch.tensor([0, -1, 0, 1]), torch.tensor([10.0, 96.0**2])) for _ in range(3)]
+    for batch in batches:
+        whole.update(*batch)
+    first.update(*batches[0])
+    second.load_state_dict(first.state_dict())
+    for batch in batches[1:]:
+        second.update(*batch)
+    assert second.compute_and_reset() == whole.compute_and_reset() != {}
+    second.load_state_dict(AssignmentStatistics().state_dict())
+    assert second.compute_and_reset() == {}

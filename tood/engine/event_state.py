@@ -8,6 +8,9 @@ from typing import Any
 
 from detectron2.utils.events import EventStorage
 
+# Not restored: clocks, which detectron2 does not read in the first iterations of a run.
+_CLOCKS = ("time", "data_time", "rank_data_time", "eta_seconds")
+
 # Iterations that detectron2's writers smooth over.
 WINDOW_SIZE = 20
 
@@ -24,7 +27,7 @@ def get_event_state(storage: EventStorage) -> dict[str, Any]:
             "smoothing_hint": bool(hints[name]),
         }
         for name, history in storage.histories().items()
-        if history.values()
+        if name not in _CLOCKS and history.values()
     }
 
 

@@ -40,6 +40,7 @@ class ResumableTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
         self.run_id = run_id
         self._resumed: dict[str, Any] = {}
+        self._bad_images: list[str] = []
         self._notes: list[str] = []  # warnings for the end of the setup, where they are seen
         super().__init__(cfg)
 
@@ -73,9 +74,12 @@ class ResumableTrainer(DefaultTrainer):
         Returns:
             Its path; None in all processes but the main one.
         """
-        states = comm.gather(get_random_state())
+        bad_images = list(getattr(self.data_loader, "bad_images", ()))
+        parts = comm.gather((get_random_state(), bad_images))
         if not comm.is_main_process():
             return None
+        self._bad_images = list(dict.fromkeys(name for _, names in parts for name in names))
+        states = [state for state, _ in parts]
         return self.checkpointer.save(name, iteration=self.iter, random_states=states)
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -157,6 +161,11 @@ class ResumableTrainer(DefaultTrainer):
             state["events"] = get_event_state(self.storage)
         if hasattr(self.data_loader, "state_dict"):
             state["data"] = self.data_loader.state_dict()
+            if self._bad_images:  # of all processes
+                state["data"]["bad_images"] = list(self._bad_images)
+        core = find_dense_core(self.model)
+        if core is not None:
+            state["assignment_statistics"] = core.assignment_statistics.state_dict()
         return state
 
     def validate_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -188,4 +197,7 @@ class ResumableTrainer(DefaultTrainer):
         apply_config(self.optimizer, self.scheduler, configured)
         if "data" in state_dict and hasattr(self.data_loader, "load_state_dict"):
             self.data_loader.load_state_dict(state_dict["data"])
+        core = find_dense_core(self.model)
+        if "assignment_statistics" in state_dict and core is not None and comm.is_main_process():
+            core.assignment_statistics.load_state_dict(state_dict["assignment_statistics"])
         self._resumed["events"] = state_dict.get("events", {})

@@ -32,7 +32,15 @@ class AssignmentStatistics:
         sizes = sum((gt_areas >= bound).long() for bound in SIZE_BOUNDS)
         counts = torch.stack([torch.ones_like(per_gt), (per_gt == 0).to(per_gt), per_gt], dim=1)
         counts = counts.new_zeros(len(SIZE_NAMES), 3).index_add(0, sizes, counts)
-        self._counts = counts if self._counts is None else self._counts + counts
+        self._counts = counts if self._counts is None else self._counts.to(counts) + counts
+
+    def state_dict(self) -> dict[str, list[list[float]]]:
+        """Return what was accumulated since the last `compute_and_reset`, for a checkpoint."""
+        return {"counts": [] if self._counts is None else self._counts.tolist()}
+
+    def load_state_dict(self, state: dict[str, list[list[float]]]) -> None:
+        """Continue with what `state_dict` returned."""
+        self._counts = torch.tensor(state["counts"]) if state["counts"] else None
 
     def compute_and_reset(self) -> dict[str, float]:
         """Means since the last call, by name; sizes that did not occur are left out.

@@ -58,7 +58,7 @@ class DenseDetectorCore(nn.Module):
         test_score_thresh: candidates must score more than this, before centerness.
         test_topk_candidates: maximum number of candidates per level.
         test_nms_thresh: boxes of one class with a larger IoU suppress each other.
-        max_detections_per_image: maximum number of detections.
+        max_detections_per_image: maximum number of detections; negative for all of them.
 
     Raises:
         ConfigError: the anchor generator has more than one anchor per location.
@@ -103,7 +103,7 @@ class DenseDetectorCore(nn.Module):
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
-        self._statistics = AssignmentStatistics()
+        self.assignment_statistics = AssignmentStatistics()
 
     @property
     def phase(self) -> str:
@@ -241,12 +241,12 @@ class DenseDetectorCore(nn.Module):
     ) -> None:
         """Accumulate statistics of this process's assignments, and store them periodically."""
         for gt, assignment in zip(ground_truth, assignments, strict=True):
-            self._statistics.update(assignment.matched_idxs, gt.areas)
+            self.assignment_statistics.update(assignment.matched_idxs, gt.areas)
         if not has_event_storage():
             return
         storage = get_event_storage()
         if (storage.iter + 1) % STATISTICS_PERIOD == 0:
-            for name, value in self._statistics.compute_and_reset().items():
+            for name, value in self.assignment_statistics.compute_and_reset().items():
                 storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
 
 
