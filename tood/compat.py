@@ -69,25 +69,6 @@ def load_optimizer_state(state_dict: dict[str, Any], inner: Any, default_trainer
         inner.load_state_dict(state_dict["_trainer"])
 
 
-@contextmanager
-def replaced_cocoeval(implementation: Callable[..., Any]) -> Iterator[None]:
-    """Let detectron2's ``COCOEvaluator`` compute with another class than pycocotools' ``COCOeval``.
-
-    Both versions look the class up as a global of their module and offer no other way.
-
-    Args:
-        implementation: called as ``COCOeval`` is.
-    """
-    from detectron2.evaluation import coco_evaluation
-
-    original = coco_evaluation.COCOeval
-    coco_evaluation.COCOeval = implementation
-    try:
-        yield
-    finally:
-        coco_evaluation.COCOeval = original
-
-
 def create_local_process_group(local_size: int) -> None:
     """Create detectron2's groups of the processes on one machine; all processes call it together.
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from tood_runtime.image_io import read_image
 
+from ..data.dataset import DetectionDataset
+from ..data.registration import load_dataset
 from ..errors import ConfigError
 from ..modeling.box_ops import box_area
 from .ground_truth import read_ground_truth
@@ -54,7 +56,7 @@ def draw_alignment(
     Raises:
         ConfigError: a model cannot be recorded, or its classes are not those of the dataset.
     """
-    records = DatasetCatalog.get(dataset_name)[:num_images]
+    dataset = load_dataset(dataset_name)
     class_names = MetadataCatalog.get(dataset_name).get("thing_classes")
     for title, detector in detectors.items():
         if class_names and len(detector.class_names) != len(class_names):
@@ -66,19 +68,21 @@ def draw_alignment(
     output_dir.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     stems: Counter[str] = Counter()
+    apply_orientation = all(d.cfg.INPUT.APPLY_EXIF_ORIENTATION for d in detectors.values())
     with ExitStack() as stack:
         viewers = [
             stack.enter_context(ModelViewer(title, detector))
             for title, detector in detectors.items()
         ]
-        for record in records:
-            image = read_image(record["file_name"])
+        for index, file_name in enumerate(dataset.file_names[:num_images]):
+            image = read_image(file_name, apply_orientation)
             views = [viewer.view(image, score_threshold) for viewer in viewers]
-            stem = Path(record["file_name"]).stem
+            stem = Path(file_name).stem
             stems[stem] += 1
             if stems[stem] > 1:  # images of one name in different folders
                 stem = f"{stem}-{stems[stem]}"
-            for n, (box, category) in enumerate(_largest_instances(record, num_instances), 1):
+            instances = _largest_instances(dataset, index, num_instances)
+            for n, (box, category) in enumerate(instances, 1):
                 figure = draw_instance(views, image, box, category)
                 written.append(_save(figure, output_dir / f"{stem}-gt{n}.png"))
             for n, view in enumerate(views, 1):
@@ -118,9 +122,11 @@ def _title(name: str) -> str:
     return path.stem if path.suffix in (".yaml", ".yml") else path.resolve().name
 
 
-def _largest_instances(record: dict, count: int) -> list[tuple[Tensor, int]]:
-    """Boxes (4,) and class indices of the largest GT boxes of a dataset's record."""
-    boxes, classes = read_ground_truth(record)
+def _largest_instances(
+    dataset: DetectionDataset, index: int, count: int
+) -> list[tuple[Tensor, int]]:
+    """Boxes (4,) and class indices of the largest GT boxes of an image."""
+    boxes, classes = read_ground_truth(dataset, index)
     largest = box_area(boxes).argsort(descending=True, stable=True)[:count]
     return list(zip(boxes[largest], classes[largest].tolist(), strict=True))
 

@@ -80,12 +80,17 @@ def load_dataset(name: str) -> DetectionDataset:
 
 def keep_dataset(name: str, dataset: DetectionDataset) -> None:
     """Keep what was read, here or by another process, and publish its classes in the metadata."""
-    _cache[name] = (DatasetCatalog[name], _options, dataset)
-    ids = dict(zip(dataset.category_ids, range(len(dataset.category_ids)), strict=True))
-    # set() refuses to replace class names, such as those of a model that load_config put here.
-    metadata = MetadataCatalog.get(name)
-    metadata.__dict__["thing_classes"] = list(dataset.class_names)
-    metadata.__dict__["thing_dataset_id_to_contiguous_id"] = ids
+    function = DatasetCatalog[name]
+    _cache[name] = (function, _options, dataset)
+    # Metadata refuses to replace values, such as the class names of a model from load_config.
+    published = MetadataCatalog.get(name).__dict__
+    read_by_us = _is_read_by_us(name, function)
+    if read_by_us or published.get("thing_classes"):  # else they are only numbered
+        published["thing_classes"] = list(dataset.class_names)
+    if read_by_us:  # others have ids of their own, or none
+        published["thing_dataset_id_to_contiguous_id"] = {
+            category_id: index for index, category_id in enumerate(dataset.category_ids)
+        }
 
 
 def validate_registered(name: str) -> None:
@@ -132,13 +137,12 @@ def registered_categories(name: str) -> tuple[list[str], list[FileId]]:
 def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
     if isinstance(function, ConfiguredDataset):
         return read_dataset(function.source, function.format)
-    metadata = MetadataCatalog.get(name)
-    json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
-    if getattr(function, "__module__", "") == _COCO_MODULE and json_file and image_root is not None:
+    if _is_read_by_us(name, function):
         validate_available(name)
+        metadata = MetadataCatalog.get(name)
         source = DataSource(
-            PathManager.get_local_path(os.fspath(json_file)),
-            os.fspath(image_root) or ".",
+            PathManager.get_local_path(os.fspath(metadata.json_file)),
+            os.fspath(metadata.image_root) or ".",
             with_masks=_options.with_masks,
             apply_exif=_options.apply_exif,
         )
@@ -152,6 +156,18 @@ def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
             f"The function of the dataset {name} failed ({type(error).__name__}: {error})."
         ) from error
     return read_dicts(name, dicts, *registered_categories(name), _options.apply_exif)
+
+
+def _is_read_by_us(name: str, function: Callable[[], Any]) -> bool:
+    """Whether our readers read a dataset, rather than the function that is registered for it."""
+    if isinstance(function, ConfiguredDataset):
+        return True
+    metadata = MetadataCatalog.get(name)
+    return (
+        getattr(function, "__module__", "") == _COCO_MODULE
+        and bool(metadata.get("json_file"))
+        and metadata.get("image_root") is not None
+    )
 
 
 def _log_changes(dataset: DetectionDataset) -> None:

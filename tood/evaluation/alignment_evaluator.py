@@ -9,7 +9,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ..analysis.alignment import alignment_per_instance, classify_detections
 from ..analysis.ground_truth import read_ground_truth
 from ..analysis.recorder import PredictionRecorder
+from ..data.registration import load_dataset
 from ..errors import DataError
 from ..modeling.structures import ImagePredictions
 
@@ -34,7 +34,7 @@ class AlignmentEvaluator(DatasetEvaluator):
     regions are skipped. Boxes are clipped to the image, as detections are.
 
     Args:
-        dataset_name: a registered dataset whose records have annotations.
+        dataset_name: of a registered dataset.
         model: the model that is evaluated; its predictions before NMS are recorded.
         output_dir: folder for ``alignment.json``; None writes no file.
     """
@@ -42,10 +42,8 @@ class AlignmentEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, model: nn.Module, output_dir: str | None = None) -> None:
         self.recorder = PredictionRecorder(model)
         self.output_dir = output_dir
-        self._ground_truth = {
-            record["image_id"]: read_ground_truth(record)
-            for record in DatasetCatalog.get(dataset_name)
-        }
+        self._dataset = load_dataset(dataset_name)
+        self._positions = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
         self._sums: defaultdict[str, float] = defaultdict(float)
 
     def reset(self) -> None:
@@ -64,12 +62,13 @@ class AlignmentEvaluator(DatasetEvaluator):
             DataError: an image is not in the dataset.
         """
         for index, (x, output) in enumerate(zip(inputs, outputs, strict=True)):
-            if x.get("image_id") not in self._ground_truth:
+            position = self._positions.get(x.get("image_id"))
+            if position is None:
                 raise DataError(
                     f"The image {x.get('image_id')} is not in the dataset of AlignmentEvaluator. "
                     "Evaluate the dataset that it was built for."
                 )
-            gt_boxes, gt_classes = self._ground_truth[x["image_id"]]
+            gt_boxes, gt_classes = read_ground_truth(self._dataset, position)
             predictions = _to_image_pixels(self.recorder.for_image(index), x)
             self.add(predictions, output["instances"].to("cpu"), gt_boxes, gt_classes)
 

@@ -1,0 +1,67 @@
+"""Builds the evaluator of a dataset by its type."""
+
+import hashlib
+import os
+import re
+from importlib.util import find_spec
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
+
+from ..errors import ConfigError
+from .coco_evaluator import FastCOCOEvaluator
+
+# Types whose metric for boxes is COCO's; "" for datasets that name none.
+_COCO_TYPES = ("", "coco", "coco_panoptic_seg")
+
+
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+) -> DatasetEvaluator:
+    """Build the evaluator that a dataset's ``evaluator_type`` names.
+
+    Args:
+        cfg: the config, after `tood.data.setup_datasets`.
+        dataset_name: of a registered dataset.
+        output_folder: for the results; by default `result_folder`.
+
+    Raises:
+        ConfigError: boxes cannot be evaluated with this type.
+        DataError: the dataset cannot be read or has no ground truth.
+    """
+    folder = output_folder or result_folder(cfg, dataset_name)
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or ""
+    if kind in _COCO_TYPES:
+        return FastCOCOEvaluator(
+            dataset_name, output_dir=folder, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE
+        )
+    if kind == "lvis":
+        if find_spec("lvis") is None:
+            raise ConfigError(
+                f"{dataset_name} is evaluated as LVIS, which needs a package: pip install lvis"
+            )
+        return LVISEvaluator(dataset_name, output_dir=folder)
+    if kind == "pascal_voc":
+        return PascalVOCDetectionEvaluator(dataset_name)
+    raise ConfigError(
+        f"{dataset_name} has the evaluator type {kind!r}, which does not evaluate boxes. "
+        "Available: coco, lvis, pascal_voc. To evaluate its boxes as COCO does, set "
+        f"MetadataCatalog.get({dataset_name!r}).evaluator_type = 'coco'."
+    )
+
+
+def result_folder(cfg: CfgNode, dataset_name: str) -> str:
+    """Return the folder for the results of a dataset.
+
+    It is ``OUTPUT_DIR/inference`` for a single test set, and a folder in it with the name of the
+    dataset where there are several.
+    """
+    folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+    if len(cfg.DATASETS.TEST) < 2:
+        return folder
+    name = re.sub(r"[^\w.-]+", "-", dataset_name).strip(".-")[:80]
+    if name != dataset_name:  # another name may look the same
+        digest = hashlib.sha256(dataset_name.encode("utf-8", "backslashreplace")).hexdigest()
+        name = f"{name}-{digest[:8]}".lstrip("-")
+    return os.path.join(folder, name)
