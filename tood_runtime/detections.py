@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .drawing import draw_detections
-from .image_io import ImageInput
+from .image_io import ImageInput, read_image
 
 Index: TypeAlias = int | slice | Sequence[int] | npt.NDArray[Any]
 
@@ -28,6 +28,7 @@ class Detections:
         class_names: D names, one per detection.
         image_size: (height, width) of the image in pixels.
         path: file of the image, or None if it was given as an array or a PIL image.
+        apply_orientation: whether the EXIF orientation of that file was applied.
 
     Raises:
         ValueError: a field has another type, shape or length.
@@ -39,6 +40,7 @@ class Detections:
     class_names: list[str]
     image_size: tuple[int, int]
     path: str | None = None
+    apply_orientation: bool = True
 
     def __post_init__(self) -> None:
         _validate_array("xyxy", self.xyxy, np.float32, (None, 4))
@@ -84,6 +86,7 @@ class Detections:
             class_names=[self.class_names[row] for row in rows],
             image_size=self.image_size,
             path=self.path,
+            apply_orientation=self.apply_orientation,
         )
 
     def __iter__(self) -> Iterator["Detections"]:
@@ -111,7 +114,7 @@ class Detections:
                     "These detections come from an array or a PIL image, which they do not keep. "
                     "Pass it: detections.draw(image)."
                 )
-            image = self.path
+            image = read_image(self.path, self.apply_orientation)
         return draw_detections(image, self, scale)
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -4,7 +4,9 @@ Images are (H, W, 3) uint8 arrays in RGB order, values 0 to 255.
 """
 
 import io
+import logging
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,8 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+logger = logging.getLogger(__name__)
+
 RGBImage: TypeAlias = npt.NDArray[np.uint8]
 ImageInput: TypeAlias = str | os.PathLike[str] | Image.Image | RGBImage
+
+_has_logged_16_bit = False
 
 _CHANNEL_ORDERS = ("BGR", "RGB")
 
@@ -28,6 +34,9 @@ _UNDO_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# Pillow's names of pixels with 16 bits per channel; without B, L or N they mean 5-6-5 bits.
+_RAW_16_BIT = re.compile(r";16[BLN]")
 
 # Pillow's default of 75 blurs the thin lines and the text of drawings.
 _QUALITY = {"JPEG": 95, "WEBP": 95}
@@ -50,8 +59,9 @@ def read_image(path: str | os.PathLike[str], apply_orientation: bool = True) -> 
     """Decode an image file, the first frame if it has several.
 
     Palette, gray and CMYK images become RGB; an alpha channel is dropped. 16-bit gray images keep
-    the high byte of each pixel, which is what Pillow does with 16-bit color images. The pixels of
-    8-bit JPEG and PNG files are those of detectron2's ``read_image``.
+    the high byte of each pixel, which is what Pillow does with 16-bit color images; the first such
+    image is logged. The pixels of 8-bit JPEG and PNG files are those of detectron2's
+    ``read_image``.
 
     Args:
         path: a regular file.
@@ -71,7 +81,10 @@ def read_image(path: str | os.PathLike[str], apply_orientation: bool = True) -> 
             reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
             raise ImageReadError(reason)
         with Image.open(path) as image:
-            return _pil_to_rgb(image, apply_orientation)
+            pixels = _pil_to_rgb(image, apply_orientation)
+        if pixels.size == 0:
+            raise ImageReadError("it has no pixels")
+        return pixels
     except Exception as error:  # Pillow's readers raise many types on broken files.
         raise ImageReadError(
             f"Cannot read the image {printable_path(path)}: {_reason(error)}."
@@ -162,7 +175,18 @@ def save_image(image: Image.Image | RGBImage, path: str | os.PathLike[str]) -> N
         ) from error
 
 
+def is_16_bit(image: Image.Image) -> bool:
+    """Whether `read_image` keeps the high byte only; of an image that is not loaded yet."""
+    if image.mode == "I":  # how Pillow holds 16 bits of these formats
+        return image.format in ("PNG", "PPM")
+    return image.mode.startswith("I;16") or any(
+        _RAW_16_BIT.search(str(tile[3])) for tile in getattr(image, "tile", ())
+    )
+
+
 def _pil_to_rgb(image: Image.Image, apply_orientation: bool) -> RGBImage:
+    if is_16_bit(image):
+        _log_16_bit(image)
     # Load first: Pillow applies the orientation of some formats (TIFF) while it loads them, and
     # removes the tag. Reading the tag earlier would turn such an image twice.
     image.load()
@@ -170,12 +194,21 @@ def _pil_to_rgb(image: Image.Image, apply_orientation: bool) -> RGBImage:
         image = _apply_orientation(image)
     if image.mode.startswith("I;16"):
         return _high_byte(np.asarray(image))
-    if image.mode == "I" and image.format in ("PNG", "PPM"):  # how Pillow holds 16 bits of these
+    if image.mode == "I" and image.format in ("PNG", "PPM"):
         return _high_byte(np.asarray(image))
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "32-bit integer"
         raise ImageReadError(f"its pixels are {kind} numbers; convert it to 8 bits per channel")
     return np.array(image.convert("RGB"))
+
+
+def _log_16_bit(image: Image.Image) -> None:
+    """Say once per process what happens to 16 bits."""
+    global _has_logged_16_bit
+    if not _has_logged_16_bit:
+        _has_logged_16_bit = True
+        name = printable_path(getattr(image, "filename", "") or "An image")
+        logger.info("%s has 16 bits per channel. Of such images, the high byte is used.", name)
 
 
 def _apply_orientation(image: Image.Image) -> Image.Image:
@@ -234,5 +267,9 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image in a format that Pillow decodes"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
     text = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"it has too many pixels; cut it into smaller images ({text})"
     return text or type(error).__name__

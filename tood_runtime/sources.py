@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,28 +16,29 @@ logger = logging.getLogger(__name__)
 
 # Common suffixes, and the optional part of Pillow that decodes them.
 _CODECS = {
-    ".jpg": "jpg",
-    ".jpeg": "jpg",
-    ".jpe": "jpg",
-    ".jfif": "jpg",
-    ".png": "zlib",
-    ".bmp": None,
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "jpg"),
+    **dict.fromkeys((".png", ".apng"), "zlib"),
+    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx"), "jpg_2000"),
+    **dict.fromkeys((".bmp", ".dib", ".gif", ".tga", ".tif", ".tiff"), None),
+    **dict.fromkeys((".pbm", ".pgm", ".pnm", ".ppm"), None),
     ".webp": "webp",
-    ".tif": None,
-    ".tiff": None,
-    ".gif": None,
-    ".ppm": None,
-    ".pgm": None,
-    ".jp2": "jpg_2000",
+    ".avif": "avif",
 }
+
+
+def _is_available(codec: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # older versions of Pillow do not know every codec
+        return bool(features.check(codec))
+
 
 #: Lower-case suffixes of the files that are taken from folders: what this Pillow decodes.
 IMAGE_SUFFIXES = frozenset(
-    suffix for suffix, codec in _CODECS.items() if codec is None or features.check(codec)
+    suffix for suffix, codec in _CODECS.items() if codec is None or _is_available(codec)
 )
 
 # Formats that cannot hold an RGB drawing.
-_NOT_RGB = frozenset({".gif", ".pgm"})
+_NOT_RGB = frozenset({".gif", ".pbm", ".pgm"})
 
 
 class SourceError(ValueError):
@@ -93,7 +95,7 @@ def output_paths(images: Sequence[Path], folder: str | os.PathLike[str]) -> list
 
     A drawing has the name of its image where no other image has it; else the name of the image's
     folder stands before it, with a number where that is not enough. ".png" is appended to suffixes
-    that are unknown or whose format cannot hold RGB (GIF, PGM).
+    that are unknown or whose format cannot hold RGB (GIF, PBM, PGM).
 
     Args:
         images: paths of the images.

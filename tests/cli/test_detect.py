@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import runpy
 import sys
 
@@ -113,13 +114,48 @@ def test_nothing_readable_is_exit_code_1(tood, model, tmp_path, capsys):
     assert json.loads((tmp_path / "r.json").read_text()) == []
 
 
+def test_files_that_cannot_be_read_are_skipped_and_counted(tood, model, tmp_path, capsys):
+    """Too many pixels, 16-bit and floating-point pixels, a side that resizing would remove."""
+    Image.new("1", (20000, 10000)).save(tmp_path / "slide.png")
+    Image.fromarray(np.ones((40, 40), np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.full((40, 40), 9999, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGB", (3, 900)).save(tmp_path / "line.ppm")
+    (tmp_path / "header.ppm").write_bytes(b"P6 many")
+    os.mkfifo(tmp_path / "pipe.png")
+    name = os.fsdecode(b"caf\xe9.jfif")
+    Image.new("RGB", (40, 30)).save(os.fsencode(tmp_path) + b"/" + os.fsencode(name), "JPEG")
+    args = [tmp_path, "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
+    assert tood("detect", *args, *model) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"deep.png", "line.ppm", name}
+    out = capsys.readouterr().out
+    assert "3 of 6 files skipped" in out
+    for bad in ("slide.png", "float.tif", "header.ppm"):
+        assert out.count(f"Cannot read the image {tmp_path / bad}") == 1
+    images = json.loads((tmp_path / "r_images.json").read_text())
+    sizes = {(image["width"], image["height"]) for image in images}
+    assert sizes == {(40, 40), (3, 900), (40, 30)}
+
+
+@pytest.mark.parametrize("apply", [True, False])
+def test_orientation_follows_the_config(tood, model, tmp_path, apply):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "x.jpg", exif=exif)
+    args = [tmp_path, "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
+    assert tood("detect", *args, *model, "INPUT.APPLY_EXIF_ORIENTATION", apply) == 0
+    (image,) = json.loads((tmp_path / "r_images.json").read_text())
+    assert (image["width"], image["height"]) == ((40, 60) if apply else (60, 40))
+    width, height = Image.open(tmp_path / "out" / "x.jpg").size
+    assert (width < height) == apply
+
+
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
 def test_results_are_kept_whatever_ends_the_run(
     tood, model, shapes, names, tmp_path, monkeypatch, error
 ):
     calls = []
 
-    def read_image(path):
+    def read_image(path, apply_orientation):
         calls.append(path)
         if len(calls) == 3:
             raise error

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from PIL import Image
@@ -29,7 +30,7 @@ def test_equals_detectron2s_predictor(cfg, detector, size):
     assert found.image_size == size
 
 
-@pytest.mark.parametrize("image_format", ["BGR", "L"])
+@pytest.mark.parametrize("image_format", ["BGR", "L", "YUV-BT.601"])
 def test_images_reach_the_model_in_its_format(cfg, image, image_format):
     cfg = cfg.clone()
     cfg.INPUT.FORMAT = image_format
@@ -43,8 +44,7 @@ def test_images_reach_the_model_in_its_format(cfg, image, image_format):
         seen.append(batch[0]["image"]) or original(batch)
     )
     detector(image)
-    expected = np.asarray(Image.fromarray(image).convert("L"))[..., None]
-    expected = expected if image_format == "L" else image[:, :, ::-1]
+    expected = convert_PIL_to_numpy(Image.fromarray(image), image_format).astype(np.float32)
     np.testing.assert_array_equal(seen[0].numpy(), expected.transpose(2, 0, 1))
 
 
@@ -155,6 +155,20 @@ def test_orientation_is_applied(assert_same, detector, image, tmp_path):
     expected = detector(np.ascontiguousarray(np.rot90(image, -1)))
     assert_same(detector(tmp_path / "x.png"), expected)
     assert expected.image_size == (200, 120)
+
+
+def test_stored_pixels(assert_same, cfg, image, tmp_path):
+    """The drawing uses them too."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(image).save(tmp_path / "x.png", exif=exif)
+    cfg = cfg.clone()
+    cfg.INPUT.APPLY_EXIF_ORIENTATION = False
+    detector = Detector.from_config(cfg)
+    found = detector(tmp_path / "x.png")
+    assert_same(found, detector(image))
+    assert found.image_size == (120, 200)
+    assert found.draw().size == found[:1].draw().size == (480, 288)
 
 
 def test_the_image_is_not_changed(detector, image):

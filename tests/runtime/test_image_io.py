@@ -1,12 +1,17 @@
 """One decoder: orientation, modes, errors; writing bytes safely."""
 
+import logging
 import os
+import struct
+import warnings
+import zlib
 
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image as detectron2_read_image
 from PIL import Image
 
+from tood_runtime import image_io
 from tood_runtime.image_io import (
     ImageReadError,
     ImageWriteError,
@@ -16,6 +21,7 @@ from tood_runtime.image_io import (
     read_image,
     save_image,
 )
+from tood_runtime.sources import IMAGE_SUFFIXES
 
 
 @pytest.fixture
@@ -45,6 +51,18 @@ def test_orientation_is_applied_once_to_tiff(scene, tmp_path):
     """Pillow turns TIFF files while it loads them."""
     save_turned(scene, 6, tmp_path / "x.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), np.rot90(scene, -1))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".jp2", ".tif"])
+def test_stored_pixels(scene, tmp_path, suffix):
+    """What Pillow does with TIFF files is not undone."""
+    save_turned(scene, 6, tmp_path / f"x{suffix}")
+    image = read_image(tmp_path / f"x{suffix}", apply_orientation=False)
+    assert image.shape == ((60, 40, 3) if suffix == ".tif" else (40, 60, 3))
+    if suffix == ".png":
+        np.testing.assert_array_equal(image, scene)
+        with Image.open(tmp_path / "x.png") as opened:
+            np.testing.assert_array_equal(as_rgb(opened, apply_orientation=False), scene)
 
 
 def test_broken_exif_data_is_ignored(scene, tmp_path):
@@ -77,6 +95,32 @@ def test_16_bit_gray_keeps_the_high_byte(tmp_path):
         np.testing.assert_array_equal(image, np.stack([ramp >> 8] * 3, axis=2))
 
 
+def test_16_bits_are_logged_once(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(image_io, "_has_logged_16_bit", False)
+    caplog.set_level(logging.INFO, logger="tood_runtime")
+    Image.new("RGB", (4, 4)).save(tmp_path / "8.png")
+    Image.fromarray(np.full((4, 4), 700, np.uint16)).save(tmp_path / "gray.png")
+    color = np.full((4, 4, 3), [258, 32768, 65535], ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in color)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (tmp_path / "color.png").write_bytes(png)
+    read_image(tmp_path / "8.png")
+    assert not caplog.messages
+    np.testing.assert_array_equal(read_image(tmp_path / "color.png")[0, 0], [1, 128, 255])
+    read_image(tmp_path / "gray.png")
+    read_image(tmp_path / "color.png")
+    (message,) = caplog.messages
+    assert "color.png has 16 bits per channel" in message and "high byte" in message
+
+
 @pytest.mark.parametrize("dtype, word", [(np.float32, "floating-point"), (np.int32, "32-bit")])
 def test_pixels_without_a_range_are_refused(tmp_path, dtype, word):
     Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "x.tif")
@@ -103,8 +147,57 @@ def test_unreadable_files_name_the_file(scene, tmp_path):
 
 def test_too_many_pixels_are_refused(tmp_path):
     Image.new("1", (20000, 10000)).save(tmp_path / "slide.png")
-    with pytest.raises(ImageReadError, match=r"slide\.png.*exceeds limit"):
+    with pytest.raises(ImageReadError, match=r"slide\.png.*too many pixels.*exceeds limit"):
         read_image(tmp_path / "slide.png")
+
+
+def test_many_pixels_where_warnings_are_errors(scene, tmp_path, monkeypatch):
+    save_image(scene, tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 60 - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageReadError, match=r"x\.png.*too many pixels"):
+            read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "raised, reason",
+    [
+        (MemoryError(), "not enough memory"),
+        (RecursionError("maximum\nrecursion depth"), "maximum recursion depth"),
+        (struct.error("unpack requires 4 bytes"), "4 bytes"),
+        (zlib.error("Error -3"), "Error -3"),
+        (SyntaxError("broken PNG file"), "broken PNG file"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_whatever_a_reader_raises(scene, tmp_path, monkeypatch, raised, reason):
+    def load(*_):
+        raise raised
+
+    save_image(scene, tmp_path / "x.png")
+    monkeypatch.setattr(Image.Image, "convert", load)
+    with pytest.raises(ImageReadError) as error:
+        read_image(tmp_path / "x.png")
+    message = str(error.value)
+    assert "x.png" in message and reason in message and "\n" not in message
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_damaged_files_of_every_format(scene, tmp_path, suffix):
+    """Cut anywhere, or with bytes changed: the pixels or one sentence."""
+    whole = encode_image(scene, suffix)
+    path = tmp_path / f"x{suffix}"
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        damaged = bytearray(whole[: int(rng.integers(len(whole)))] if n % 2 else whole)
+        for place in rng.integers(0, max(1, len(damaged)), 1 + n // 2):
+            damaged[place : place + 1] = rng.bytes(1)
+        path.write_bytes(damaged)
+        try:
+            assert read_image(path).shape[2] == 3
+        except ImageReadError as error:
+            assert path.name in str(error) and "\n" not in str(error)
 
 
 def test_as_rgb_gives_the_same_pixels_for_all_kinds(scene, tmp_path):

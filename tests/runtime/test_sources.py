@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from tood_runtime.image_io import encode_image, read_image
+from tood_runtime.image_io import encode_image, read_image, save_image
 from tood_runtime.sources import (
     IMAGE_SUFFIXES,
     SourceError,
@@ -27,6 +27,9 @@ def touch(folder: Path, *names: str) -> list[Path]:
 
 def test_suffixes_are_what_the_decoder_reads(tmp_path):
     assert {".jpg", ".jpe", ".jfif", ".png", ".gif", ".ppm", ".pgm", ".bmp"} <= IMAGE_SUFFIXES
+    assert (".avif" in IMAGE_SUFFIXES) == bool(features.check("avif"))
+    # Not what Pillow reads as vector graphics or videos, or cannot turn into 8 bits.
+    assert not {".pdf", ".eps", ".wmf", ".mpg", ".pfm"} & IMAGE_SUFFIXES
     image = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
     for suffix in IMAGE_SUFFIXES:
         path = tmp_path / f"x{suffix}"
@@ -93,6 +96,15 @@ def test_formats_that_cannot_hold_a_drawing_become_png(tmp_path):
     names = [p.name for p in output_paths(images, tmp_path)]
     assert names[0] == "picture.png" and names[2:5] == ["x.pgm.png", "x.dat.png", "x.jp2"]
     assert len(set(names)) == 6
+
+
+def test_drawings_in_every_format_that_keeps_its_suffix(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    inputs = [Path(f"x{i}{suffix}") for i, suffix in enumerate(sorted(IMAGE_SUFFIXES))]
+    for path in output_paths(inputs, tmp_path):
+        save_image(image, path)
+        error = np.abs(read_image(path).astype(int) - image).mean()
+        assert error < 60, path  # JPEG halves the resolution of colors
 
 
 def test_images_are_never_overwritten(tmp_path):

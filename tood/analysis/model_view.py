@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from PIL.Image import Image
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ class DetectorProtocol(Protocol):
     model: nn.Module
     resize: "Resize"
     class_names: list[str]
+    cfg: CfgNode
 
     def __call__(self, image: np.ndarray, *, score_threshold: float) -> Detections:
         """Detect objects in an image (H, W, 3), uint8 RGB."""

@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         for path, target, image_id in tqdm(work, unit="image"):
             try:
-                image = read_image(path)
+                image = read_image(path, cfg.INPUT.APPLY_EXIF_ORIENTATION)
             except ImageReadError as error:
                 results.problems.append(str(error))
                 continue

@@ -2,13 +2,10 @@
 
 import os
 
-import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.structures import Instances
-from PIL import Image
 from torch import Tensor, nn
 
 from tood_runtime.detections import Detections
@@ -18,6 +15,7 @@ from ..checkpoint import load_model
 from ..config.device import resolve_device
 from ..config.loading import load_config
 from ..data.registration import class_info
+from ..data.transforms import ResizeShortestEdge, convert_format
 from ..errors import ConfigError
 from ..model_zoo import resolve
 from ..modeling import find_dense_core
@@ -54,9 +52,7 @@ class Detector:
         self.model = model
         self.cfg = cfg.clone()
         self.class_names, self.category_ids = class_info(cfg)
-        self.resize: T.ResizeShortestEdge = _ResizeShortestEdge(
-            [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
-        )
+        self.resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
     @classmethod
     def from_pretrained(
@@ -115,7 +111,7 @@ class Detector:
 
         Args:
             image: a path, a PIL image, or a (H, W, 3) uint8 array. The EXIF orientation of files
-                and PIL images is applied.
+                and PIL images is applied unless ``INPUT.APPLY_EXIF_ORIENTATION`` is False.
             score_threshold: detections score more than this. Any value from 0 to 1 works, whatever
                 the config's threshold for evaluation, which does not change.
             channel_order: of an array: "RGB", or "BGR" for frames of OpenCV.
@@ -132,7 +128,7 @@ class Detector:
         """
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must be between 0 and 1, got {score_threshold}.")
-        pixels = as_rgb(image, channel_order)
+        pixels = as_rgb(image, channel_order, self.cfg.INPUT.APPLY_EXIF_ORIENTATION)
         height, width = pixels.shape[:2]
         inputs = {"image": self._to_model_input(pixels), "height": height, "width": width}
         instances = self._run_model(inputs, score_threshold).to("cpu")
@@ -143,9 +139,7 @@ class Detector:
 
     def _to_model_input(self, pixels: RGBImage) -> Tensor:
         """Convert to ``INPUT.FORMAT``, resize, and move the channels first: (C, H, W) float32."""
-        image = pixels
-        if self.cfg.INPUT.FORMAT != "RGB":
-            image = convert_PIL_to_numpy(Image.fromarray(pixels), self.cfg.INPUT.FORMAT)
+        image = convert_format(pixels, self.cfg.INPUT.FORMAT)
         image = self.resize.get_transform(image).apply_image(image)
         return torch.from_numpy(np.array(image.transpose(2, 0, 1), dtype=np.float32, order="C"))
 
@@ -183,14 +177,5 @@ class Detector:
             class_names=[names[i] if i < len(names) else f"class {i}" for i in class_ids],
             image_size=instances.image_size,
             path=path,
+            apply_orientation=self.cfg.INPUT.APPLY_EXIF_ORIENTATION,
         )
-
-
-class _ResizeShortestEdge(T.ResizeShortestEdge):
-    """detectron2's resize with at least 1 pixel per side; its own gives 0 for 9000x3 pixels."""
-
-    def get_transform(self, image: np.ndarray) -> T.Transform:
-        transform = super().get_transform(image)
-        if isinstance(transform, T.ResizeTransform):
-            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
-        return transform
