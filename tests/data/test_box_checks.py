@@ -5,7 +5,7 @@ import pytest
 
 from tood.data.box_checks import check_annotations, same_boxes
 
-from .builders import make_dataset
+from .check_cases import make_dataset
 
 GOOD = [(0, 0, 10, 10, 50, 50), (0, 1, 100, 100, 50, 50), (0, 2, 200, 100, 50, 50)]
 

@@ -10,7 +10,7 @@ from tood.data.checking import check_dataset, compare_sets
 from tood.data.model_input import ModelInput, PointGrid
 from tood.data.near_duplicates import fingerprint_images
 
-from .builders import make_dataset, photo, save_photos
+from .check_cases import make_dataset, photo, save_photos
 
 MODEL_INPUT = ModelInput(
     train_sizes=(120,), test_size=120, grid=PointGrid((8, 16), (64.0, 128.0), 0.0, 32)

@@ -19,7 +19,7 @@ from tood.data.model_input import (
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.structures import AnchorGrid, AssignerInput
 
-from .builders import make_dataset
+from .check_cases import make_dataset
 
 STRIDES = (8, 16, 32, 64, 128)
 

@@ -17,7 +17,7 @@ from tood.data.near_duplicates import (
     repeated_files,
 )
 
-from .builders import photo, save_photos
+from .check_cases import photo, save_photos
 
 EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "resized": lambda image: image.resize((80, 60)),

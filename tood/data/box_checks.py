@@ -22,6 +22,12 @@ _DROPPED = FindingKind(
 )
 _CHANGED = FindingKind("changed-in-reading", "note", "")
 _SUSPICIOUS = FindingKind("suspicious", "warning", "")
+UNKNOWN = FindingKind(
+    "no-annotations",
+    "note",
+    "images without known annotations",
+    "Detections on them are written, but not evaluated.",
+)
 NO_BOXES = FindingKind("no-boxes", "error", "no boxes at all", "Name annotations with boxes.")
 ONLY_CROWDS = FindingKind(
     "only-crowds",
@@ -86,6 +92,8 @@ REPEATED_NAMES = FindingKind(
 
 def check_annotations(dataset: DetectionDataset) -> list[Finding]:
     """Return what looks wrong in images and boxes, and what reading has changed."""
+    if not dataset.annotated:
+        return find(UNKNOWN, len(dataset), [one_line(dataset.source)])
     return [
         *_reading(dataset),
         *_counts(dataset),
@@ -146,9 +154,9 @@ def _reading(dataset: DetectionDataset) -> Iterable[Finding]:
 
 def _counts(dataset: DetectionDataset) -> list[Finding]:
     if not dataset.num_boxes:
-        return find(NO_BOXES, len(dataset), [f"{one_line(dataset.source)}"])
+        return find(NO_BOXES, len(dataset), [one_line(dataset.source)])
     if dataset.is_crowd.all():
-        return find(ONLY_CROWDS, dataset.num_boxes, [f"{one_line(dataset.source)}"])
+        return find(ONLY_CROWDS, dataset.num_boxes, [one_line(dataset.source)])
     objects = np.bincount(dataset.class_ids[~dataset.is_crowd], minlength=len(dataset.class_names))
     missing = [
         one_line(name) for name, n in zip(dataset.class_names, objects, strict=True) if n == 0

@@ -1,13 +1,13 @@
 """Checks datasets before training: every problem once, with its count and examples."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from .box_checks import check_annotations
-from .dataset import DetectionDataset
-from .findings import Finding, FindingKind, find, one_line
+from .dataset import ChangeLog, DetectionDataset, concatenate
+from .findings import MAX_EXAMPLES, Finding, FindingKind, find, one_line
 from .image_headers import (
     MISSING,
     UNREADABLE,
@@ -155,6 +155,17 @@ def check_dataset(
     )
 
 
+def join_sets(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
+    """Join the sets of a config, with what reading changed in each, for one report."""
+    changes = ChangeLog()
+    for part in (dataset.changes for dataset in datasets):
+        for what, count in part.counts.items():
+            changes.add(what, part.examples[what], count)
+        changes.warnings += part.warnings
+    annotated = all(dataset.annotated for dataset in datasets)
+    return replace(concatenate(datasets), changes=changes, annotated=annotated)
+
+
 def _image_findings(
     dataset: DetectionDataset, headers: HeaderReport, fingerprints: Fingerprints | None
 ) -> list[Finding]:
@@ -209,7 +220,9 @@ def _find_pairs(
         f"{one_line(dataset.file_names[pair.image])} = {one_line(other.file_names[pair.other])}"
         for pair in pairs
     )
-    return find(kind, len(pairs), names, (pair.image for pair in pairs))
+    others = tuple(pair.other for pair in pairs[:MAX_EXAMPLES])
+    found = find(kind, len(pairs), names, (pair.image for pair in pairs))
+    return [replace(finding, other_images=others) for finding in found]
 
 
 def _compare_classes(train: DetectionDataset, test: DetectionDataset) -> list[Finding]:

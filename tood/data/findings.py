@@ -39,12 +39,14 @@ class Finding:
         count: how often.
         examples: the first places, at most :data:`MAX_EXAMPLES`.
         images: indices of the first images that show it.
+        other_images: for each of them the image that it equals, where that is the problem.
     """
 
     kind: FindingKind
     count: int
     examples: tuple[str, ...]
     images: tuple[int, ...] = ()
+    other_images: tuple[int, ...] = ()
 
     def format(self) -> str:
         """One line: what, how often, the first example and the fix."""

@@ -15,6 +15,8 @@ from .model_input import ModelInput, contains_point, resized_boxes, resized_size
 # Areas, in pixels, that divide small from medium and medium from large objects (COCO).
 AREA_LIMITS = (32**2, 96**2)
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+# Limits of the histogram's bins, in pixels: 2, 2.8, 4, ..., 1448.
+HISTOGRAM_LIMITS = tuple(float(2 ** (k / 2)) for k in range(2, 22))
 
 FLAT_IMAGES = FindingKind(
     "flat-images",
@@ -55,6 +57,9 @@ class SizeSummary:
         medium: how many have an area below 96^2.
         large: the others.
         percentiles: square roots of areas in pixels, at :data:`PERCENTILES`.
+        histogram: how many objects have a square root of the area between two of
+            :data:`HISTOGRAM_LIMITS`; the first bin is below the first limit, the last above the
+            last.
         per_level: stride -> how many have a size nearest to the anchors of this level.
         without_point: how many contain no anchor point; None where it does not matter.
         without_point_flipped: how many contain none, in the image and in the flipped image.
@@ -66,6 +71,7 @@ class SizeSummary:
     medium: int
     large: int
     percentiles: tuple[float, ...]
+    histogram: tuple[int, ...]
     per_level: dict[int, int]
     without_point: int | None
     without_point_flipped: int | None
@@ -109,6 +115,7 @@ def _summarize(
     small, medium = ((areas < limit).sum() for limit in AREA_LIMITS)
     sides = np.sqrt(areas)
     percentiles = np.percentile(sides, PERCENTILES) if len(sides) else []
+    bins = [0.0, *HISTOGRAM_LIMITS, np.inf]
     grid = model_input.grid
     per_level: dict[int, int] = {}
     without = flipped = None
@@ -130,6 +137,7 @@ def _summarize(
         medium=int(medium - small),
         large=int(len(areas) - medium),
         percentiles=tuple(float(value) for value in percentiles),
+        histogram=tuple(np.histogram(sides, bins)[0].tolist()),
         per_level=per_level,
         without_point=without,
         without_point_flipped=flipped,
@@ -175,11 +183,7 @@ def check_sizes(
     thin = objects & ((boxes[:, 2:] - boxes[:, :2]) < 1).any(1)
     yield from find_boxes(THIN_BOXES, dataset, np.flatnonzero(thin))
     if is_train:
-        reached = np.zeros(dataset.num_boxes, bool)
-        for heights, widths in sizes:
-            for flip in _flips(model_input):
-                reached |= points_in_objects(dataset, model_input, heights, widths, flip)
-        without = np.flatnonzero(objects & ~reached & ~thin)
+        without = _unreached(dataset, model_input, sizes, np.flatnonzero(objects & ~thin))
 
         def describe(row: int) -> str:
             width, height = boxes[row, 2:] - boxes[row, :2]
@@ -194,3 +198,20 @@ def check_sizes(
         yield from find_images(
             MANY_OBJECTS, dataset, counts > most, lambda index: f" ({counts[index]})"
         )
+
+
+def _unreached(
+    dataset: DetectionDataset,
+    model_input: ModelInput,
+    sizes: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+    rows: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Rows of the boxes that contain no anchor point at any of the sizes, flipped or not."""
+    for heights, widths in sizes:
+        for flip in _flips(model_input):
+            # Most contain one at the first size, so only the others are looked at again.
+            keep = np.zeros(dataset.num_boxes, bool)
+            keep[rows] = True
+            part = dataset.select_boxes(keep)
+            rows = rows[~points_in_objects(part, model_input, heights, widths, flip)]
+    return rows

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .. import install_detectron2
 from .arguments import (
     add_analyze,
+    add_check_data,
     add_convert,
     add_detect,
     add_eval,
@@ -153,6 +154,20 @@ COMMANDS = {
             "quickstart",
             "Train a small model on synthetic shapes, in minutes on a CPU.",
             add_quickstart,
+        ),
+        Command(
+            "check-data",
+            "Check datasets: counts, sizes, and broken or duplicate images and boxes.",
+            add_check_data,
+            "Name the data as for tood train. Errors are what training or evaluation stops at or\n"
+            "gets wrong, and test images that are training images too; warnings are what is\n"
+            "probably not meant; notes are handled. Box sizes are those at the input size of the\n"
+            "config; objects that contain no anchor point never get a positive. The exit code is\n"
+            "0 without errors, 1 with errors, and 2 for data that cannot be read at all.",
+            (
+                "TOOD-R50-1x DATASETS.TRAIN_ANNOTATIONS a.json DATASETS.TRAIN_IMAGES images/",
+                "output/my-run --output out/ --strict",
+            ),
         ),
         Command(
             "check-env",
