@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,12 +37,35 @@ MAX_FRACTION = 2.0
 
 def split_names(split: str) -> tuple[str, ...]:
     """Return what a split may be called, its own name first."""
-    return _SPLIT_NAMES.get(split, (split,))
+    same = next((names for names in _SPLIT_NAMES.values() if split in names), ())
+    return tuple(dict.fromkeys((split, *same)))
 
 
 def all_splits() -> tuple[str, ...]:
     """Return all names that the known splits may have."""
     return tuple(name for names in _SPLIT_NAMES.values() for name in names)
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn errors of the file system, such as a missing permission, into a `DataError`."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise DataError(f"{where} cannot be read: {error.strerror or error}.") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file; a named pipe would be waited for.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with reading(str(path)):
+        if not path.is_file():
+            raise DataError(f"{path} cannot be read: it is not a regular file.")
+        return path.read_bytes()
 
 
 def read_text(path: Path) -> str:
@@ -50,10 +74,7 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: it cannot be read or has another encoding.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    data = read_bytes(path)
     try:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return data.decode("utf-16")
@@ -78,7 +99,9 @@ def read_class_names(path: Path) -> list[str]:
         raise DataError(f"{path} is empty. Write one class name per line.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError(f"{path} has the class {twice[0]!r} twice. Give each class its own name.")
+        raise DataError(
+            f"{path} has the class {twice[0][:100]!r} twice. Give each class its own name."
+        )
     return names
 
 

@@ -18,7 +18,15 @@ from ...errors import DataError
 from ..dataset import ChangeLog, DetectionDataset
 from ..normalize import build_dataset
 from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
-from .files import MAX_FRACTION, image_ids, image_sizes, read_headers, sort_corners
+from .files import (
+    MAX_FRACTION,
+    image_ids,
+    image_sizes,
+    read_headers,
+    reading,
+    sort_corners,
+)
+from .json_file import printable
 from .openimages_files import OpenImagesLayout, find_csv_files, find_layout
 
 _SIDES = ("XMin", "YMin", "XMax", "YMax")
@@ -49,10 +57,11 @@ class OpenImagesFormat(DatasetFormat):
             DataError: it cannot be read; the message names file, line and fix.
         """
         changes = ChangeLog()
-        layout = find_layout(Path(source.annotations), source.split, source.images)
-        classes = dict(layout.classes) or _labels_in(layout.all_csv_files)
-        rows = _read_rows(layout, list(classes), changes)
-        return _build(layout, classes, rows, source, changes)
+        with reading(source.annotations):
+            layout = find_layout(Path(source.annotations), source.split, source.images)
+            classes = dict(layout.classes) or _labels_in(layout.all_csv_files)
+            rows = _read_rows(layout, list(classes), changes)
+            return _build(layout, classes, rows, source, changes)
 
 
 @dataclass
@@ -110,8 +119,8 @@ def _read_rows(layout: OpenImagesLayout, labels: list[str], changes: ChangeLog) 
                         continue
                 except (IndexError, ValueError):
                     raise DataError(
-                        f"{file}, line {reader.line_num}: {','.join(row)[:100]!r} lacks values or "
-                        f"has some that are not numbers. It needs {', '.join(_REQUIRED)}."
+                        f"{file}, line {reader.line_num}: '{printable(','.join(row))}' lacks "
+                        f"values or has some that are not numbers. It needs {', '.join(_REQUIRED)}."
                     ) from None
                 skipped[what] += 1
                 first.setdefault(what, reader.line_num)

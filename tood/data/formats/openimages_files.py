@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from .files import all_splits, existing_folder, list_images, read_text, split_names
+from .json_file import printable
 
 # Folders of the CSV files below that of the dataset: Open Images itself, CVAT, OIDv4_ToolKit.
 _CSV_FOLDERS = (".", "annotations", "csv_folder", "labels", "csv")
@@ -47,7 +48,8 @@ def find_csv_files(folder: Path) -> dict[str, Path]:
     """Return the CSV files of the splits, by the name of the split in the dataset."""
     found: dict[str, Path] = {}
     for place in (folder / name for name in _CSV_FOLDERS):
-        for file in sorted(place.glob(f"*{_BOXES}")) if place.is_dir() else ():
+        files = sorted(place.glob(f"*{_BOXES}")) if place.is_dir() else []
+        for file in filter(Path.is_file, files):  # a named pipe would be waited for
             name = file.name[: -len(_BOXES)].strip("-_").lower()
             found.setdefault(name.split("-")[-1].split("_")[-1], file)  # "oidv6-train"
     for name in all_splits():
@@ -149,13 +151,18 @@ def _read_descriptions(root: Path, csv_file: Path) -> dict[str, str]:
     if file is None:
         return {}
     classes: dict[str, str] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(read_text(file))), start=1):
+    reader = csv.reader(io.StringIO(read_text(file), newline=""))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num} is not CSV ({error}).") from None
+    for number, row in enumerate(rows, start=1):
         if not row or row[:2] == ["LabelName", "DisplayName"]:
             continue
         if len(row) < 2 or not row[0].strip():
-            raise DataError(f"{file}, line {number}: {row} is not a label and a name.")
+            raise DataError(f"{file}, line {number}: {printable(row)} is not a label and a name.")
         if row[0] in classes:
-            raise DataError(f"{file}, line {number}: the label {row[0]} occurs twice.")
+            raise DataError(f"{file}, line {number}: the label {printable(row[0])} occurs twice.")
         classes[row[0]] = row[1].strip()
     if not classes:
         raise DataError(f"{file} is empty. Write lines such as /m/01g317,Person.")

@@ -16,7 +16,8 @@ from ...errors import DataError
 from ..dataset import ChangeLog, DetectionDataset
 from ..normalize import build_dataset
 from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
-from .files import image_ids, map_threads, read_headers, sort_corners
+from .files import image_ids, map_threads, read_headers, reading, sort_corners
+from .json_file import printable
 from .voc_files import find_images, find_layout, has_annotations, read_class_list
 from .voc_xml import VocAnnotation, read_annotation
 
@@ -45,27 +46,32 @@ class VocFormat(DatasetFormat):
         Raises:
             DataError: it cannot be read; the message names file, object and fix.
         """
-        folder = Path(source.annotations)
-        if not folder.is_dir():
-            raise DataError(f"{folder} is no folder. Name the folder of the Pascal VOC dataset.")
-        changes = ChangeLog()
-        layout = find_layout(folder, source.split, changes)
-        parsed = map_threads(read_annotation, layout.all_files)
-        by_path = {annotation.path: annotation for annotation in parsed}
-        classes = read_class_list(layout.root) or _sorted_names(parsed)
-        annotations = [by_path[path] for path in layout.files]
-        images = find_images(layout, annotations, source.images, changes)
-        kept = [i for i, image in enumerate(images) if image is not None]
-        return _build(
-            f"{folder} ({source.split})" if layout.has_splits else str(folder),
-            layout.root,
-            classes,
-            [annotations[i] for i in kept],
-            [str(images[i]) for i in kept],
-            _is_zero_based(parsed),
-            source,
-            changes,
-        )
+        with reading(source.annotations):
+            return _read(source)
+
+
+def _read(source: DataSource) -> DetectionDataset:
+    folder = Path(source.annotations)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder. Name the folder of the Pascal VOC dataset.")
+    changes = ChangeLog()
+    layout = find_layout(folder, source.split, changes)
+    parsed = map_threads(read_annotation, layout.all_files)
+    by_path = {annotation.path: annotation for annotation in parsed}
+    classes = read_class_list(layout.root) or _sorted_names(parsed)
+    annotations = [by_path[path] for path in layout.files]
+    images = find_images(layout, annotations, source.images, changes)
+    kept = [i for i, image in enumerate(images) if image is not None]
+    return _build(
+        f"{folder} ({source.split})" if layout.has_splits else str(folder),
+        layout.root,
+        classes,
+        [annotations[i] for i in kept],
+        [str(images[i]) for i in kept],
+        _is_zero_based(parsed),
+        source,
+        changes,
+    )
 
 
 def _sorted_names(annotations: Sequence[VocAnnotation]) -> list[str]:
@@ -136,8 +142,8 @@ def _class_ids(classes: list[str], annotations: list[VocAnnotation], root: Path)
         for item in annotation.objects:
             if item.name not in index:
                 raise DataError(
-                    f"{annotation.path}: the class {item.name!r} is not in the list of classes in "
-                    f"{root}. Add it there, or correct the annotation."
+                    f"{annotation.path}: the class '{printable(item.name)}' is not in the list "
+                    f"of classes in {root}. Add it there, or correct the annotation."
                 )
     return [index[item.name] for annotation in annotations for item in annotation.objects]
 

@@ -9,6 +9,7 @@ from tood_runtime.sources import IMAGE_SUFFIXES
 from ...errors import DataError
 from ..dataset import ChangeLog
 from .files import all_splits, list_files, read_class_names, read_lines, split_names
+from .json_file import printable
 from .voc_xml import VocAnnotation
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations")
@@ -223,7 +224,7 @@ def _listed_files(lists: Path, annotations: Path, split: str, all_files: list[Pa
     if missing:
         raise DataError(
             f"{file}: {len(missing)} images have no XML file in {annotations}, for example "
-            f"{missing[0]!r}. Add the files or remove the lines."
+            f"'{printable(missing[0])}'. Add the files or remove the lines."
         )
     return list(dict.fromkeys(found))
 

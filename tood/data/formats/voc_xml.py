@@ -6,6 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ...errors import DataError
+from .files import read_bytes
+from .json_file import printable
 
 _DECLARED_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([\w.-]+)["']""")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -58,7 +60,8 @@ def read_annotation(path: Path) -> VocAnnotation:
     root = _parse(path)
     if root.tag != "annotation":
         raise DataError(
-            f"{path} is not a Pascal VOC annotation: its root is <{root.tag}>, not <annotation>."
+            f"{path} is not a Pascal VOC annotation: its root is "
+            f"<{printable(root.tag)}>, not <annotation>."
         )
     objects = [
         _read_object(element, f"{path}, object {number}")
@@ -68,10 +71,7 @@ def read_annotation(path: Path) -> VocAnnotation:
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    data = read_bytes(path)
     if not data.strip():
         raise DataError(f"{path} is empty. Annotate the image again or remove the file.")
     text = _decode(path, data)
@@ -121,7 +121,9 @@ def _read_object(element: ElementTree.Element, where: str) -> VocObject:
     if box is None:
         polygon = element.find("polygon")
         if polygon is None:
-            raise DataError(f"{where} ({name}) has no <bndbox>. Add the box or remove the object.")
+            raise DataError(
+                f"{where} ({printable(name)}) has no <bndbox>. Add the box or remove the object."
+            )
         return VocObject(name, _polygon_corners(polygon, where), difficult, from_polygon=True)
     values = [_number(_text(box, tag), tag, where) for tag in _CORNERS]
     return VocObject(name, (values[0], values[1], values[2], values[3]), difficult)
@@ -140,4 +142,6 @@ def _number(text: str, tag: str, where: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise DataError(f"{where}: <{tag}> is {text!r}, which is not a number.") from None
+        raise DataError(
+            f"{where}: <{tag}> is '{printable(text)}', which is not a number."
+        ) from None

@@ -23,7 +23,7 @@ class _TextLoader(yaml.BaseLoader):
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, count in keys.items():
             if count > 1:
-                problem = f"the key {key} occurs twice"
+                problem = f"the key {key[:100]} occurs twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return super().construct_mapping(node, deep=deep)
 

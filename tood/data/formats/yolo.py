@@ -13,7 +13,15 @@ from ...errors import DataError
 from ..dataset import ChangeLog, DetectionDataset
 from ..normalize import build_dataset
 from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
-from .files import image_ids, image_sizes, list_images, map_threads, read_headers, read_text
+from .files import (
+    image_ids,
+    image_sizes,
+    list_images,
+    map_threads,
+    read_headers,
+    read_text,
+    reading,
+)
 from .yolo_files import (
     YoloDescription,
     find_description_file,
@@ -33,7 +41,7 @@ class YoloFormat(DatasetFormat):
     def matches(path: Path) -> bool:
         """Whether a path is a YAML or ``.data`` file, or a folder with one or with labels."""
         file = find_description_file(path)
-        if file is None or file.name not in CLASS_FILES:
+        if file is None or file.suffix.lower() in (".yaml", ".yml", ".data"):
             return file is not None
         # Pascal VOC and Open Images may have a list of classes, too.
         return _has_label_files(path)
@@ -45,28 +53,33 @@ class YoloFormat(DatasetFormat):
         Raises:
             DataError: it cannot be read; the message names file, line and fix.
         """
-        path = Path(source.annotations)
-        file = find_description_file(path) if path.exists() else None
-        if file is None:
-            raise DataError(
-                f"{path} is no YOLO dataset. Name its data.yaml, or a folder with data.yaml, "
-                "obj.data or classes.txt."
-            )
-        description, changes = read_description(file), ChangeLog()
-        if source.images:
-            images, in_folders = list_images(Path(source.images)), True
-            if not images:
-                raise DataError(f"There are no images in {source.images}. Check the path.")
-        else:
-            images, in_folders = images_of_split(description, source.split, changes)
-        name = f"{file} ({source.split})"
-        if not description.has_splits:
-            name = str(file)
-            changes.warnings.append(
-                f"{file.parent} has no splits, so all of its images are used, whatever the split."
-            )
-        labels = _find_labels(name, images, file.parent, in_folders, changes)
-        return _build(name, description, images, labels, source, changes)
+        with reading(source.annotations):
+            return _read(source)
+
+
+def _read(source: DataSource) -> DetectionDataset:
+    path = Path(source.annotations)
+    file = find_description_file(path) if path.exists() else None
+    if file is None:
+        raise DataError(
+            f"{path} is no YOLO dataset. Name its data.yaml, or a folder with data.yaml, "
+            "obj.data or classes.txt."
+        )
+    description, changes = read_description(file), ChangeLog()
+    if source.images:
+        images, in_folders = list_images(Path(source.images)), True
+        if not images:
+            raise DataError(f"There are no images in {source.images}. Check the path.")
+    else:
+        images, in_folders = images_of_split(description, source.split, changes)
+    name = f"{file} ({source.split})"
+    if not description.has_splits:
+        name = str(file)
+        changes.warnings.append(
+            f"{file.parent} has no splits, so all of its images are used, whatever the split."
+        )
+    labels = _find_labels(name, images, file.parent, in_folders, changes)
+    return _build(name, description, images, labels, source, changes)
 
 
 def _has_label_files(folder: Path) -> bool:

@@ -17,10 +17,12 @@ from .files import (
     read_text,
     split_names,
 )
+from .json_file import printable
 from .yaml_text import load_yaml_as_text
 from .yolo_labels import CLASS_FILES
 
 _DARKNET_FILE = "obj.data"
+_ROBOFLOW_FILE = "_darknet.labels"  # in the folder of each split
 _YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -65,7 +67,8 @@ def find_description_file(path: Path) -> Path | None:
         raise DataError(f"{path} has several YOLO datasets: {names}. Name one of these files.")
     if files:
         return files[0]
-    for name in (_DARKNET_FILE, *CLASS_FILES):
+    parts = (f"{name}/{_ROBOFLOW_FILE}" for name in all_splits())
+    for name in (_DARKNET_FILE, *CLASS_FILES, *parts):
         if (path / name).is_file():
             return path / name
     return None
@@ -111,8 +114,8 @@ def images_of_split(
     images: list[Path] = []
     in_folders = True
     located = _locate_split(description, split, changes)
-    for other in {"train", "val", "test"} - {split} if description.has_splits else ():
-        if _find_entry(description, other) is not None and split in ("train", "val", "test"):
+    for other in ("train", "val", "test") if description.has_splits else ():
+        if split not in split_names(other) and _find_entry(description, other) is not None:
             shared = set(located) & set(_locate_split(description, other, ChangeLog(), False))
             for path in sorted(shared):
                 changes.warnings.append(
@@ -151,10 +154,12 @@ def _class_names(
     if isinstance(names, str) and names:  # a file
         listed = _locate(names, roots, ChangeLog())
         if listed is None:
-            raise DataError(f"{file}: 'names' is {names!r}. Write a list, or an existing file.")
+            raise DataError(
+                f"{file}: 'names' is '{printable(names)}'. Write a list, or an existing file."
+            )
         names = read_class_names(listed)
-    if not names and str(count).isdecimal():
-        names = [f"class {index}" for index in range(int(str(count)))]
+    if not names and isinstance(count, str) and count.isdecimal() and len(count) < 6:
+        names = [f"class {index}" for index in range(int(count))]
     numbers = list(range(len(names))) if isinstance(names, list) else []
     if isinstance(names, dict):
         if not all(isinstance(key, str) and key.strip().isdecimal() for key in names):
@@ -167,7 +172,9 @@ def _class_names(
     if not all(isinstance(name, str) for name in names):
         raise DataError(f"{file}: 'names' must be a list of texts, one per class.")
     if count and str(count).strip() != str(len(names)):
-        raise DataError(f"{file}: 'nc' is {count}, but 'names' has {len(names)}. Correct one.")
+        raise DataError(
+            f"{file}: 'nc' is {printable(count)}, but 'names' has {len(names)}. Correct one."
+        )
     return names, numbers
 
 
@@ -175,14 +182,19 @@ def _keypoint_values(content: dict[str, Any], file: Path) -> int:
     shape = content.get("kpt_shape")
     if not shape:
         return 0
-    if not isinstance(shape, list) or len(shape) != 2 or not all(str(x).isdecimal() for x in shape):
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(str(x).isdecimal() and len(x) < 6 for x in shape)
+    ):
         raise DataError(f"{file}: 'kpt_shape' must be two numbers, such as [17, 3].")
     return int(shape[0]) * int(shape[1])
 
 
 def _describe_folder(file: Path) -> YoloDescription:
     """Describe a folder without a YAML file, by the folders and lists that it has."""
-    folder, entries = file.parent, {}
+    folder = file.parent.parent if file.name == _ROBOFLOW_FILE else file.parent
+    entries = {}
     for name in all_splits():
         for entry in (f"images/{name}", f"{name}/images", name, f"{name}.txt"):
             if (folder / entry).exists():
@@ -218,8 +230,8 @@ def _locate_split(
             found.append(path)
         elif must_exist:
             raise DataError(
-                f"{description.file}: the {split} images {value!r} do not exist, neither from "
-                f"there nor below {description.roots[0]}. Correct 'path' or {split!r} in the file."
+                f"{description.file}: the {split} images '{printable(value)}' do not exist, "
+                f"neither from there nor below {description.roots[0]}. Correct 'path' or {split!r} in the file."
             )
     return found
 
@@ -228,7 +240,9 @@ def _locate(value: str, roots: tuple[Path, ...], changes: ChangeLog) -> Path | N
     """Find a path that is relative to one of the roots, or was written on another machine."""
     value = value.strip().replace("\\", "/")
     if "://" in value:
-        raise DataError(f"{value} is an address. Download the dataset and name its folder.")
+        raise DataError(
+            f"{printable(value)} is an address. Download the dataset and name its folder."
+        )
     path = Path(value).expanduser()
     for root in roots:
         if (root / path).exists():
@@ -259,7 +273,7 @@ def _listed_images(file: Path, description: YoloDescription, changes: ChangeLog)
             missing.append(path or Path(line))
     if missing:
         raise DataError(
-            f"{file}: {len(missing)} images do not exist, for example {missing[0]}. Correct the "
-            "list; its paths are relative to its own folder or to the dataset's."
+            f"{file}: {len(missing)} images do not exist, for example "
+            f"{printable(str(missing[0]), 300)}. Correct the list; its paths are relative to its own folder or to the dataset's."
         )
     return found

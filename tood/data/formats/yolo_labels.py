@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ...errors import DataError
 from ..dataset import ChangeLog
 from .files import MAX_FRACTION
+from .json_file import printable
 
 # Files that list class names in datasets without a YAML file: Label Studio, labelImg, darknet.
 CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
@@ -79,7 +80,7 @@ class LabelParser:
                 values = [float(token) for token in tokens[1:]]
             except ValueError:
                 raise DataError(
-                    f"{where}: {line.strip()[:100]!r} has a value that is not a number. "
+                    f"{where}: '{printable(line.strip())}' has a value that is not a number. "
                     "Write: class cx cy w h."
                 ) from None
             row = LabelRow(self._class_index(tokens[0], where), self._box(values, where), number)
@@ -98,7 +99,9 @@ class LabelParser:
         if "." not in line:  # decimal commas
             self._changes.add("rows with decimal commas", where)
             return [token.replace(",", ".") for token in tokens]
-        raise DataError(f"{where}: {line.strip()[:100]!r} is not clear. Write: class cx cy w h.")
+        raise DataError(
+            f"{where}: '{printable(line.strip())}' is not clear. Write: class cx cy w h."
+        )
 
     def _class_index(self, token: str, where: str) -> int:
         try:
@@ -113,15 +116,15 @@ class LabelParser:
                 value = math.nan
             if not value.is_integer():
                 raise DataError(
-                    f"{where}: {token!r} is not a class. A row starts with the number of its "
-                    f"class in {self._source}."
+                    f"{where}: '{printable(token)}' is not a class. A row starts with the "
+                    f"number of its class in {self._source}."
                 ) from None
             number = int(value)
         if number not in self._classes:
             known = sorted(self._classes)
             raise DataError(
-                f"{where}: there is no class {number}. {self._source} has {len(known)} classes, "
-                f"numbered {known[0]} to {known[-1]}. Correct the row or add the class."
+                f"{where}: there is no class {printable(number)}. {self._source} has "
+                f"{len(known)} classes, numbered {known[0]} to {known[-1]}. Correct the row or add the class."
             )
         return self._classes[number]
 
