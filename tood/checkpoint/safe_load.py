@@ -1,106 +1,30 @@
-"""Read checkpoint files without executing anything in them."""
+"""Read checkpoint files without executing anything in them.
 
+What a file is, is told by its first bytes. Files of ``torch.save`` are verified by their checksums.
+"""
+
+import io
 import os
-import pickle
-import re
-from collections import OrderedDict
-from typing import Any
+import sys
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
 import torch
 from detectron2.utils.file_io import PathManager
+from torch import Tensor
 
 from ..errors import CheckpointError
+from .reader.kinds import DamagedCheckpointError, FileKind, file_kind
+from .reader.machine import PickleError, load_pickle
+from .reader.materialize import Materializer
+from .reader.refs import StorageRef, StorageType, UnsafeGlobalError
+from .reader.zip_file import CheckpointZip
 
-
-class _PickledDtype:
-    """Stands in for ``numpy.dtype`` during unpickling."""
-
-    def __init__(self, text: object = "", *_: object) -> None:
-        self.text, self.order = str(text), "="
-
-    def __setstate__(self, state: tuple) -> None:
-        self.order = state[1]
-
-    def dtype(self) -> np.dtype:
-        """Return the real dtype; only plain numbers are allowed."""
-        if not re.fullmatch("[biuf][1248]", self.text) or self.order not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError(f"Unsupported global: dtype {self.text}")
-        return np.dtype(self.order + self.text)
-
-
-class _PickledArray:
-    """Stands in for ``numpy.ndarray``: records the parts of an array that the file gives."""
-
-    def __init__(self, *_: object) -> None:
-        self.parts: tuple = ()
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, is_fortran, data = state
-        self.parts = shape, dtype, is_fortran, data
-
-    @classmethod
-    def scalar(cls, dtype: _PickledDtype, data: bytes | str) -> "_PickledArray":
-        """Stand in for numpy's constructor of scalars."""
-        array = cls()
-        array.parts = (), dtype, False, data
-        return array
-
-    @classmethod
-    def from_buffer(
-        cls, data: bytes, dtype: _PickledDtype, shape: tuple, order: str
-    ) -> "_PickledArray":
-        """Stand in for numpy's constructor in pickles of protocol 5."""
-        array = cls()
-        array.parts = shape, dtype, order == "F", data
-        return array
-
-    def array(self) -> np.ndarray:
-        """Return the real array; numpy checks that the number of bytes matches the shape."""
-        shape, dtype, is_fortran, data = self.parts
-        data = data.encode("latin1") if isinstance(data, str) else bytes(data)
-        array = np.frombuffer(data, dtype.dtype())
-        return array.reshape(shape, order="F" if is_fortran else "C").copy()
-
-
-class _WeightsUnpickler(pickle.Unpickler):
-    """Reads numpy arrays in plain containers, which is what detectron2's .pkl files hold.
-
-    numpy constructors never receive data from the file: with crafted arguments they can access
-    arbitrary memory.
-    """
-
-    _NUMPY = {  # noqa: RUF012
-        "_reconstruct": _PickledArray,
-        "_frombuffer": _PickledArray.from_buffer,
-        "scalar": _PickledArray.scalar,
-        "ndarray": _PickledArray,
-        "dtype": _PickledDtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Allow only what arrays consist of. The names of numpy's modules depend on its version."""
-        if module.split(".")[0] == "numpy" and name in self._NUMPY:
-            return self._NUMPY[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("_codecs", "encode"):  # bytes that Python 2 wrote
-            return lambda text, _: text.encode("latin1")
-        if (module, name) in (("builtins", "bytes"), ("__builtin__", "bytes")):  # empty bytes
-            return lambda: b""
-        raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
-
-
-def _with_arrays(data: Any) -> Any:
-    """Replace the stand-ins in unpickled data by real arrays."""
-    if isinstance(data, _PickledArray):
-        return data.array()
-    if isinstance(data, dict):
-        return {key: _with_arrays(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return type(data)(map(_with_arrays, data))
-    return data
+# The first value in a file of torch.save before PyTorch 1.6, and in what MMDetection published.
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
 
 
 def resolve_path(path: str) -> str:
@@ -122,50 +46,181 @@ def resolve_path(path: str) -> str:
         raise CheckpointError(
             f"{path} cannot be downloaded ({error}). Download it elsewhere and pass the local file."
         ) from error
+    if os.path.isdir(local):
+        raise CheckpointError(f"{path} is a folder. Name a checkpoint file in it.")
+    if os.path.exists(local) and not os.path.isfile(local):
+        raise CheckpointError(f"{path} is not a regular file. Name a checkpoint file.")
     if not os.path.isfile(local):
         raise CheckpointError(f"The file {path} does not exist. Check the path.")
     return local
 
 
 def load_file(path: str) -> Any:
-    """Load what ``torch.save`` or, for a .pkl file, ``pickle.dump`` wrote.
+    """Load what ``torch.save``, ``pickle.dump`` or safetensors wrote.
 
-    Only weights and plain data are read; nothing in the file is executed.
+    Only weights and plain data are read; nothing in the file is executed. Tensors that are not
+    dense become :class:`~tood.checkpoint.reader.refs.UnsupportedTensor`.
 
     Args:
         path: a local file.
 
     Raises:
-        CheckpointError: the file is damaged, or contains arbitrary Python objects.
+        DamagedCheckpointError: the file is damaged, or no checkpoint.
+        CheckpointError: it contains arbitrary Python objects.
     """
-    try:
-        if path.endswith(".pkl"):
-            with open(path, "rb") as file:
-                return _with_arrays(_WeightsUnpickler(file, encoding="latin1").load())
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files make the readers raise almost anything
-        if re.search("Unsupported (global|class)|is blocked", str(error), re.IGNORECASE):
-            raise CheckpointError(
-                f"{path} contains arbitrary Python objects. Loading them could run any code, so "
-                "the file is rejected. If you trust it, save its weights alone to a new file: "
-                'torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
-            ) from error
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}). It is truncated, or "
-            "torch.save did not write it: a failed download can be a web page, for example. "
-            "Download or copy it again."
-        ) from error
+    return _read(path, with_tensors=True)
+
+
+def peek_file(path: str) -> Any:
+    """Read a checkpoint without its tensors and arrays, which become None.
+
+    Args:
+        path: a local file.
+
+    Raises:
+        CheckpointError: see :func:`load_file`.
+    """
+    return _read(path, with_tensors=False)
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a checkpoint that can be read completely, by its checksums."""
+    """Whether a file is a checkpoint that can be read completely, by its checksums.
+
+    Args:
+        path: a local file.
+    """
     try:
-        load_file(os.fspath(path))
-    except CheckpointError:
+        if file_kind(os.fspath(path)) is not FileKind.ZIP:
+            load_file(os.fspath(path))
+            return True
+        peek_file(os.fspath(path))
+        with open(path, "rb", buffering=0) as file:
+            CheckpointZip(file, os.fspath(path)).verify_all()
+    except (CheckpointError, OSError, ValueError):
         return False
     return True
 
 
-def peek_file(path: str) -> Any:
-    """Read a checkpoint without its tensors."""
-    return load_file(path)
+def _read(path: str, with_tensors: bool) -> Any:
+    kind = file_kind(path)
+    try:
+        if kind is FileKind.SAFETENSORS:
+            return _read_safetensors(path)
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if kind is FileKind.ZIP:
+                return _read_zip(file, path, size, with_tensors)
+            return _read_pickle(file, size, with_tensors)
+    except UnsafeGlobalError as error:
+        raise CheckpointError(
+            f"{path} contains arbitrary Python objects ({str(error)[:80]}). Loading them could run "
+            "any code, so the file is rejected. If you trust it, save its weights alone to a new "
+            'file: torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
+        ) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # damaged files make the readers raise almost anything
+        reason = str(error) if type(error) in (ValueError, PickleError) else type(error).__name__
+        raise DamagedCheckpointError(
+            f"{path} cannot be read as a checkpoint: {reason}. It is damaged or truncated, or "
+            "torch.save did not write it. Download or copy it again."
+        ) from error
+
+
+def _read_zip(file: BinaryIO, path: str, size: int, with_tensors: bool) -> Any:
+    archive = CheckpointZip(file, path)
+    swap = archive.has("byteorder") and archive.read("byteorder") != sys.byteorder.encode()
+
+    def find_storage(key: Any) -> StorageRef:
+        ref = _storage_ref(key)
+        archive.validate_storage(ref)
+        return ref
+
+    def read_storage(ref: StorageRef) -> Tensor:
+        memory = archive.read_storage(ref)
+        if swap and ref.dtype is not None:
+            memory.untyped_storage().byteswap(ref.dtype)
+        return memory
+
+    data = load_pickle(io.BytesIO(archive.read("data.pkl")), find_storage)
+    built = Materializer(read_storage if with_tensors else None, size).build(data)
+    if with_tensors:
+        archive.verify_all()
+    return built
+
+
+def _read_pickle(file: BinaryIO, size: int, with_tensors: bool) -> Any:
+    """Read a pickle of arrays, or what ``torch.save`` wrote before PyTorch 1.6."""
+    data = load_pickle(file)
+    if data != _LEGACY_MAGIC:
+        return Materializer(_no_storage if with_tensors else None, size).build(data)
+    if load_pickle(file) != _LEGACY_PROTOCOL:
+        raise ValueError("its version is not supported")
+    system = load_pickle(file)
+    if not isinstance(system, Mapping) or system.get("little_endian") is not True:
+        raise ValueError("it was written on a big-endian machine")
+    storages: dict[str, StorageRef] = {}
+
+    def find_storage(key: Any) -> StorageRef:
+        ref = _storage_ref(key)
+        whole = storages.setdefault(ref.key, StorageRef(ref.key, ref.dtype, 0))
+        if whole.dtype != ref.dtype:
+            raise ValueError("a tensor has two types")
+        return ref
+
+    data = load_pickle(file, find_storage)
+    memories = _read_legacy_storages(file, load_pickle(file), storages, size)
+
+    def read_storage(ref: StorageRef) -> Tensor:
+        memory = memories[ref.key]
+        if memory.numel() < ref.numel * (1 if ref.dtype is None else ref.dtype.itemsize):
+            raise ValueError("a tensor is larger than its storage")
+        return memory
+
+    return Materializer(read_storage if with_tensors else None, size).build(data)
+
+
+def _no_storage(ref: StorageRef) -> Tensor:
+    raise ValueError("a tensor has no storage")
+
+
+def _read_legacy_storages(
+    file: BinaryIO, keys: Any, storages: Mapping[str, StorageRef], size: int
+) -> dict[str, Tensor]:
+    """The memory of each storage: its number of elements as 8 bytes, then the elements."""
+    if not isinstance(keys, list) or set(map(str, keys)) != storages.keys():
+        raise ValueError("its tensors are not those that it lists")
+    memories = {}
+    for key in map(str, keys):
+        dtype = storages[key].dtype
+        numel = int.from_bytes(file.read(8), "little")
+        num_bytes = numel * (1 if dtype is None else dtype.itemsize)
+        if num_bytes > size - file.tell():
+            raise ValueError("its end is missing")
+        memory = torch.empty(num_bytes, dtype=torch.uint8)
+        if file.readinto(memoryview(np.asarray(memory))) != num_bytes:  # type: ignore[attr-defined]
+            raise ValueError("its end is missing")
+        memories[key] = memory
+    return memories
+
+
+def _storage_ref(key: Any) -> StorageRef:
+    """Read a persistent id: ("storage", type, key, device, elements) and in old files the view."""
+    if not isinstance(key, tuple) or len(key) not in (5, 6) or key[0] != "storage":
+        raise ValueError("a storage is damaged")
+    _, kind, name, _, numel = key[:5]
+    if not isinstance(kind, StorageType) or type(numel) is not int or not 0 <= numel < 2**62:
+        raise ValueError("a storage is damaged")
+    if len(key) == 6 and key[5] is not None:
+        raise ValueError("it is a view of a storage, from PyTorch before 0.4")
+    return StorageRef(str(name), kind.dtype, numel)
+
+
+def _read_safetensors(path: str) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file as load_safetensors
+    except ImportError as error:
+        raise CheckpointError(
+            f'{path} is a safetensors file. To read it: pip install "tood-detectron2[safetensors]"'
+        ) from error
+    return dict(load_safetensors(path))

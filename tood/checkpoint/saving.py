@@ -148,10 +148,11 @@ def _folder_message(folder: Path, error: OSError) -> str:
                 f"The folder {folder} cannot be created: {part} is a file. Remove it, or set "
                 "OUTPUT_DIR to another folder."
             )
-    return f"The folder {folder} cannot be created: {_reason(error)}."
+    return f"The folder {folder} cannot be created: {os_error_reason(error)}."
 
 
-def _reason(error: OSError) -> str:
+def os_error_reason(error: OSError) -> str:
+    """Say why a file cannot be written, and what helps."""
     return _REASONS.get(error.errno or 0, f"{error.strerror or error}. Check the disk")
 
 
@@ -163,7 +164,7 @@ def _message(path: Path, error: OSError, what: str) -> str:
         if path.is_file()
         else "Earlier checkpoints are intact"
     )
-    return f"The {what} {path} cannot be written: {_reason(error)}. {previous}."
+    return f"The {what} {path} cannot be written: {os_error_reason(error)}. {previous}."
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
