@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,10 @@ import torch
 from tests.helpers import ROOT
 from tood.checkpoint import saving
 from tood.data.synthetic import write_dataset
+from tood.engine import Trainer
 from tood_runtime.cli import main as tood
+
+MAX_ITER = 24
 
 # What clocks measure differs between runs.
 CLOCKS = {"time", "data_time", "rank_data_time", "eta_seconds"}
@@ -45,7 +49,7 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
         "MODEL.TOOD.HEAD.NUM_CONVS": 1,
         "MODEL.TOOD.WARMUP.EPOCHS": 2,
         "SOLVER.IMS_PER_BATCH": 2,
-        "SOLVER.MAX_ITER": 24,
+        "SOLVER.MAX_ITER": MAX_ITER,
         "SOLVER.STEPS": "(16,)",
         "SOLVER.WARMUP_ITERS": 4,
         "SOLVER.CHECKPOINT_PERIOD": 3,
@@ -56,13 +60,12 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
     return ["train", "quickstart/TOOD-R18-shapes", "--output", str(output), *words]
 
 
-def run_forked(command: list[str], prepare: Callable[[], None], interrupt: float | None) -> int:
+def run_forked(command: list[str], prepare: Callable[[], None]) -> int:
     """Run a command in a forked process; return its exit code, negative for a signal.
 
     Args:
         command: the words after ``tood``.
         prepare: called in the new process first.
-        interrupt: kill it after so many seconds; None to let it end.
     """
     pid = os.fork()
     if pid == 0:
@@ -75,32 +78,57 @@ def run_forked(command: list[str], prepare: Callable[[], None], interrupt: float
         finally:
             sys.stdout.flush()
             os._exit(code)
-    if interrupt is not None:
-        time.sleep(interrupt)
-        os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    return os.waitstatus_to_exitcode(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def die_while_writing(num_bytes: int) -> Callable[[], None]:
-    """Let this process kill itself once it has written so many bytes of checkpoints."""
+def die() -> None:
+    """End this process as ``kill -9`` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_iteration(iteration: int, delay: float, num_bytes: int | None) -> Callable[[], None]:
+    """Let this process kill itself from an iteration on.
+
+    Args:
+        iteration: the first iteration in which it may die.
+        delay: seconds after the beginning of that iteration; anything may be under way by then.
+        num_bytes: die in the middle of writing instead, after so many bytes of a checkpoint.
+    """
 
     def prepare() -> None:
-        written = 0
-        original = saving._RecordingFile.write
+        run_step, write = Trainer.run_step, saving._RecordingFile.write
+        written = -1  # not counting yet
 
-        def write(self: Any, data: bytes) -> int:
+        def run_step_and_die(self: Trainer) -> None:
             nonlocal written
-            if written + len(data) > num_bytes:
-                original(self, bytes(data)[: num_bytes - written])
-                self.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
-            written += len(data)
-            return original(self, data)
+            if self.iter >= iteration and written < 0:
+                written = 0
+                if num_bytes is None:
+                    threading.Timer(delay, die).start()
+            run_step(self)
 
-        saving._RecordingFile.write = write
+        def write_and_die(self: Any, data: bytes) -> int:
+            nonlocal written
+            if num_bytes is not None and written >= 0:
+                if written + len(data) > num_bytes:
+                    write(self, bytes(data)[: num_bytes - written])
+                    self.flush()
+                    die()
+                written += len(data)
+            return write(self, data)
+
+        Trainer.run_step = run_step_and_die
+        saving._RecordingFile.write = write_and_die
 
     return prepare
+
+
+def last_iteration(folder: Path) -> int:
+    """The iteration of the last checkpoint; -1 if there is none."""
+    if not (folder / "last_checkpoint").is_file():
+        return -1
+    name = Path((folder / "last_checkpoint").read_text()).stem
+    return int(name.removeprefix("model_")) if name != "model_final" else MAX_ITER - 1
 
 
 def differences(left: Any, right: Any, path: str = "") -> list[str]:
@@ -150,29 +178,30 @@ def main() -> int:
     data = write_dataset(args.folder / "data", num_train=10, num_val=3, size=64)
     whole, killed = args.folder / "whole", args.folder / "killed"
     start = time.monotonic()
-    code = run_forked(options(data, whole, args.num_workers), lambda: None, None)
+    code = run_forked(options(data, whole, args.num_workers), lambda: None)
     duration = time.monotonic() - start
     if code:
         print(f"the uninterrupted run ended with {code}")
         return 1
     size = (whole / "model_final.pth").stat().st_size
-    kills = 0
     command = options(data, killed, args.num_workers)
-    while True:
-        in_writing = kills < args.kills and rng.random() < 0.5
-        prepare = die_while_writing(rng.randrange(3 * size)) if in_writing else lambda: None
-        by_time = kills < args.kills and not in_writing
-        code = run_forked(command, prepare, rng.uniform(0, duration) if by_time else None)
-        if code == 0:
-            break
+    for kill in range(args.kills):
+        iteration = min(last_iteration(killed) + rng.randint(1, 5), MAX_ITER - 1)
+        num_bytes = rng.randrange(size) if rng.random() < 0.4 else None
+        # At most two iterations later, so that it does not end first.
+        delay = rng.uniform(0, 2 * duration / MAX_ITER) if iteration < MAX_ITER - 2 else 0
+        code = run_forked(command, die_in_iteration(iteration, delay, num_bytes))
         if code != -signal.SIGKILL:
-            print(f"after {kills} kills the run ended with {code}")
+            print(f"run {kill + 1}, to be killed in iteration {iteration}, ended with {code}")
             return 1
-        kills += 1
-        # A job that is started again does not know whether anything was saved.
+        # Whoever starts a job again does not know whether anything was saved.
         command = [*options(data, killed, args.num_workers), "--resume"]
+    code = run_forked(command, lambda: None)
+    if code:
+        print(f"the last run ended with {code}")
+        return 1
     found = compare_runs(whole, killed)
-    print(f"{kills} kills, {len(found)} differences", *found[:20], sep="\n")
+    print(f"{args.kills} kills, {len(found)} differences", *found[:20], sep="\n")
     return 1 if found else 0
 
 
