@@ -1,7 +1,6 @@
 """What the header of an image file says, without decoding its pixels."""
 
 import os
-import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +8,12 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from .image_io import ImageReadError, _reason, printable_path
+from .image_io import ImageReadError, _reason, is_16_bit, printable_path
 
 # Values of the orientation tag that exchange width and height.
 _SWAPS_SIDES = (5, 6, 7, 8)
 # What PNG files hold EXIF data or XMP in; it may follow the pixels, where a header ends for Pillow.
 _PNG_TEXT_WITH_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-
-# Pillow's names of pixels with 16 bits per channel; without B, L or N they mean 5-6-5 bits.
-_RAW_16_BIT = re.compile(r";16[BLN]")
 
 
 @dataclass(frozen=True)
@@ -85,21 +81,15 @@ def _describe(image: Image.Image, file: BinaryIO) -> ImageHeader:
     width, height = image.size
     orientation = _orientation(image, file)
     swapped = orientation in _SWAPS_SIDES and image_format != "TIFF"
-    sixteen_bit_gray = image.mode.startswith("I;16") or (
-        image.mode == "I" and image_format in ("PNG", "PPM")
-    )
-    sixteen_bit = sixteen_bit_gray or any(
-        _RAW_16_BIT.search(str(tile[3])) for tile in getattr(image, "tile", ())
-    )
-    unsupported = image.mode in ("F", "I") and not sixteen_bit_gray
+    sixteen_bit = is_16_bit(image)
     return ImageHeader(
         size=(height, width) if swapped else (width, height),
         stored_size=(width, height),
         mode=image.mode,
         format=image_format,
         orientation=orientation,
-        is_16_bit=sixteen_bit and not unsupported,
-        is_unsupported=unsupported,
+        is_16_bit=sixteen_bit,
+        is_unsupported=image.mode in ("F", "I") and not sixteen_bit,
     )
 
 
