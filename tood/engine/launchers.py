@@ -266,6 +266,6 @@ def _number(
     if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < least:
         raise ConfigError(
             f"The environment variable {name} must be a whole number of at least {least}, not "
-            f"{text!r}."
+            f"{text[:40]!r}."
         )
     return int(text)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.saving import write_text
+from ..checkpoint.saving import os_error_reason, write_text
 from ..errors import CheckpointError, ConfigError
 from .processes import LaunchId, Process, is_running
 
@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 LOCK_FILE = "run.lock"
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
+
+# A lock that looks abandoned is watched for two heartbeats and this many seconds: a network file
+# system may show a change late.
+WATCH_MARGIN = 5.0
 
 # A file for whoever replaces an abandoned lock; it exists for milliseconds.
 _TAKEOVER_FILE = "run.lock.takeover"
@@ -104,7 +108,7 @@ def _why_abandoned(
             return "the launcher has started the same job again"
     if 0 <= _age(path) < stale:
         return None
-    watched = 2 * heartbeat + 5
+    watched = 2 * heartbeat + WATCH_MARGIN
     logger.warning(
         "%s holds a lock%s that looks abandoned. Watching it for %.0f seconds.",
         path.parent,
@@ -114,7 +118,7 @@ def _why_abandoned(
     before = _stamp(path)
     end = time.monotonic() + watched
     while time.monotonic() < end:
-        time.sleep(min(1.0, heartbeat))
+        time.sleep(min(1.0, heartbeat / 2))
         if _stamp(path) != before:
             return None
     return f"its lock has not changed for {watched:.0f} seconds"
@@ -147,8 +151,13 @@ def _create(path: Path, text: str) -> bool:
     Raises:
         CheckpointError: it cannot be written.
     """
+    # Not named like other temporary files, which the winner of two starts removes.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    write_text(temporary, text)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} cannot be written: {os_error_reason(error)}.") from error
     try:
         os.link(temporary, path)
         return True
@@ -169,7 +178,7 @@ def _create_empty(path: Path, text: str) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}.") from error
+        raise CheckpointError(f"{path} cannot be written: {os_error_reason(error)}.") from error
 
 
 def _take_over(path: Path, current: LockRecord | None, mine: LockRecord) -> bool:
