@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -16,10 +17,18 @@ from ..checkpoint import TOODCheckpointer
 from ..compat import cpu_ddp
 from ..config.validation import validate_solver, validate_test
 from ..data import TrainLoader, build_test_loader, build_train_loader
+from ..data.header_checks import check_test_headers
+from ..data.registration import compare_class_names
 from ..errors import ConfigError, TOODError
-from ..evaluation import FastCOCOEvaluator
+from ..evaluation import build_evaluator, validate_evaluators
 from ..modeling.dense_detector import find_dense_core
-from .hooks import CheckpointHook, PhaseHook, ResumableEvalHook, ResumableWriterHook
+from .hooks import (
+    CheckpointHook,
+    HeaderCheckHook,
+    PhaseHook,
+    ResumableEvalHook,
+    ResumableWriterHook,
+)
 from .resumable_trainer import ResumableTrainer
 from .schedule import epochs_to_iters
 from .signals import stop_request
@@ -50,11 +59,13 @@ class Trainer(ResumableTrainer):
 
     Raises:
         ConfigError: settings that cannot work.
-        DataError: the training set has no usable annotation.
+        DataError: the training set has no usable annotation, or a test image cannot be used.
     """
 
     def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
         validate_solver(cfg)
+        validate_evaluators(cfg)
+        check_test_headers(cfg)
         with cpu_ddp():
             super().__init__(cfg, run_id)
 
@@ -88,6 +99,7 @@ class Trainer(ResumableTrainer):
                 bad_images=lambda: getattr(self.data_loader, "bad_images", ()),
                 max_bad_images=cfg.DATALOADER.MAX_BAD_IMAGES,
             ),
+            HeaderCheckHook(cfg) if comm.is_main_process() else None,
             ResumableEvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate),
             # At the end, so that the results of an evaluation are written too.
             ResumableWriterHook() if comm.is_main_process() else None,
@@ -178,9 +190,8 @@ class Trainer(ResumableTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """Build the evaluator of a dataset; results go to ``OUTPUT_DIR/inference`` by default."""
-        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
-        return FastCOCOEvaluator(dataset_name, output_dir=folder)
+        """Build the evaluator that fits a dataset; see `tood.evaluation.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name, output_folder)
 
     @classmethod
     def evaluate_checkpoint(cls, cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
@@ -194,8 +205,10 @@ class Trainer(ResumableTrainer):
             detectron2's results, such as ``{"bbox": {"AP": ...}}``.
 
         Raises:
-            ConfigError: there is nothing to evaluate on, or settings that cannot work.
+            ConfigError: there is nothing to evaluate on, settings that cannot work, or weights that
+                were trained with the same classes in another order.
             CheckpointError: the weights are missing or do not match the model.
+            DataError: a test image is missing or has another size than the annotations say.
         """
         validate_test(cfg)
         if not cfg.DATASETS.TEST:
@@ -203,7 +216,13 @@ class Trainer(ResumableTrainer):
                 "DATASETS.TEST is empty, so there is nothing to evaluate on. Name a registered "
                 "dataset, or set DATASETS.TEST_ANNOTATIONS and DATASETS.TEST_IMAGES."
             )
+        validate_evaluators(cfg)
+        check_test_headers(cfg)
         model = cls.build_model(cfg)
         checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        info = checkpointer.loaded_info
+        if info is not None and info.class_names:
+            for name in cfg.DATASETS.TEST:
+                compare_class_names(info.class_names, MetadataCatalog.get(name).thing_classes)
         return cls.test(cfg, model)
