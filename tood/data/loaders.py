@@ -14,7 +14,7 @@ from .dataset import DetectionDataset, concatenate
 from .fetching import Fetched, Mapper, Sample, TestImages, TrainingImages
 from .filtering import filter_training_set
 from .mapper import DetectionMapper, ErrorContextMapper
-from . import registration
+from .registration import load_dataset
 from .samplers import sampler_factory
 from .stream import BatchStream
 
@@ -281,33 +281,6 @@ def _start_loader(images: Any, draws: Iterable[Any], num_workers: int) -> Iterat
 
 def _identity(fetched: Fetched) -> Fetched:
     return fetched
-
-
-def load_dataset(name: str) -> DetectionDataset:
-    """Until registration has it."""
-    if hasattr(registration, "load_dataset"):
-        return registration.load_dataset(name)
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-    from detectron2.structures import BoxMode
-
-    from .normalize import build_dataset
-
-    dicts, names = DatasetCatalog.get(name), MetadataCatalog.get(name).get("thing_classes")
-    flat = [(i, a) for i, r in enumerate(dicts) for a in r["annotations"]]
-    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYWH_ABS) for _, a in flat]
-    return build_dataset(
-        source=name,
-        class_names=names,
-        category_ids=list(range(len(names))),
-        file_names=[r["file_name"] for r in dicts],
-        image_ids=[r["image_id"] for r in dicts],
-        heights=[r["height"] for r in dicts],
-        widths=[r["width"] for r in dicts],
-        image_index=[i for i, _ in flat],
-        class_ids=[a["category_id"] for _, a in flat],
-        boxes=boxes,
-        is_crowd=[bool(a.get("iscrowd", 0)) for _, a in flat],
-    )
 
 
 def load_training_set(cfg: CfgNode) -> DetectionDataset:

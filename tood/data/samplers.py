@@ -174,11 +174,6 @@ def sampler_factory(cfg: CfgNode, dataset: DetectionDataset) -> Callable[[int], 
             )
         sampler = ClassAwareSampler(dataset)
         return lambda seed: sampler
-    if name in ("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"):
-        raise ConfigError(
-            f"DATALOADER.SAMPLER_TRAIN {name} is not supported. To balance classes, use "
-            "RepeatFactorTrainingSampler or ClassAwareTrainingSampler."
-        )
     raise ConfigError(
         f"Unknown sampler {name!r} in DATALOADER.SAMPLER_TRAIN. Available: {', '.join(SAMPLERS)}."
     )

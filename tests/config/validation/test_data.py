@@ -48,7 +48,7 @@ from tood.config.validation import validate_solver, validate_test
         ),
         (
             ["DATALOADER.SAMPLER_TRAIN", "X"],
-            "Unknown DATALOADER.SAMPLER_TRAIN 'X'. Available: RepeatFactorTrainingSampler, Tr",
+            "Unknown DATALOADER.SAMPLER_TRAIN 'X'. Available: ClassAwareTrainingSampler, Rep",
         ),
         (["DATALOADER.NUM_WORKERS", -1], "from 0 to 1024. 0 loads in the main process."),
         (["DATALOADER.NUM_WORKERS", 10**9], "DATALOADER.NUM_WORKERS is 1000000000, but must be"),

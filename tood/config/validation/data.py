@@ -82,10 +82,8 @@ def _warn_about_sizes(split: str, smallest: int, largest: int) -> None:
 
 
 def _available_samplers(cfg: CfgNode) -> tuple[str, ...]:
-    names = ["RepeatFactorTrainingSampler", "TrainingSampler"]
-    # detectron2's other samplers read keys that its defaults do not have.
+    names = ["ClassAwareTrainingSampler", "RepeatFactorTrainingSampler", "TrainingSampler"]
+    # detectron2 reads this key, but its defaults do not have it.
     if "RANDOM_SUBSET_RATIO" in cfg.DATALOADER:
-        names.append("RandomSubsetTrainingSampler")
-    if "TRAIN_REPEAT_FACTOR" in cfg.DATASETS:
-        names += ["WeightedTrainingSampler", "WeightedCategoryTrainingSampler"]
+        names.insert(1, "RandomSubsetTrainingSampler")
     return tuple(names)
