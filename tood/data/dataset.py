@@ -97,6 +97,18 @@ class DetectionDataset:
         """(M,) the image of each box."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    @property
+    def is_outside(self) -> npt.NDArray[np.bool_]:
+        """(M,) which boxes have no pixel in their image."""
+        index = self.image_index
+        x, y, width, height = self.boxes.T
+        return (
+            (x >= self.widths[index])
+            | (y >= self.heights[index])
+            | (x + width <= 0)
+            | (y + height <= 0)
+        )
+
     def record(self, index: int) -> dict[str, Any]:
         """Return an image as one of detectron2's dataset dicts."""
         rows = range(self.offsets[index], self.offsets[index + 1])

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from ..errors import DataError
 from .dataset import ChangeLog, DetectionDataset, FileId
 
-# Coordinates beyond this are no pixels of any image, and their areas overflow float32.
-MAX_COORDINATE = 1e8
+# Coordinates beyond this (pixels) are in no image, and too large for the fractions of a pixel that
+# float32 boxes of a model need.
+MAX_COORDINATE = 1e6
 # Boxes may leave their image a little, by rounding or by guessing at hidden parts. Where more than
 # this fraction of the boxes ends beyond the image by more than this fraction of its side, they are
 # probably not [x, y, width, height].
@@ -64,7 +65,7 @@ def build_dataset(
         annotated: see `DetectionDataset`.
 
     Raises:
-        DataError: there are no images or no classes.
+        DataError: there are no images or no classes, or the boxes are fractions of the image.
     """
     changes = ChangeLog() if changes is None else changes
     if not len(file_names):
@@ -76,6 +77,7 @@ def build_dataset(
     image_index = np.asarray(image_index, np.int64).reshape(-1)
     crowd = np.zeros(len(boxes), bool) if is_crowd is None else np.asarray(is_crowd, bool)
     kept = _usable_boxes(boxes, describe, changes)
+    _refuse_fractions(source, boxes[kept], kept, describe)
     # A stable sort: boxes of an image keep their order.
     order = kept[np.argsort(image_index[kept], kind="stable")]
     boxes, image_index, crowd = boxes[order], image_index[order], crowd[order]
@@ -122,6 +124,22 @@ def _usable_boxes(
     return np.flatnonzero(finite & ~flat)
 
 
+def _refuse_fractions(
+    source: str,
+    boxes: npt.NDArray[np.float64],
+    rows: npt.NDArray[np.int64],
+    describe: Callable[[int], str],
+) -> None:
+    """Refuse a dataset all of whose boxes end within the first pixel."""
+    ends = boxes[:, :2] + boxes[:, 2:]
+    if len(boxes) and (ends <= 1).all() and (boxes % 1 != 0).any():
+        raise DataError(
+            f"{source}: the boxes seem to be fractions of the image, such as "
+            f"{describe(int(rows[0]))}: {boxes[0].tolist()}. Give them in pixels, "
+            "[x, y, width, height]."
+        )
+
+
 def _plausible_areas(
     areas: npt.NDArray[np.float64],
     boxes: npt.NDArray[np.float64],
@@ -134,6 +152,9 @@ def _plausible_areas(
     # Tools that count pixels have an area of up to (width + 1) * (height + 1).
     with np.errstate(invalid="ignore"):
         possible = (areas > 0) & (areas <= (width + 1) * (height + 1))
+        # Fractions of the image, or a constant.
+        if not (areas > 1).any() and (width * height > 100).any():
+            possible[:] = False
     wrong = np.flatnonzero(~possible & ~unknown)
     if len(wrong):
         first = int(wrong[0])
@@ -170,14 +191,24 @@ def _warn_about_corners(
 def distinct_names(
     names: Sequence[object], category_ids: Sequence[FileId], changes: ChangeLog
 ) -> list[str]:
-    """Return names as text, told apart by their ids where they are equal."""
-    texts = [str(name) for name in names]
+    """Return names as text, told apart by their ids where they are equal.
+
+    Args:
+        names: K names; numbers become text.
+        category_ids: K ids.
+        changes: counts the names that were changed.
+    """
+    # Half of a surrogate pair can be in a JSON file, but in no other file.
+    texts = [str(name).encode("utf-8", "replace").decode() for name in names]
     counts = Counter(texts)
-    distinct = [
-        text if counts[text] == 1 else f"{text} ({category_id})"
-        for text, category_id in zip(texts, category_ids, strict=True)
-    ]
-    for text, count in counts.items():
-        if count > 1:
-            changes.add("classes of one name told apart by their ids", repr(text), count)
+    taken = set(texts)
+    distinct = []
+    for text, category_id in zip(texts, category_ids, strict=True):
+        if counts[text] > 1:
+            changes.add("classes of one name told apart by their ids", repr(text))
+            text = f"{text} ({category_id})"
+            while text in taken:
+                text += "'"
+            taken.add(text)
+        distinct.append(text)
     return distinct

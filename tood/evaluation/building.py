@@ -31,19 +31,34 @@ def build_evaluator(
         DataError: the dataset cannot be read or has no ground truth.
     """
     folder = output_folder or result_folder(cfg, dataset_name)
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or ""
+    kind = _evaluator_type(dataset_name)
     if kind in _COCO_TYPES:
         return FastCOCOEvaluator(
             dataset_name, output_dir=folder, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE
         )
     if kind == "lvis":
-        if find_spec("lvis") is None:
-            raise ConfigError(
-                f"{dataset_name} is evaluated as LVIS, which needs a package: pip install lvis"
-            )
         return LVISEvaluator(dataset_name, output_dir=folder)
-    if kind == "pascal_voc":
-        return PascalVOCDetectionEvaluator(dataset_name)
+    return PascalVOCDetectionEvaluator(dataset_name)
+
+
+def validate_evaluators(cfg: CfgNode) -> None:
+    """Check that boxes can be evaluated on every dataset of ``DATASETS.TEST``, before training.
+
+    Raises:
+        ConfigError: the type of a dataset's evaluator is not supported here.
+    """
+    for name in cfg.DATASETS.TEST:
+        _evaluator_type(name)
+
+
+def _evaluator_type(dataset_name: str) -> str:
+    kind: str = MetadataCatalog.get(dataset_name).get("evaluator_type") or ""
+    if kind == "lvis" and find_spec("lvis") is None:
+        raise ConfigError(
+            f"{dataset_name} is evaluated as LVIS, which needs a package: pip install lvis"
+        )
+    if kind in (*_COCO_TYPES, "lvis", "pascal_voc"):
+        return kind
     raise ConfigError(
         f"{dataset_name} has the evaluator type {kind!r}, which does not evaluate boxes. "
         "Available: coco, lvis, pascal_voc. To evaluate its boxes as COCO does, set "

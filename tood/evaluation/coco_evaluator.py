@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.dataset import DetectionDataset, FileId
+from ..data.formats.json_file import printable
 from ..data.registration import load_dataset, validate_ground_truth
 from ..errors import ConfigError, DataError
 from .coco_metrics import STANDARD_LIMITS, format_summary, make_coco, run_coco_evaluation
@@ -74,7 +75,7 @@ class FastCOCOEvaluator(COCOEvaluator):
         self._cpu_device = "cpu"
         self._metadata = MetadataCatalog.get(dataset_name)
         self._kpt_oks_sigmas: list[float] = []
-        self._dataset = load_dataset(dataset_name)
+        self._dataset = _without_outside_boxes(load_dataset(dataset_name))
         validate_ground_truth(self._dataset)
         self._do_evaluation = self._dataset.annotated
         self._positions = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
@@ -178,6 +179,21 @@ class FastCOCOEvaluator(COCOEvaluator):
             json.dump([{**x, "category_id": category_ids[x["category_id"]]} for x in results], file)
 
 
+def _without_outside_boxes(dataset: DetectionDataset) -> DetectionDataset:
+    """Skip boxes outside of their image, as training does: detections are clipped to the image."""
+    outside = dataset.is_outside
+    rows = np.flatnonzero(outside)
+    if not len(rows):
+        return dataset
+    logger.warning(
+        "Evaluation skips boxes outside of their image: %d, for example %s in %s.",
+        len(rows),
+        dataset.boxes[rows[0]].tolist(),
+        printable(dataset.file_names[dataset.image_index[rows[0]]]),
+    )
+    return dataset.select_boxes(~outside)
+
+
 def _one_per_image(predictions: Predictions) -> Predictions:
     """Leave out images that a sampler repeated so that each process has the same number."""
     return list({x["image_id"]: x for x in predictions}.values())
@@ -202,6 +218,6 @@ def _warn_about_crowded_images(dataset: DetectionDataset, limit: int) -> None:
             len(crowded),
             dataset.source,
             limit,
-            dataset.file_names[worst],
+            printable(dataset.file_names[worst]),
             counts[worst],
         )

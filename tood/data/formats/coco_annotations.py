@@ -17,6 +17,7 @@ MISSING: Any = object()
 # What an annotation becomes in the parsed content.
 COLLECTED: Any = object()
 
+_IMAGE_FIELDS = ("id", "file_name", "height", "width")
 _NUMBERS = frozenset((int, float))
 _NO_BOX = (math.nan,) * 4
 _NO_ID = -(2**63)
@@ -60,7 +61,9 @@ class AnnotationCollector:
         return len(self.image_ids)
 
     def __call__(self, entry: dict[str, Any]) -> Any:
-        """Collect an annotation; return everything else unchanged."""
+        """Collect an annotation, and keep of an image what is used; return all else unchanged."""
+        if "file_name" in entry and "width" in entry and "image_id" not in entry:
+            return {key: entry[key] for key in _IMAGE_FIELDS if key in entry}
         if "bbox" not in entry or "image_id" not in entry or "file_name" in entry:
             return entry
         self.add(entry)
@@ -120,7 +123,7 @@ class AnnotationCollector:
             return
         self._ids.append(_NO_ID)
         if value is MISSING:
-            self.changes.add("annotations without id", f"annotations[{row}]")
+            self._count("annotations without id", row)
         else:
             self._odd_ids[row] = value
 
@@ -128,9 +131,9 @@ class AnnotationCollector:
         if box is None or box == []:
             found = polygon_box(segmentation)
             if found is None:
-                self.changes.add("annotations without box dropped", self.describe(row))
+                self._count("annotations without box dropped", row)
             else:
-                self.changes.add("missing boxes taken from the polygons", self.describe(row))
+                self._count("missing boxes taken from the polygons", row)
             self._boxes.extend(found or _NO_BOX)
             self.has_box.append(found is not None)
             return
@@ -140,14 +143,14 @@ class AnnotationCollector:
             self._set_error(row, f"its bbox {printable(box)} must be [x, y, width, height]")
             values = list(_NO_BOX)
         elif any(isinstance(value, str) for value in box):
-            self.changes.add("boxes of numbers written as text", f"{self.describe(row)}: {box}")
+            self._count("boxes of numbers written as text", row, box)
         self._boxes.extend(values)
 
     def _add_odd_area(self, row: int, area: Any) -> None:
         if area is MISSING or area is None:
-            self.changes.add("missing areas set to width * height", self.describe(row))
+            self._count("missing areas set to width * height", row)
         else:
-            self.changes.add(WRONG_AREAS, f"{self.describe(row)}: {printable(area)}")
+            self._count(WRONG_AREAS, row, area)
         self._areas.append(math.nan)
 
     def _add_odd_crowd(self, row: int, crowd: Any, ignore: Any) -> None:
@@ -158,13 +161,20 @@ class AnnotationCollector:
                 self._set_error(row, f"its {key} {printable(value)} must be 0 or 1")
             flags.append(bool(flag))
         if crowd is MISSING:
-            self.changes.add("missing iscrowd set to 0", self.describe(row))
+            self._count("missing iscrowd set to 0", row)
         elif type(crowd) is not int or crowd not in (0, 1):
-            example = f"{self.describe(row)}: {printable(repr(crowd))}"
-            self.changes.add(f"other values of iscrowd read as {int(flags[0])}", example)
+            self._count(f"other values of iscrowd read as {int(flags[0])}", row, crowd)
         if flags[1] and not flags[0]:
-            self.changes.add("boxes with 'ignore' treated as crowds", self.describe(row))
+            self._count("boxes with 'ignore' treated as crowds", row)
         self.is_crowd.append(any(flags))
+
+    def _count(self, what: str, row: int, value: Any = MISSING) -> None:
+        """Count a change; the text of the example is made once, as there may be millions."""
+        if what in self.changes.counts:
+            self.changes.counts[what] += 1
+        else:
+            shown = "" if value is MISSING else f": {printable(repr(value))}"
+            self.changes.add(what, f"{self.describe(row)}{shown}")
 
     def _set_error(self, row: int, problem: str) -> None:
         self.error = self.error or f"{self.describe(row)}: {problem}"

@@ -48,7 +48,12 @@ def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None
         return mask_util.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     if not isinstance(counts, str) or not counts.isascii():
         return None
-    return {"size": [height, width], "counts": counts}
+    rle = {"size": [height, width], "counts": counts}
+    try:
+        mask_util.decode(rle)
+    except (ValueError, TypeError):
+        return None
+    return rle
 
 
 def _is_polygon(polygon: Any) -> bool:

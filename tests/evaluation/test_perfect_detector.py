@@ -1,0 +1,248 @@
+"""A detector that returns the ground truth has AP 100 on every file that is accepted."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
+
+from tests.data.coco_files import coco_content, write_coco, write_images
+from tood.data import build_train_loader, setup_datasets
+from tood.data.registration import load_dataset
+from tood.evaluation import FastCOCOEvaluator, coco_evaluator
+
+# Boxes that a file had, by image: (class name, x, y, width, height), crowds left out.
+Truth = list[tuple]
+
+
+def every(part, **fields):
+    """Set fields of all entries; a value may be a function of the entry."""
+
+    def change(content):
+        for entry in content[part]:
+            for key, value in fields.items():
+                entry[key] = value(entry) if callable(value) else value
+
+    return change
+
+
+def first(part, **fields):
+    return lambda content: content[part][0].update(fields)
+
+
+def without(part, *keys):
+    return lambda content: [entry.pop(key) for entry in content[part] for key in keys]
+
+
+def ids(part, reference, function):
+    """Change the ids of images or categories, and the references to them."""
+
+    def change(content):
+        every(part, id=lambda entry: function(entry["id"]))(content)
+        every("annotations", **{reference: lambda entry: function(entry[reference])})(content)
+
+    return change
+
+
+def both(*changes):
+    return lambda content: [change(content) for change in changes]
+
+
+def super_category(content):
+    content["categories"].insert(0, {"id": 0, "name": "things", "supercategory": "none"})
+    for category in content["categories"][1:]:
+        category["supercategory"] = "things"
+
+
+def nested(content):
+    """Something that looks like an annotation, in an annotation and elsewhere."""
+    twin = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 0}
+    content["annotations"][1]["attributes"] = {"previous": dict(twin)}
+    content["info"] = {"example": dict(twin), "list": [dict(twin)]}
+
+
+UNCHANGED = {
+    "plain": lambda c: None,
+    "annotation ids from 0": every("annotations", id=lambda a: a["id"] - 1),
+    "negative annotation ids": every("annotations", id=lambda a: -a["id"]),
+    "text annotation ids": every("annotations", id=lambda a: f"a{a['id']}"),
+    "huge annotation ids": every("annotations", id=lambda a: 2**63 + a["id"]),
+    "equal annotation ids": every("annotations", id=7),
+    "null annotation ids": every("annotations", id=None),
+    "fractional annotation ids": every("annotations", id=lambda a: a["id"] + 0.5),
+    "no annotation ids": without("annotations", "id"),
+    "text image ids": ids("images", "image_id", "x{}".format),
+    "text category ids": ids("categories", "category_id", "x{}".format),
+    "both as text": both(
+        ids("images", "image_id", "{}".format), ids("categories", "category_id", "{}".format)
+    ),
+    "float ids": both(ids("images", "image_id", float), ids("categories", "category_id", float)),
+    "ids of one side as floats": every("images", id=lambda i: float(i["id"])),
+    "image ids from 0": ids("images", "image_id", lambda i: i - 1),
+    "category ids from 0": ids("categories", "category_id", lambda i: i - 1),
+    "negative ids": both(
+        ids("images", "image_id", lambda i: -i), ids("categories", "category_id", lambda i: i - 5)
+    ),
+    "ids beyond 64 bits": both(
+        ids("images", "image_id", lambda i: i + 2**64),
+        ids("categories", "category_id", lambda i: i + 2**70),
+    ),
+    "gaps": ids("categories", "category_id", lambda i: 10 * i + 3),
+    "no area": without("annotations", "area"),
+    "no iscrowd": without("annotations", "iscrowd"),
+    "nothing but the box": without("annotations", "area", "iscrowd", "id"),
+    **{
+        f"area {area!r:.20}": every("annotations", area=area)
+        for area in (0, -3, None, "x", "12", [], 1e12, 10**400, math.nan, math.inf, 0.5, True)
+    },
+    **{
+        f"iscrowd {value!r}": every("annotations", iscrowd=value)
+        for value in (None, "0", False, 0.0, "false", "")
+    },
+    "ignore 0": every("annotations", ignore=0),
+    "ignore null": every("annotations", ignore=None),
+    **{
+        f"segmentation {mask!r:.40}": every("annotations", segmentation=mask)
+        for mask in (
+            None, [], [[]], [[4, 6, 26, 36]], [4, 6, 26, 6, 26, 36], [[[4, 6], [26, 6], [26, 36]]],
+            {"counts": [4096]}, {"counts": "x", "size": [1]}, "polygon", 7, {},
+        )
+    },
+    "keypoints": every("annotations", keypoints=[None, None, 0], num_keypoints="x"),
+    "numbers as text": every("annotations", bbox=lambda a: [str(x) for x in a["bbox"]]),
+    "super-category 0": super_category,
+    "nested annotations": nested,
+    "file_name in annotations": every("annotations", file_name="x.png", width=3),
+    "extra keys": both(
+        every("images", license=1, annotations=[], bbox=[1, 2, 3, 4], image_id=9),
+        every("categories", color=[1, 2], keypoints=["a"], bbox=None),
+        lambda c: c.update(info=None, licenses="x", type={}, segment_info=[1]),
+    ),
+    "number names": every("categories", name=lambda c: c["id"]),
+    "null names": every("categories", name=None),
+    "equal names": every("categories", name="thing"),
+    "strange names": every("categories", name=lambda c: f"{c['id']}: é\n'\"\\ud800 \U0001f600"),
+    "sizes as text": every("images", width="80", height="64"),
+    "no sizes": without("images", "width", "height"),
+    "sizes 0": every("images", width=0, height=0),
+    "float sizes": every("images", width=80.0, height=64.0),
+    "fractional sizes": every("images", width=80.5, height=None),
+    "backslashes": every("images", file_name=lambda i: f"images\\{i['file_name']}"),
+    "Windows drive": every("images", file_name=lambda i: f"D:\\set\\images\\{i['file_name']}"),
+    "absolute path": every("images", file_name=lambda i: f"/home/me/set/{i['file_name']}"),
+    "./": every("images", file_name=lambda i: f"./{i['file_name']}"),
+    "prefix": every("images", file_name=lambda i: f"images/{i['file_name']}"),
+    "Label Studio": every(
+        "images", file_name=lambda i: f"/data/local-files/?d=set%5Cimages/{i['file_name']}"
+    ),
+    "URL": every("images", file_name=lambda i: f"https://host/a%20b/{i['file_name']}?x=1#y"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_images(tmp_path / "images", coco_content())
+    return tmp_path
+
+
+@pytest.fixture
+def set_up(folder, tiny_cfg):
+    """Registers a file as training and test set; returns the config."""
+    names = set(DatasetCatalog.list())
+
+    def build(content, encoding="utf-8"):
+        path = write_coco(folder, content, encoding)
+        for split in ("TRAIN", "TEST"):
+            tiny_cfg.DATASETS[f"{split}_ANNOTATIONS"] = path
+            tiny_cfg.DATASETS[f"{split}_IMAGES"] = str(folder / "images")
+        tiny_cfg.MODEL.TOOD.NUM_CLASSES = 80
+        tiny_cfg.INPUT.MIN_SIZE_TRAIN = (64,)
+        tiny_cfg.INPUT.RANDOM_FLIP = "none"
+        tiny_cfg.SOLVER.IMS_PER_BATCH = 1
+        tiny_cfg.OUTPUT_DIR = str(folder / "out")
+        setup_datasets(tiny_cfg)
+        return tiny_cfg
+
+    yield build
+    for name in set(DatasetCatalog.list()) - names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name)
+
+
+def detect_truth(dataset) -> list[tuple[dict, dict]]:
+    """The ground truth as detections, crowds left out."""
+    found = []
+    for index in range(len(dataset)):
+        rows = np.flatnonzero((dataset.image_index == index) & ~dataset.is_crowd)
+        boxes = torch.from_numpy(dataset.boxes[rows]).float().reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        instances = Instances((int(dataset.heights[index]), int(dataset.widths[index])))
+        instances.pred_boxes = Boxes(boxes)
+        instances.scores = torch.linspace(0.9, 0.8, len(rows)) if len(rows) else torch.zeros(0)
+        instances.pred_classes = torch.from_numpy(dataset.class_ids[rows]).long()
+        found.append(({"image_id": dataset.image_ids[index]}, {"instances": instances}))
+    return found
+
+
+def evaluate_perfect(name, **options) -> dict[str, float]:
+    evaluator = FastCOCOEvaluator(name, **options)
+    evaluator.reset()
+    for inputs, outputs in detect_truth(load_dataset(name)):
+        evaluator.process([inputs], [outputs])
+    return evaluator.evaluate()["bbox"]
+
+
+def assert_perfect(results, dataset) -> None:
+    assert results["AP"] == pytest.approx(100), results
+    present = set(dataset.class_ids[~dataset.is_crowd].tolist())
+    for index, name in enumerate(dataset.class_names):
+        if f"AP-{name}" in results:  # not with a single class
+            value = results[f"AP-{name}"]
+            assert value == pytest.approx(100) if index in present else math.isnan(value)
+
+
+def trained_boxes(cfg) -> list[tuple]:
+    """All boxes of an epoch, sorted: (file, class, x1, y1, x2, y2)."""
+    loader = build_train_loader(cfg)
+    boxes = {}
+    for batch in loader:
+        for x in batch:
+            instances = x["instances"]
+            boxes[x["file_name"]] = [
+                (x["file_name"][-5:], int(category), *box.tolist())
+                for box, category in zip(
+                    instances.gt_boxes.tensor, instances.gt_classes, strict=True
+                )
+            ]
+        if len(boxes) == loader.num_images:
+            return sorted(box for found in boxes.values() for box in found)
+    raise AssertionError
+
+
+EXPECTED = sorted(
+    (f"{image}.png", category, *box)
+    for image in (1, 2, 3)
+    for category, box in enumerate([(4.0, 6.0, 26.0, 36.0), (32.0, 10.5, 72.0, 54.5)])
+)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["faster-coco-eval", "pycocotools"])
+@pytest.mark.parametrize("kind", UNCHANGED)
+def test_file_that_means_the_same(set_up, monkeypatch, kind, fast):
+    """Training has the boxes of the plain file, and the AP is 100 with the sizes right too."""
+    if not fast:
+        monkeypatch.setattr(coco_evaluator, "COCOeval_faster", None)
+    content = copy.deepcopy(coco_content())
+    UNCHANGED[kind](content)
+    cfg = set_up(content)
+    (name,) = cfg.DATASETS.TEST
+    assert cfg.MODEL.TOOD.NUM_CLASSES == 2
+    results = evaluate_perfect(name)
+    assert_perfect(results, load_dataset(name))
+    # 22x30 is small, 40x44 medium, whatever the file says about the areas.
+    assert results["APs"] == results["APm"] == pytest.approx(100) and math.isnan(results["APl"])
+    if fast:
+        assert trained_boxes(cfg) == EXPECTED
