@@ -94,3 +94,13 @@ def test_best_detections_are_kept():
     )
     found = finalize(candidates, nms_thresh=0.6, max_detections=2, image_size=None)
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7]))
+
+
+def test_negative_maximum_keeps_all_detections():
+    """As an index from the end, it would drop the last ones."""
+    scores = [torch.tensor([[0.9], [0.8], [0.7]])]
+    b = [boxes([0, 0, 5, 5], [10, 0, 15, 5], [20, 0, 25, 5])]
+    for maximum, expected in ((-1, 3), (-100, 3), (3, 3), (2, 2), (0, 0)):
+        options = {**OPTIONS, "max_detections": maximum}
+        found = postprocess_single_image(scores, b, image_size=None, **options)
+        assert len(found.scores) == len(found.boxes) == len(found.classes) == expected

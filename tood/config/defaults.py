@@ -81,7 +81,7 @@ def _add_model_keys(node: CfgNode) -> None:
 def _add_inference_keys(node: CfgNode) -> None:
     # ---- Inference ----
     # Minimum score of a detection, exclusive. The maximum number of detections per image is
-    # detectron2's TEST.DETECTIONS_PER_IMAGE (100).
+    # detectron2's TEST.DETECTIONS_PER_IMAGE (100; negative for all of them).
     node.SCORE_THRESH_TEST = 0.05
     # Maximum number of candidates, (location, class) pairs, per level before NMS.
     node.TOPK_CANDIDATES_TEST = 1000
@@ -100,8 +100,8 @@ def _add_training_keys(node: CfgNode) -> None:
     # ---- Training phases ----
     # The ATSS warm-up phase (not to be confused with the LR warmup, SOLVER.WARMUP_ITERS).
     node.WARMUP = CfgNode()
-    # Length in epochs of the filtered training set; 0 starts with the aligned phase. The authors
-    # use 4 for both schedules, of 12 and of 24 epochs.
+    # Length in epochs of the filtered training set, also a fraction such as 1.5; 0 starts with the
+    # aligned phase. The authors use 4 for both schedules, of 12 and of 24 epochs.
     node.WARMUP.EPOCHS = 4
     # Assigner of the phase, a name in ASSIGNER_REGISTRY.
     node.WARMUP.ASSIGNER = "ATSSAssigner"
@@ -225,5 +225,5 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Turn images as their EXIF orientation says, in training, evaluation and detection. False where
     # boxes were drawn on the stored pixels.
     cfg.INPUT.APPLY_EXIF_ORIENTATION = True
-    # The longest time between two checkpoints, in minutes; 0 for no limit.
+    # The longest time between two checkpoints, in minutes, also a fraction; 0 for no limit.
     cfg.SOLVER.CHECKPOINT_MINUTES = 10

@@ -12,6 +12,24 @@ from torch import Tensor
 INSIDE_MARGIN = 0.01
 
 
+# Pixels. No image reaches this far, and float32 still holds products of such sides.
+MAX_COORDINATE = 1e8
+
+
+def is_usable_box(boxes: Tensor) -> Tensor:
+    """Whether boxes can be ground truth: finite, in reach of an image, and not empty.
+
+    Args:
+        boxes: (..., 4) in pixels.
+
+    Returns:
+        (...) bool.
+    """
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    # False for NaN: comparisons with it are.
+    return (boxes.abs().amax(-1) <= MAX_COORDINATE) & (x2 > x1) & (y2 > y1)
+
+
 def box_area(boxes: Tensor) -> Tensor:
     """Areas of boxes; an inverted box has area 0.
 

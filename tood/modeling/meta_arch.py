@@ -3,6 +3,9 @@
 Shapes: **N** images, **Hi, Wi** the map of level i, **K** classes.
 """
 
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,15 +14,18 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.logger import log_first_n
 from torch import Tensor
 
 from ..config.validation import validate_model, validate_model_keys, validate_values
-from ..errors import DataError
+from ..errors import ConfigError, DataError
+from .box_ops import box_area, is_usable_box
 from .core_args import core_args
 from .dense_detector import DenseDetectorCore
 from .phases import part_nodes
 from .profiling import profiler_range
-from .structures import GroundTruth, ImageDetections
+from .structures import DensePredictions, GroundTruth, ImageDetections
+from .visualization import is_drawing_step, put_training_image
 
 
 @META_ARCH_REGISTRY.register()
@@ -30,14 +36,27 @@ class TOOD(DenseDetectorCore):
         backbone: a detectron2 backbone.
         pixel_mean: of each channel, in the order of ``INPUT.FORMAT``.
         pixel_std: likewise.
+        input_format: order of the channels, for drawings.
+        vis_period: draw a training image every so many iterations; 0 for never.
+        class_names: by class index, for drawings.
         **core: see :class:`DenseDetectorCore`.
     """
 
     @configurable
     def __init__(
-        self, *, backbone: Backbone, pixel_mean: list[float], pixel_std: list[float], **core: Any
+        self,
+        *,
+        backbone: Backbone,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        input_format: str = "BGR",
+        vis_period: int = 0,
+        class_names: Sequence[str] = (),
+        **core: Any,
     ) -> None:
         super().__init__(**core)
+        self.input_format, self.vis_period = input_format, vis_period
+        self.class_names = list(class_names)
         self.backbone = backbone
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -57,6 +76,9 @@ class TOOD(DenseDetectorCore):
             "backbone": backbone,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "input_format": cfg.INPUT.FORMAT,
+            "vis_period": cfg.VIS_PERIOD,
+            "class_names": cfg.MODEL.TOOD.CLASS_NAMES,
             **core_args(cfg, backbone.output_shape()),
         }
 
@@ -82,16 +104,21 @@ class TOOD(DenseDetectorCore):
 
         Raises:
             ValueError: ground truth is missing in training mode.
-            DataError: a class of the ground truth is outside of [0, K).
+            DataError: a class of the ground truth is outside of [0, K), or an image has other
+                channels than ``MODEL.PIXEL_MEAN``.
+            ConfigError: an image is too small for a batch normalization.
         """
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         ground_truth = self._prepare_ground_truth(batched_inputs)
-        with profiler_range("tood/backbone"):
-            features = self.backbone(images.tensor)
-        with profiler_range("tood/head"):
-            grid, predictions = self.predict(features)
+        with _batch_norm_errors(images):
+            with profiler_range("tood/backbone"):
+                features = self.backbone(images.tensor)
+            with profiler_range("tood/head"):
+                grid, predictions = self.predict(features)
+        if is_drawing_step(self.vis_period):
+            self._draw(batched_inputs[0], predictions, ground_truth[0])
         sums = self.loss_sums(
             grid, predictions, ground_truth, images.image_sizes, self.backbone.size_divisibility
         )
@@ -123,11 +150,32 @@ class TOOD(DenseDetectorCore):
         ]
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalize the images and pad them to one batch (N, 3, H, W)."""
+        """Normalize the images and pad them to one batch (N, 3, H, W).
+
+        Raises:
+            DataError: an image has neither one channel nor those of ``MODEL.PIXEL_MEAN``.
+        """
+        channels = len(self.pixel_mean)
+        for x in batched_inputs:
+            if not torch.jit.is_tracing() and x["image"].shape[0] not in (1, channels):
+                raise DataError(
+                    f"{x.get('file_name', 'An image')} has {x['image'].shape[0]} channels, but "
+                    f"MODEL.PIXEL_MEAN has {channels} values. Set PIXEL_MEAN, PIXEL_STD and "
+                    "INPUT.FORMAT to those of the images."
+                )
         images = [
             (x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
         ]
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
+
+    @torch.no_grad()
+    def _draw(self, x: dict, predictions: DensePredictions, ground_truth: GroundTruth) -> None:
+        """Store a drawing of the first image of a batch, with what the model now detects in it."""
+        height, width = x["image"].shape[-2:]
+        (detections,) = self.detect(predictions, [(height, width)])
+        put_training_image(
+            x["image"], self.input_format, ground_truth, detections, self.class_names
+        )
 
     def _prepare_ground_truth(self, batched_inputs: list[dict]) -> list[GroundTruth]:
         """The images' ground truth on the model's device, after validating its classes."""
@@ -146,14 +194,48 @@ class TOOD(DenseDetectorCore):
                     f"{classes.unique().tolist()}, but the model has classes 0 to "
                     f"{self.num_classes - 1}. Set MODEL.TOOD.NUM_CLASSES to that of the dataset."
                 )
-        ground_truth = []
-        for x in batched_inputs:
-            instances = x["instances"].to(self.device)
-            height = instances.image_size[0]
-            scale = x.get("height", height) / max(height, 1)
-            areas = instances.gt_boxes.area() * scale**2
-            ground_truth.append(GroundTruth(instances.gt_boxes.tensor, instances.gt_classes, areas))
-        return ground_truth
+        return [_to_ground_truth(x, self.device) for x in batched_inputs]
+
+
+@contextmanager
+def _batch_norm_errors(images: ImageList) -> Iterator[None]:
+    """Say what helps where a map of one cell leaves a batch normalization a single value."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = images.tensor.shape[-2:]
+        raise ConfigError(
+            f"A batch normalization got a map of one cell, of one image of {width}x{height} pixels "
+            "with its padding. Use a larger INPUT.MIN_SIZE_TRAIN, more images per GPU "
+            "(SOLVER.IMS_PER_BATCH), or FrozenBN or GN in the NORM keys."
+        ) from error
+
+
+def _to_ground_truth(x: dict, device: torch.device) -> GroundTruth:
+    """The ground truth of one input on a device, without boxes that nothing can be learned from.
+
+    Boxes on a GPU stay, because their number would have to be read; no point is assigned to them.
+    """
+    instances = x["instances"]
+    # Whatever the loader's types: small ones would overflow in areas and indices.
+    boxes, classes = instances.gt_boxes.tensor.float(), instances.gt_classes.long()
+    if boxes.device.type == "cpu":
+        usable = is_usable_box(boxes)
+        if not usable.all():
+            log_first_n(
+                logging.WARNING,
+                f"{x.get('file_name', 'An image')} has {int((~usable).sum())} GT boxes that are "
+                "empty, not finite or beyond any image. They are left out of training.",
+                n=10,
+                name="tood",
+            )
+            boxes, classes = boxes[usable], classes[usable]
+    boxes, classes = boxes.to(device), classes.to(device)
+    height = instances.image_size[0]
+    scale = x.get("height", height) / max(height, 1)
+    return GroundTruth(boxes, classes, box_area(boxes) * scale**2)
 
 
 def _to_instances(found: ImageDetections, size: tuple[int, int], x: dict) -> Instances:

@@ -65,7 +65,7 @@ def finalize(
     Args:
         candidates: in any order.
         nms_thresh: boxes of one class with a larger IoU suppress each other.
-        max_detections: maximum number of detections.
+        max_detections: maximum number of detections; negative for all of them.
         image_size: (height, width) to clip to; None leaves the boxes as predicted, as MMDetection
             does.
 
@@ -84,7 +84,9 @@ def finalize(
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
     # In float32, also for half-precision models.
-    keep = batched_nms(boxes.float(), scores, classes, nms_thresh)[:max_detections]
+    keep = batched_nms(boxes.float(), scores, classes, nms_thresh)
+    if max_detections >= 0:
+        keep = keep[:max_detections]
     return ImageDetections(boxes[keep], scores[keep], classes[keep])
 
 

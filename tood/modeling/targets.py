@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from .assigners import Assigner
+from .box_ops import is_usable_box
 from .structures import (
     IGNORED_CLASS,
+    UNMATCHED,
     AnchorGrid,
     AssignerInput,
     Assignment,
@@ -16,6 +18,9 @@ from .structures import (
     FlatPredictions,
     GroundTruth,
 )
+
+# All four coordinates of the empty box that replaces an unusable one: far from every point.
+OUTSIDE = -1e6
 
 
 @torch.no_grad()
@@ -28,6 +33,10 @@ def compute_targets(
     ground_truth: list[GroundTruth],
 ) -> tuple[DenseTargets, list[Assignment]]:
     """Compute what each point of a batch has to predict; each image on its own.
+
+    GT boxes that are empty, not finite or beyond any image get no points, and change no other box's
+    points except that ``MIN_POSITIVES`` may offer them some in vain. The model removes them first
+    where that does not synchronize with a GPU.
 
     Args:
         assigner: matches points to ground truths.
@@ -58,7 +67,12 @@ def compute_targets(
             num_anchors_per_level=num_anchors_per_level,
         )
         gt_boxes = gt.boxes.float()
+        usable = is_usable_box(gt_boxes)
+        # Instead of removing rows, whose number only the device knows.
+        gt_boxes = torch.where(usable[:, None], gt_boxes, OUTSIDE)
         assignment = assigner.assign(inputs, gt_boxes, gt.classes)
+        if len(gt_boxes):
+            assignment = _unmatch_unusable(assignment, usable)
         assignments.append(assignment)
         targets.append(
             _scatter_to_batch(
@@ -73,6 +87,17 @@ def compute_targets(
         strides=grid.strides,
         norm_alignment_metrics=None if metrics[0] is None else torch.stack(metrics),
     ), assignments
+
+
+def _unmatch_unusable(assignment: Assignment, usable: Tensor) -> Assignment:
+    """Make points background whose ground truth is not usable."""
+    # Index -1 (background) and -2 (ignored) read the two values at the end.
+    keep = torch.cat([usable, usable.new_ones(2)])[assignment.matched_idxs]
+    metrics = (
+        None if values is None else torch.where(keep, values, 0.0)
+        for values in (assignment.alignment_metrics, assignment.norm_alignment_metrics)
+    )
+    return Assignment(torch.where(keep, assignment.matched_idxs, UNMATCHED), *metrics)
 
 
 def _round_up(value: int, divisor: int) -> int:

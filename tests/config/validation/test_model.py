@@ -148,3 +148,14 @@ def test_batch_norm_of_one_value(tiny_cfg, opts, gpus, refused, monkeypatch):
     else:
         merge_options(tiny_cfg, [str(word) for word in (*small, *opts)])
         validate_solver(tiny_cfg)
+
+
+@pytest.mark.parametrize("name, refused", [("RetinaNet", True), ("GeneralizedRCNN", False)])
+def test_all_detections_of_detectron2s_models(tiny_cfg, name, refused):
+    """RetinaNet takes -1 as an index from the end, and would drop one detection in silence."""
+    tiny_cfg.MODEL.META_ARCHITECTURE = name
+    tiny_cfg.TEST.DETECTIONS_PER_IMAGE = -1
+    if refused:
+        assert f"is -1, which {name} does not support. Use a large" in problem(tiny_cfg)
+    else:
+        validate_solver(tiny_cfg)

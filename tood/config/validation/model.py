@@ -54,6 +54,9 @@ _RESNET_RULES = (
         list_of(one_of(_STAGES), f"names among {', '.join(_STAGES)}", min_length=1),
     ),
 )
+# detectron2's one-stage detectors, which take a negative number as an index from the end.
+_NO_NEGATIVE_MAXIMUM = ("RetinaNet", "FCOS")
+
 _FPN_RULES = (
     Rule("MODEL.FPN.OUT_CHANNELS", integer(1, MAX_CHANNELS)),
     Rule("MODEL.FPN.FUSE_TYPE", one_of(("sum", "avg"))),
@@ -70,6 +73,7 @@ def validate_parts(cfg: CfgNode) -> None:
     _validate_name(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, TOOD_META_ARCH)
     _validate_name(cfg, "MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, _TOOD_BACKBONE)
     _validate_device(cfg.MODEL.DEVICE)
+    _validate_max_detections(cfg)
     _validate_pixels(cfg)
     backbone = cfg.MODEL.BACKBONE.NAME
     if backbone in _RESNET_BACKBONES:
@@ -135,6 +139,21 @@ def _validate_device(name: str) -> None:
         torch.device(name)
     except RuntimeError:
         raise unknown_choice("MODEL.DEVICE", name, ("cpu", "cuda", "cuda:N", "auto")) from None
+
+
+def _validate_max_detections(cfg: CfgNode) -> None:
+    key = "TEST.DETECTIONS_PER_IMAGE"
+    apply_rules(cfg, (Rule(key, integer()),))
+    maximum = cfg.TEST.DETECTIONS_PER_IMAGE
+    if maximum == 0:
+        raise ConfigError(
+            f"{key} is 0, so nothing would be detected. Use at least 1, or -1 for all detections."
+        )
+    if maximum < 0 and cfg.MODEL.META_ARCHITECTURE in _NO_NEGATIVE_MAXIMUM:
+        raise ConfigError(
+            f"{key} is {maximum}, which {cfg.MODEL.META_ARCHITECTURE} does not support. Use a "
+            "large number for all detections."
+        )
 
 
 def _validate_pixels(cfg: CfgNode) -> None:

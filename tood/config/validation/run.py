@@ -5,15 +5,9 @@ from detectron2.utils import comm
 
 from ...errors import ConfigError
 from .data import validate_test_data, validate_train_data
-from .model import validate_batch_norm, validate_model, validate_parts
-from .rules import Rule, apply_rules, integer
+from .model import TOOD_META_ARCH, validate_batch_norm, validate_model, validate_parts
 from .solver import validate_schedule
 from .values import validate_values
-
-# detectron2's own detectors check theirs when they are built.
-_TOOD = "TOOD"
-
-_TEST_RULES = (Rule("TEST.DETECTIONS_PER_IMAGE", integer()),)
 
 
 def validate_test(cfg: CfgNode) -> None:
@@ -23,12 +17,6 @@ def validate_test(cfg: CfgNode) -> None:
         cfg: the config.
     """
     validate_values(cfg)
-    apply_rules(cfg, _TEST_RULES)
-    if cfg.TEST.DETECTIONS_PER_IMAGE == 0:
-        raise ConfigError(
-            "TEST.DETECTIONS_PER_IMAGE is 0, so nothing would be detected. Use at least 1, or -1 "
-            "for all detections."
-        )
     if cfg.TEST.AUG.ENABLED:
         raise ConfigError(
             "TEST.AUG.ENABLED is True, but detectron2's test-time augmentation supports two-stage "
@@ -36,7 +24,7 @@ def validate_test(cfg: CfgNode) -> None:
         )
     validate_test_data(cfg)
     validate_parts(cfg)
-    if cfg.MODEL.META_ARCHITECTURE == _TOOD:
+    if cfg.MODEL.META_ARCHITECTURE == TOOD_META_ARCH:
         validate_model(cfg)
 
 
