@@ -124,7 +124,7 @@ UNCHANGED = {
     "number names": every("categories", name=lambda c: c["id"]),
     "null names": every("categories", name=None),
     "equal names": every("categories", name="thing"),
-    "strange names": every("categories", name=lambda c: f"{c['id']}: é\n'\"\\ud800 \U0001f600"),
+    "strange names": every("categories", name=lambda c: f"{c['id']}: é\n'\"\ud800 \U0001f600"),
     "sizes as text": every("images", width="80", height="64"),
     "no sizes": without("images", "width", "height"),
     "sizes 0": every("images", width=0, height=0),

@@ -1,88 +1,383 @@
-"""COCO-format files: what is accepted, and what the message about anything else says."""
+"""COCO files: what is dropped and counted, what is refused and how, encodings, masks."""
 
+import json
+import math
+
+import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as mask_util
 
-from tood.data import setup_datasets
-from tood.data.formats.coco import read_coco_json, sorted_categories, validate_evaluation_boxes
-from tood.data.synthetic import CLASSES
+from tests.data.coco_files import coco_content, write_coco, write_images
+from tood.data.formats import DataSource, read_dataset
+from tood.data.formats.coco import read_classes
 from tood.errors import DataError
 
 
-def test_content_is_returned(edited_json):
-    content = read_coco_json(edited_json(lambda c: None), for_evaluation=True)
-    assert len(content["images"]) == 6
-    assert sorted_categories(content) == (list(CLASSES), [1, 2, 3, 4, 5])
+@pytest.fixture
+def folder(tmp_path):
+    write_images(tmp_path / "images", coco_content())
+    return tmp_path
 
 
-def test_categories_are_sorted_by_id():
-    content = {"categories": [{"id": 7, "name": "b"}, {"id": 2, "name": "z"}]}
-    assert sorted_categories(content) == (["z", "b"], [2, 7])
+@pytest.fixture
+def read(folder):
+    """Reads a content, or bytes, as a file."""
+
+    def read_content(content, encoding="utf-8", **options):
+        if isinstance(content, bytes):
+            path = folder / "annotations.json"
+            path.write_bytes(content)
+        else:
+            path = write_coco(folder, content, encoding)
+        return read_dataset(DataSource(str(path), str(folder / "images"), **options))
+
+    return read_content
+
+
+def test_plain_file(read, folder):
+    dataset = read(coco_content())
+    assert dataset.class_names == ["a", "b"] and dataset.category_ids == [1, 2]
+    assert dataset.image_ids == [1, 2, 3] and dataset.widths.tolist() == [80] * 3
+    assert dataset.file_names[0] == str(folder / "images" / "1.png")
+    assert dataset.boxes[:2].tolist() == [[4, 6, 22, 30], [32, 10.5, 40, 44]]
+    assert dataset.class_ids.tolist() == [0, 1] * 3 and not dataset.is_crowd.any()
+    assert dataset.areas.tolist() == [660, 1760] * 3
+    assert dataset.segmentations is None and dataset.annotated
+    assert dataset.changes.format() == "" and not dataset.changes.warnings
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
+)
+def test_encodings(read, encoding):
+    content = coco_content()
+    content["categories"][0]["name"] = "Äpfel 🍎"
+    text = json.dumps(content, ensure_ascii=False).encode(encoding)
+    assert read(text).class_names == ["Äpfel 🍎", "b"]
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "is empty"),
+        (b"  \n", "is empty"),
+        (b"\xef\xbb\xbf", "not a JSON file"),
+        (b"not { JSON", "not a JSON file"),
+        (json.dumps(coco_content()).encode()[:300], "not a JSON file"),
+        (b'{"images": [', "ends in the middle"),
+        (b'{"id": 1}\n{"id": 2}\n', "JSON lines"),
+        ('{"images": "ü"}'.encode("latin-1"), "Save it in UTF-8"),
+        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+        (b"PK\x03\x04abc", "ZIP"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b'{"images": [' + b"1" * 5000 + b"]}", "number that cannot be read"),
+        (b"[]", "no list 'images'"),
+        (b"null", "no list 'images'"),
+        (b"7", "no list 'images'"),
+        (b'[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}]', "detections"),
+        (b'{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}', "no list 'images'"),
+    ],
+)
+def test_other_files(read, data, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(data)
+    assert "annotations.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/train.json", "x" * 5000, "a\0b", "/nowhere/\ud800"])
+def test_paths_of_no_file(path):
+    for format in ("auto", "coco"):
+        with pytest.raises(DataError, match=r"no annotation file|cannot be read"):
+            read_dataset(DataSource(path, "."), format)
+
+
+def test_folder_instead_of_a_file(folder):
+    write_coco(folder, coco_content())
+    with pytest.raises(DataError, match=r"is a folder\. Name .*annotations\.json"):
+        read_dataset(DataSource(str(folder), "."), "coco")
+
+
+def annotation(**fields):
+    return lambda content: content["annotations"][1].update(fields)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda c: "not { JSON", "not a JSON file"),
-        (lambda c: [{"image_id": 1, "bbox": [0, 0, 1, 1]}], "no list 'images'"),
-        (lambda c: {"images": []}, "no list 'annotations'"),
-        (lambda c: c["images"][0].pop("height") and None, "lacks height"),
-        (lambda c: c["annotations"][0].pop("bbox") and None, "lacks bbox"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"be \[x, y, width, height\]"),
-        (lambda c: c["annotations"][0].update(bbox=[1, None, 3, 4]), "four numbers"),
-        (lambda c: c["images"][1].update(height="96"), "must be numbers"),
-        (lambda c: c["annotations"][0].update(image_id=999), "no image has the id 999"),
-        (lambda c: c["annotations"][0].update(category_id=77), "no category has the id 77"),
-        (lambda c: c["annotations"][0].update(id=2), "ids of its annotations must be unique"),
-        (lambda c: c.update(images=[], annotations=[]), "has no images"),
-        (lambda c: c.update(categories=[], annotations=[]), "has no categories"),
+        (lambda c: c.pop("images"), "no list 'images'"),
+        (lambda c: c.pop("categories"), "no list 'categories'"),
+        (lambda c: c.update(images=None), "no list 'images'"),
+        (lambda c: c.update(annotations=None), "'annotations' are no list"),
+        (lambda c: c.update(annotations={"1": {}}), "'annotations' are no list"),
+        (lambda c: c.update(annotations=[7]), r"annotations\[0\] is 7"),
+        (lambda c: c.update(images=[[1]]), r"images\[0\] is \[1\]"),
+        (lambda c: c.update(images=[]), "has no images"),
+        (lambda c: c.update(categories=[]), "has no categories"),
+        (lambda c: c["images"][1].pop("id"), r"images\[1\] lacks id"),
+        (lambda c: c["images"][1].pop("file_name"), r"images\[1\] lacks file_name"),
+        (lambda c: c["images"][1].update(file_name=7), "file_name must be text"),
+        (lambda c: c["images"][1].update(file_name=""), "file_name must be text"),
+        (lambda c: c["categories"][1].pop("name"), r"categories\[1\] lacks name"),
+        (lambda c: c["categories"][1].update(name=["x"]), "which is no text"),
+        (lambda c: c["images"][1].update(id=1), "two of its images have the id 1"),
+        (lambda c: c["images"][1].update(id=1.0), "two of its images have the id 1"),
+        (lambda c: c["categories"][1].update(id=1), "two of its categories have the id 1"),
+        (lambda c: c["images"][1].update(id="2"), "some are text, such as 1 and '2'"),
+        (lambda c: c["categories"][1].update(id="2"), "some are text, such as 1 and '2'"),
+        (lambda c: c["images"][1].update(id=[1]), r"id \[1\]\. Ids must be"),
+        (lambda c: c["images"][1].update(id=None), "id None. Ids must be"),
+        (lambda c: c["images"][1].update(id=True), "id True. Ids must be"),
+        (lambda c: c["images"][1].update(id=1.5), "id 1.5. Ids must be"),
+        (lambda c: c["images"][1].update(id=math.nan), "id nan. Ids must be"),
+        (annotation(image_id=999), "annotation 2: none of the images has the id 999"),
+        (annotation(image_id="1"), "the id '1'; their ids are numbers"),
+        (annotation(image_id=[1]), r"none of the images has the id \[1\]"),
+        (annotation(image_id=True), "none of the images has the id True"),
+        (annotation(category_id=77), "annotation 2: none of the categories has the id 77"),
+        (annotation(category_id=None), "none of the categories has the id None"),
+        (lambda c: c["annotations"][1].pop("image_id"), "annotation 2: it lacks image_id"),
+        (lambda c: c["annotations"][1].pop("category_id"), "annotation 2: it lacks category_id"),
+        (annotation(bbox=[1, 2, 3]), r"annotation 2: its bbox \[1, 2, 3\] must be \[x, y"),
+        (annotation(bbox=[1, 2, 3, 4, 0.5]), "must be"),
+        (annotation(bbox={"x": 1}), "must be"),
+        (annotation(bbox="1 2 3 4"), "must be"),
+        (annotation(bbox=[[1, 2], [3, 4]]), "must be"),
+        (annotation(iscrowd="maybe"), "annotation 2: its iscrowd maybe must be 0 or 1"),
+        (annotation(iscrowd=[1]), "its iscrowd"),
+        (annotation(ignore={}), "its ignore {} must be 0 or 1"),
+        (lambda c: [a.pop("bbox") for a in c["annotations"]], "none of its 6 annotations has a bb"),
+        (
+            lambda c: [a.update(bbox=[0.1, 0.2, 0.3, 0.5]) for a in c["annotations"]],
+            r"fractions of the image, such as annotation 1: \[0.1, 0.2, 0.3, 0.5\]",
+        ),
+        (lambda c: c["images"][1].update(file_name="gone.png"), "1 images .* gone.png"),
+        (lambda c: c["images"][1].update(file_name="x" * 5000), "1 images"),
+        (lambda c: c["images"][1].update(file_name="x/" * 5000), "1 images"),
+        (lambda c: c["images"][1].update(file_name="\0"), "1 images"),
+        (lambda c: c["images"][1].update(file_name="\ud800.png"), "1 images"),
+        (lambda c: c["images"][1].update(file_name="old/1.png"), "belongs to another image"),
     ],
 )
-def test_invalid_file(edited_json, change, message):
-    with pytest.raises(DataError, match=message):
-        read_coco_json(edited_json(change))
+def test_refused(read, change, message):
+    content = coco_content()
+    change(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(content)
+    sentence = str(caught.value)
+    assert "annotations.json" in sentence and "\n" not in sentence and len(sentence) < 700
+    sentence.encode()  # can be printed
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "box, what",
     [
-        (lambda c: c["annotations"][0].update(ignore=1), "support the field 'ignore'"),
-        (lambda c: c["annotations"][0].update(image_id="1"), "no image has the id '1'"),
-        (lambda c: c["images"][0].update(file_name=7), "file_name a string"),
-        (lambda c: c["images"][0].update(id=[1]), "must be unique"),
-        (lambda c: c["annotations"][0].update(image_id=[1]), r"no image has the id \[1\]"),
+        ([1, 2, None, 4], "boxes without finite values dropped"),
+        ([1, 2, math.nan, 4], "boxes without finite values dropped"),
+        ([1, 2, math.inf, 4], "boxes without finite values dropped"),
+        ([1, 2, "wide", 4], "boxes without finite values dropped"),
+        ([True, 2, 3, 4], "boxes without finite values dropped"),
+        ([10**400, 2, 3, 4], "boxes without finite values dropped"),
+        ([1e19, 2, 3, 4], "boxes without finite values dropped"),
+        ([1, 2, 0, 4], "boxes without area dropped"),
+        ([9, 9, -3, 4], "boxes without area dropped"),
+        ([], "annotations without box dropped"),
+        (None, "annotations without box dropped"),
     ],
 )
-def test_values_of_wrong_types(edited_json, change, message):
-    with pytest.raises(DataError, match=message):
-        read_coco_json(edited_json(change))
+def test_boxes_that_are_dropped(read, box, what):
+    content = coco_content()
+    content["annotations"][0]["bbox"] = box
+    dataset = read(content)
+    assert dataset.num_boxes == 5 and dataset.offsets.tolist() == [0, 1, 3, 5]
+    assert dataset.boxes[0].tolist() == [32, 10.5, 40, 44]
+    assert dict(dataset.changes.counts) == {what: 1}
+    assert dataset.changes.examples[what].startswith("annotation 1")
 
 
-def test_missing_file():
-    with pytest.raises(DataError, match="no annotation file /nowhere/train.json"):
-        read_coco_json("/nowhere/train.json")
+def test_box_from_polygons(read):
+    content = coco_content()
+    polygons = [[4, 6, 26, 6, 26, 36], [1, 20, 5, 20, 5, 22.5, 1, 22], [9, 9]]
+    content["annotations"][0].update(bbox=None, segmentation=polygons)
+    dataset = read(content)
+    assert dataset.boxes[0].tolist() == [1, 6, 25, 30]
+    assert dataset.changes.counts == {"missing boxes taken from the polygons": 1}
 
 
-def test_evaluation_needs_area(shapes_cfg, edited_json):
-    path = edited_json(lambda c: [a.pop("area") for a in c["annotations"]] and None)
-    read_coco_json(path)
-    with pytest.raises(DataError, match="lacks area"):
-        read_coco_json(path, for_evaluation=True)
-    shapes_cfg.DATASETS.TEST_ANNOTATIONS = path
-    with pytest.raises(DataError, match="lacks area"):
-        setup_datasets(shapes_cfg)
+@pytest.mark.parametrize(
+    "fields, count",
+    [({"iscrowd": value}, 2) for value in (1, True, 1.0, "1", "true", 2)]
+    + [({"ignore": value}, 2) for value in (1, True, 0.5, "1")],
+)
+def test_crowds(read, fields, count):
+    content = coco_content()
+    for entry in content["annotations"][:2]:
+        entry.update(fields)
+    dataset = read(content)
+    assert dataset.is_crowd.tolist() == [True] * count + [False] * 4
+    plain = fields.get("iscrowd") == 1 and type(fields["iscrowd"]) is int
+    assert sum(dataset.changes.counts.values()) == (0 if plain else count)
 
 
-def test_evaluation_needs_annotations(shapes_cfg, edited_json):
-    with pytest.raises(DataError, match=r"val\.json.*nothing can be evaluated"):
-        validate_evaluation_boxes("val.json", [])
-    shapes_cfg.DATASETS.TEST_ANNOTATIONS = edited_json(lambda c: c["annotations"].clear())
-    with pytest.raises(DataError, match="nothing can be evaluated"):
-        setup_datasets(shapes_cfg)
+def test_everything_is_counted(read):
+    content = coco_content()
+    for entry in content["annotations"]:
+        del entry["area"], entry["iscrowd"], entry["id"]
+    content["annotations"][3]["bbox"] = [str(x) for x in content["annotations"][3]["bbox"]]
+    content["images"][2].update(width="80", file_name="images\\3.png")
+    changes = read(content).changes
+    assert dict(changes.counts) == {
+        "annotations without id": 6,
+        "missing areas set to width * height": 6,
+        "missing iscrowd set to 0": 6,
+        "boxes of numbers written as text": 1,
+        "file names resolved in the image folder": 1,
+        "image sizes read from the images": 1,
+    }
+    assert "annotations[3]: ['32', '10.5', '40', '44']" in changes.format()
+    assert "\n" not in changes.format()
 
 
-def test_warns_about_boxes_without_area_in_the_test_set(shapes_cfg, edited_json, caplog):
-    shapes_cfg.DATASETS.TEST_ANNOTATIONS = edited_json(
-        lambda c: c["annotations"][0].update(bbox=[3, 3, 0, 5])
-    )
-    setup_datasets(shapes_cfg)
-    assert "boxes without area: 1, for example annotation 1" in caplog.text
+def test_sizes_from_the_image_header_follow_the_orientation(read, folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(folder / "images" / "turned.jpg", exif=exif)
+    content = coco_content()
+    del content["images"][0]["width"]
+    content["images"][0]["file_name"] = "turned.jpg"
+    content["annotations"] = []
+    assert (read(content).widths[0], read(content).heights[0]) == (30, 40)
+    stored = read(content, apply_exif=False)
+    assert (stored.widths[0], stored.heights[0]) == (40, 30)
+
+
+def test_unknown_size_of_an_unreadable_image(read, folder):
+    (folder / "images" / "2.png").write_bytes(b"no image")
+    content = coco_content()
+    content["images"][1]["width"] = 0
+    with pytest.raises(DataError, match=r"1 images cannot be read.*2\.png"):
+        read(content)
+
+
+def test_boxes_are_sorted_by_image(read):
+    content = coco_content()
+    content["annotations"].reverse()
+    dataset = read(content)
+    assert dataset.offsets.tolist() == [0, 2, 4, 6]
+    assert dataset.boxes[0].tolist() == [32, 10.5, 40, 44]  # the order of the file
+
+
+def test_categories_in_the_order_of_their_ids(read):
+    content = coco_content()
+    content["categories"] = [{"id": 10, "name": "ten"}, {"id": 9, "name": "nine"}]
+    for entry in content["annotations"]:
+        entry["category_id"] = 10
+    assert read(content).class_names == ["nine", "ten"]
+    for entry in (*content["categories"], *content["annotations"]):
+        key = "id" if "name" in entry else "category_id"
+        entry[key] = str(entry[key])
+    dataset = read(content)
+    assert dataset.category_ids == ["9", "10"] and dataset.class_ids.tolist() == [1] * 6
+
+
+@pytest.mark.parametrize(
+    "category, others, used, dropped",
+    [
+        ({"name": "things", "supercategory": "none"}, "things", False, True),
+        ({"name": "things", "supercategory": "none"}, "things", True, False),
+        ({"name": "things", "supercategory": "none"}, "none", False, False),
+        ({"name": "_background_"}, None, False, True),
+        ({"name": "dog"}, None, False, False),
+    ],
+)
+def test_super_category_0(read, category, others, used, dropped):
+    """Roboflow's; but a class may be without boxes in one set, and must not be lost then."""
+    content = coco_content()
+    for entry in content["categories"]:
+        entry["supercategory"] = others
+    content["categories"].append({"id": 0, **category})
+    content["annotations"][0]["category_id"] = 0 if used else 1
+    dataset = read(content)
+    assert dataset.class_names == ([] if dropped else [category["name"]]) + ["a", "b"]
+    assert dataset.class_ids[1] == (1 if dropped else 2)
+    assert dataset.changes.counts == ({"unused super-category 0 dropped": 1} if dropped else {})
+
+
+def test_test_dev_has_no_annotations(read):
+    content = coco_content()
+    del content["annotations"]
+    dataset = read(content)
+    assert not dataset.annotated and dataset.num_boxes == 0 and len(dataset) == 3
+
+
+POLYGON = [[4, 6, 26, 6, 26, 36]]
+
+
+@pytest.mark.parametrize(
+    "mask, expected",
+    [
+        (POLYGON, POLYGON),
+        ([*POLYGON, [1, 2, 3, 4]], POLYGON),
+        ([*POLYGON, [1, 2, 3, 4, 5, 6, 7]], POLYGON),
+        ({"counts": [0, 5120], "size": [64, 80]}, 5120),
+        ({"counts": [5000, 20, 100], "size": [64, 80]}, 20),
+        (None, None),
+        ([], None),
+        ([[4, 6, 26, 36]], None),
+        ([4, 6, 26, 6, 26, 36], None),
+        ([[4, 6, 26, 6, 26, math.nan]], None),
+        ({"counts": [4096]}, None),
+        ({"counts": [4096], "size": [64, 64]}, None),
+        ({"counts": [1], "size": [64, 80]}, None),
+        ({"counts": [-5, 5125], "size": [64, 80]}, None),
+        ({"counts": "~~~~", "size": [64, 80]}, None),
+        ({"counts": None, "size": [64, 80]}, None),
+    ],
+)
+def test_masks_are_checked_where_masks_are_used(read, mask, expected):
+    content = coco_content()
+    for entry in content["annotations"]:
+        entry["segmentation"] = POLYGON
+    content["annotations"][0]["segmentation"] = mask
+    assert read(content).num_boxes == 6  # a box detector never looks at them
+    dataset = read(content, with_masks=True)
+    if expected is None:
+        assert dataset.num_boxes == 5 == len(dataset.segmentations)
+        assert dataset.changes.counts["boxes without a valid segmentation dropped"] == 1
+    elif isinstance(expected, int):
+        assert mask_util.area(dataset.segmentations[0]) == expected
+    else:
+        assert dataset.segmentations[0] == expected
+        assert len(mask) == 1 or dataset.changes.counts == {"invalid polygons dropped": 1}
+
+
+def test_compressed_masks(read):
+    content = coco_content()
+    rng = np.random.default_rng(0)
+    areas = []
+    for entry in content["annotations"]:
+        mask = np.zeros((64, 80), np.uint8, order="F")
+        for x, y in rng.integers(0, 60, (12, 2)):
+            mask[x : x + 4, y : y + 9] ^= 1
+        rle = mask_util.encode(mask)
+        entry["segmentation"] = {"size": [64, 80], "counts": rle["counts"].decode()}
+        areas.append(int(mask.sum()))
+    dataset = read(content, with_masks=True)
+    assert [int(mask_util.area(mask)) for mask in dataset.segmentations] == areas
+
+
+def test_read_classes_needs_no_images(tmp_path):
+    content = coco_content()
+    content["categories"][0]["name"] = 7
+    assert read_classes(write_coco(tmp_path, content)) == (["7", "b"], [1, 2])
+
+
+def test_parsing_in_one_pass_and_by_place_agree(read):
+    """The second way is taken where something besides the annotations looks like one."""
+    content = coco_content()
+    plain = read(content)
+    content["annotations"][4]["file_name"] = "x"
+    other = read(content)
+    for field in ("boxes", "class_ids", "is_crowd", "areas", "offsets"):
+        np.testing.assert_array_equal(getattr(plain, field), getattr(other, field))

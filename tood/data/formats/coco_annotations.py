@@ -142,7 +142,7 @@ class AnnotationCollector:
         if len(values) != 4:
             self._set_error(row, f"its bbox {printable(box)} must be [x, y, width, height]")
             values = list(_NO_BOX)
-        elif any(isinstance(value, str) for value in box):
+        elif any(isinstance(value, str) for value in box) and math.isfinite(sum(values)):
             self._count("boxes of numbers written as text", row, box)
         self._boxes.extend(values)
 

@@ -41,19 +41,37 @@ def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None
     counts = segmentation.get("counts")
     if segmentation.get("size") != [height, width]:
         return None
+    runs = _decompress(counts) if isinstance(counts, str) else counts
+    whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
+    if not whole or sum(runs) != height * width:
+        return None
     if isinstance(counts, list):
-        whole = all(type(count) is int and count >= 0 for count in counts)
-        if not whole or sum(counts) != height * width:
+        return mask_util.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return {"size": [height, width], "counts": counts}
+
+
+def _decompress(text: str) -> list[int] | None:
+    """Return the run lengths of COCO's compressed RLE; None for other text.
+
+    pycocotools decodes other text too, to random pixels. Each run is a number of 5-bit digits, the
+    lowest first, with a bit that says whether another follows; from the fourth run on it is the
+    difference to the run before the last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64 or shift > 50:
             return None
-        return mask_util.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    if not isinstance(counts, str) or not counts.isascii():
-        return None
-    rle = {"size": [height, width], "counts": counts}
-    try:
-        mask_util.decode(rle)
-    except (ValueError, TypeError):
-        return None
-    return rle
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:  # negative
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return None if shift else runs
 
 
 def _is_polygon(polygon: Any) -> bool:
