@@ -190,7 +190,7 @@ def test_more_than_one_anchor_per_location(tiny_cfg):
 
 
 def test_unknown_feature_name(tiny_cfg):
-    tiny_cfg.MODEL.TOOD.IN_FEATURES = ["p2", "p3"]
+    tiny_cfg.MODEL.TOOD.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
     with pytest.raises(ValueError, match=r"\['p2'\].*p7"):
         build_model(tiny_cfg)
 
