@@ -151,6 +151,7 @@ def test_files_that_are_refused(dataset):
         ([(CAT, "a"), (CAT, "b")], "line 2: the label /m/01yrx occurs twice"),
         ([(CAT,)], "line 1: .* is not a label and a name"),
         ([], "is empty"),
+        ([("\r", "x" * 200_000)], "line .* is not CSV"),
     ],
 )
 def test_class_descriptions_that_are_refused(dataset, rows, message):

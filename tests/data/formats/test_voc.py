@@ -157,6 +157,7 @@ def test_encodings(flat, encode):
     ("xml", "message"),
     [
         ("", "a.xml is empty"),
+        ("\0", "a.xml is not valid XML"),
         ("<annotation><object>", "a.xml is not valid XML"),
         ("<html></html>", "its root is <html>, not <annotation>"),
         (voc_xml([CAT]).replace("<name>cat</name>", "<name> </name>"), "object 1 has no <name>"),

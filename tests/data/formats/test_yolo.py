@@ -1,6 +1,7 @@
 """YOLO: layouts and rows as people have them, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -341,6 +342,19 @@ def test_cvat_darknet(tmp_path):
     assert found.changes.counts["paths of another place found in the dataset's folder"] == 2
 
 
+def test_darknet_of_roboflow(tmp_path):
+    """A list of classes in the folder of each split, between the labels."""
+    for split in ("train", "valid"):
+        write_image(tmp_path / split / f"{split}.jpg")
+        write(tmp_path / split / f"{split}.txt", f"1 {BOX}")
+        write(tmp_path / split / "_darknet.labels", "cat\ndog\n")
+    assert YoloFormat.matches(tmp_path)
+    found = read(tmp_path, "val")
+    assert found.class_names == ["cat", "dog"] and found.class_ids.tolist() == [1]
+    assert read(tmp_path, "valid").image_ids == ["valid/valid.jpg"]
+    assert not found.changes.counts and not found.changes.warnings
+
+
 def test_several_yaml_files(tmp_path):
     for name in ("a.yaml", "b.yaml"):
         write(tmp_path / name, "train: x\nnames: [a]\n")
@@ -358,6 +372,25 @@ def test_what_is_no_yolo_dataset(tmp_path):
     for path in (tmp_path / "x.json", tmp_path / "none"):
         with pytest.raises(DataError, match="no YOLO dataset"):
             read(path)
+
+
+def test_a_named_pipe_is_not_waited_for(dataset):
+    label = dataset.parent / "labels" / "train" / "a.txt"
+    label.unlink()
+    os.mkfifo(label)
+    with pytest.raises(DataError, match="a.txt cannot be read: it is not a regular file"):
+        read(dataset)
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, "9" * 5000])
+def test_long_values_are_cut_in_messages(dataset, value):
+    for text in (f"{value} {BOX}", f"0 {value}x 1 1 1"):
+        with pytest.raises(DataError) as error:
+            read_rows(dataset, text)
+        assert len(str(error.value)) < 400 + 3 * len(str(dataset))
+    dataset.write_text(f"train: {value}\nnames: [a]\n")
+    with pytest.raises(DataError):
+        read(dataset)
 
 
 def test_boxes_at_the_edges_are_exact(dataset):

@@ -181,7 +181,7 @@ def image_ids(paths: Sequence[str], root: Path) -> list[int | str]:
     """Return ids of images.
 
     They are the numbers in the file names where all names are numbers and differ, as in COCO; else
-    the paths below the folder of the dataset.
+    the paths below the folder of the dataset, or below what all images have in common.
     """
     stems = [Path(path).stem for path in paths]
     # An id is used as a number only if it can be written back: "007" and "7" are different names.
@@ -189,13 +189,11 @@ def image_ids(paths: Sequence[str], root: Path) -> list[int | str]:
         numbers = [int(stem) for stem in stems]
         if len(set(numbers)) == len(numbers) and max(numbers, default=0) < 2**63:
             return list(numbers)
-    names: list[int | str] = []
-    for path in paths:
-        try:
-            names.append(Path(path).relative_to(root).as_posix())
-        except ValueError:  # elsewhere
-            names.append(Path(path).as_posix())
-    return names
+    if all(Path(path).is_relative_to(root) for path in paths):
+        return [Path(path).relative_to(root).as_posix() for path in paths]
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    common = os.path.commonpath([path.parent for path in absolute])
+    return [path.relative_to(common).as_posix() for path in absolute]
 
 
 def existing_folder(candidates: Iterable[Path]) -> Path | None:

@@ -76,9 +76,10 @@ def _read(source: DataSource) -> DetectionDataset:
     if not description.has_splits:
         name = str(file)
         changes.warnings.append(
-            f"{file.parent} has no splits, so all of its images are used, whatever the split."
+            f"{description.folder} has no splits, so all of its images are used, whatever the "
+            "split."
         )
-    labels = _find_labels(name, images, file.parent, in_folders, changes)
+    labels = _find_labels(name, images, description.folder, in_folders, changes)
     return _build(name, description, images, labels, source, changes)
 
 
@@ -152,7 +153,7 @@ def _build(
         class_names=description.class_names,
         category_ids=numbers,
         file_names=file_names,
-        image_ids=image_ids(file_names, description.file.parent),
+        image_ids=image_ids(file_names, description.folder),
         heights=heights,
         widths=widths,
         image_index=owners,

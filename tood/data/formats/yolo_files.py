@@ -48,6 +48,11 @@ class YoloDescription:
     num_keypoint_values: int = 0
     has_splits: bool = True
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the dataset."""
+        return self.roots[0] if self.roots[0].is_dir() else self.file.parent
+
 
 def find_description_file(path: Path) -> Path | None:
     """Return the file that describes a dataset, which may be the path itself.
@@ -231,7 +236,8 @@ def _locate_split(
         elif must_exist:
             raise DataError(
                 f"{description.file}: the {split} images '{printable(value)}' do not exist, "
-                f"neither from there nor below {description.roots[0]}. Correct 'path' or {split!r} in the file."
+                f"neither from there nor below {description.roots[0]}. Correct 'path' "
+                f"or {split!r} in the file."
             )
     return found
 
@@ -274,6 +280,7 @@ def _listed_images(file: Path, description: YoloDescription, changes: ChangeLog)
     if missing:
         raise DataError(
             f"{file}: {len(missing)} images do not exist, for example "
-            f"{printable(str(missing[0]), 300)}. Correct the list; its paths are relative to its own folder or to the dataset's."
+            f"{printable(str(missing[0]), 300)}. Correct the list; its paths are relative to "
+            "its own folder or to the dataset's."
         )
     return found

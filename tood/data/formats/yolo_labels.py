@@ -124,7 +124,8 @@ class LabelParser:
             known = sorted(self._classes)
             raise DataError(
                 f"{where}: there is no class {printable(number)}. {self._source} has "
-                f"{len(known)} classes, numbered {known[0]} to {known[-1]}. Correct the row or add the class."
+                f"{len(known)} classes, numbered {known[0]} to {known[-1]}. Correct "
+                "the row or add the class."
             )
         return self._classes[number]
 
