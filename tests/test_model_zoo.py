@@ -3,10 +3,13 @@
 import re
 
 import pytest
+import torch
 
 from tests.helpers import CONFIGS, PUBLISHED, published_model
 from tood import model_zoo
 from tood.analysis.complexity import count_parts
+from tood.checkpoint import CheckpointInfo
+from tood.checkpoint.saving import write_checkpoint
 from tood.config import load_config
 from tood.errors import CheckpointError, ConfigError
 from tood.model_zoo import MODELS, resolve
@@ -169,6 +172,68 @@ def test_last_checkpoint_cannot_lead_out_of_the_folder(run, tmp_path):
     assert resolve(run).weights is None
 
 
+def test_checkpoint_without_its_config(tmp_path):
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "model_final.pth")
+    message = r"does not hold its config\. .*--config-file.*model_final\.pth as the .*--weights"
+    with pytest.raises(ConfigError, match=message):
+        resolve(tmp_path / "model_final.pth")
+    (tmp_path / "model_final.pth").rename(tmp_path / "weights")  # told by its content
+    with pytest.raises(ConfigError, match="does not hold its config"):
+        resolve(tmp_path / "weights")
+
+
+def checkpoint_with(tmp_path, config: str, **info) -> str:
+    path = str(tmp_path / "model.pth")
+    write_checkpoint({"model": {}, "tood": CheckpointInfo(config, **info).to_dict()}, path)
+    return path
+
+
+def test_checkpoint_holds_its_config(tmp_path):
+    trained = load_config("TOOD-R50-2x", ["MODEL.TOOD.NUM_CLASSES", "2", "MODEL.DEVICE", "cpu"])
+    path = checkpoint_with(
+        tmp_path, trained.dump(), class_names=["cat", "dog"], category_ids=[7, 3]
+    )
+    model = resolve(path)
+    assert (model.config_file, model.weights, model.source) == (None, path, path)
+    cfg = model.load_config(["INPUT.MIN_SIZE_TEST", "480"])
+    assert cfg.MODEL.TOOD.CLASS_NAMES == ["cat", "dog"]
+    assert cfg.MODEL.TOOD.CATEGORY_IDS == [7, 3]
+    assert cfg.MODEL.WEIGHTS == path and cfg.INPUT.MIN_SIZE_TEST == 480
+    trained.MODEL.WEIGHTS, trained.INPUT.MIN_SIZE_TEST = path, 480
+    trained.MODEL.TOOD.CLASS_NAMES, trained.MODEL.TOOD.CATEGORY_IDS = ["cat", "dog"], [7, 3]
+    assert cfg == trained
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.pth"]
+
+
+def test_config_of_a_checkpoint_runs_no_code(tmp_path):
+    code = tmp_path / "code.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    imports = f"MODEL: {{TOOD: {{CUSTOM_IMPORTS: [{str(code)!r}]}}}}\n"
+    tag = "SEED: !!python/object/apply:os.system ['touch ran']\n"
+    for config, message in (
+        (imports, r"CUSTOM_IMPORTS in the config in .*model\.pth.*--config-file.*--weights"),
+        (tag, "has the tag !!python/object/apply:os.system"),
+        ("_BASE_: TOOD-R50-1x\n", "names a _BASE_"),
+        ("- 1\n", "its top level is a list"),
+        ("MODEL: {TOOD: {NUM_CLASES: 3}}\n", r"Unknown config key MODEL\.TOOD\.NUM_CLASES"),
+    ):
+        model = resolve(checkpoint_with(tmp_path, config))
+        with pytest.raises(ConfigError, match=message):
+            model.load_config()
+    assert not (tmp_path / "ran").exists()
+    # Who names the file himself has read it.
+    resolve(checkpoint_with(tmp_path, imports)).load_config(
+        ["MODEL.TOOD.CUSTOM_IMPORTS", f"['{code}']"]
+    )
+    assert (tmp_path / "ran").exists()
+
+
+def test_keys_of_other_versions_of_detectron2_are_ignored(tmp_path, caplog):
+    path = checkpoint_with(tmp_path, "FUTURE_KEY: 3\nSOLVER: {FUTURE: {A: 1}, MAX_ITER: 7}\n")
+    assert resolve(path).load_config().SOLVER.MAX_ITER == 7
+    assert "FUTURE_KEY, SOLVER.FUTURE" in caplog.text
+
+
 def test_name_comes_before_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "TOOD-R50-1x").mkdir()
@@ -183,8 +248,10 @@ def test_resolve_nothing(tmp_path):
     with pytest.raises(ConfigError, match="Did you mean TOOD-R50-1x?"):
         resolve("TOOD-R50-1xx")
     (tmp_path / "model_final.pth").touch()
-    with pytest.raises(ConfigError, match=r"is a checkpoint, not a model.*\(--weights\)"):
+    with pytest.raises(CheckpointError, match=r"model_final\.pth cannot be read.* it is empty"):
         resolve(tmp_path / "model_final.pth")
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth does not exist"):
+        resolve(tmp_path / "nowhere.pth")
     for url in ("https://x.org/config.yaml", "https://x.org/model.pth"):
         with pytest.raises(ConfigError, match="is a URL"):
             resolve(url)

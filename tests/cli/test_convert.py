@@ -34,9 +34,9 @@ def test_run_folder_brings_its_config(tood, run_folder, tmp_path):
 
 def test_names_that_stand_for_weights(run_folder):
     model = resolve("TOOD-R50-1x")
-    assert find_weights("TOOD-R50-1x") == (model.weights, str(model.config_file))
-    folder = (str(run_folder / "model_final.pth"), str(run_folder / "config.yaml"))
-    assert find_weights(str(run_folder)) == folder
+    assert find_weights("TOOD-R50-1x") == (model.weights, model)
+    folder = str(run_folder)
+    assert find_weights(folder) == (str(run_folder / "model_final.pth"), resolve(folder))
     assert find_weights("https://x/y.pth") == ("https://x/y.pth", None)
 
 

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
 from ..errors import CheckpointError
 from .checkpointer import TOODCheckpointer
+from .info import INFO_KEY, CheckpointInfo
 from .key_mapping import from_tood_keys, is_backbone_only
 from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights, read_checkpoint
+from .saving import write_checkpoint
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,10 @@ class ConvertedCheckpoint:
         """Write a new file; its folder is created.
 
         Raises:
-            CheckpointError: the file exists.
+            CheckpointError: the file exists or cannot be written.
         """
         validate_new_file(path)
-        output = Path(path)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(self.contents, output)
+        write_checkpoint(self.contents, path)
 
 
 def validate_new_file(path: str) -> None:
@@ -74,11 +73,15 @@ def convert_checkpoint(path: str, to: str, cfg: CfgNode | None = None) -> Conver
             build_model(cfg), strict=not is_backbone_only(source.layout)
         )
         checkpointer.load(path)
+    info = source.info or CheckpointInfo()
     if to == "tood":
-        return ConvertedCheckpoint(source, state_dict, {"model": state_dict})
+        contents: dict[str, Any] = {"model": state_dict}
+        if source.info is not None:
+            contents[INFO_KEY] = info.to_dict()
+        return ConvertedCheckpoint(source, state_dict, contents)
     meta: dict[str, Any] = {}
-    if cfg is not None and cfg.MODEL.TOOD.CLASS_NAMES:
-        names = tuple(cfg.MODEL.TOOD.CLASS_NAMES)
+    names = tuple(cfg.MODEL.TOOD.CLASS_NAMES if cfg is not None else ()) or tuple(info.class_names)
+    if names:
         # MMDetection 2.x reads the first, 3.x the second.
         meta = {"CLASSES": names, "dataset_meta": {"classes": names}}
     return ConvertedCheckpoint(source, state_dict, {"state_dict": state_dict, "meta": meta})

@@ -127,11 +127,15 @@ def to_tood_keys(
     for name, value in state_dict.items():
         if is_backbone_only(layout) and name.startswith(CLASSIFIERS):
             continue
-        if layout != "detectron2" and is_batch_counter(name) and not value.any():
+        if layout != "detectron2" and is_batch_counter(name) and _is_zero(value):
             continue
         ours = rename(name) or name
         renamed[ours], origins[ours] = value, originals.get(name, name)
     return renamed, origins
+
+
+def _is_zero(value: Tensor) -> bool:
+    return value.numel() == 1 and not value.any()
 
 
 def nest_keys(

@@ -165,7 +165,8 @@ class CheckpointLoader(DetectionCheckpointer):
             name for name in weights.ignored if name not in weights.extras or is_average_entry(name)
         ]
         if unused:
-            self.logger.info("Not used: %s.", ", ".join(unused))
+            more = f" and {len(unused) - 10} more" if len(unused) > 10 else ""
+            self.logger.info("Not used: %s%s.", ", ".join(unused[:10]), more)
 
     def _log_exceptions(self, report: KeyReport) -> None:
         if report.backbone_only:

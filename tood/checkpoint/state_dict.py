@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .reader.refs import UnsupportedTensor
 
 
 class _Wrapper(NamedTuple):
@@ -51,6 +52,9 @@ _EMA_PREFIXES = tuple(
     if wrapper.prefix and wrapper.is_average
     for inner in ("", "module.")
 )
+# Far above any real checkpoint.
+_MAX_NAME = 500
+_MAX_WRAPPERS = 20
 # Counters that averaged models save.
 _EMA_COUNTERS = {"steps", "n_averaged", "num_updates", "decay"}
 
@@ -93,12 +97,24 @@ def extract_state_dict(data: Any, path: str) -> tuple[dict[str, Tensor], list[st
         )
     tensors = {}
     for key, value in data.items():
-        if isinstance(value, Tensor) or (
-            isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
-        ):
-            tensors[str(key)] = torch.as_tensor(value)
+        name = str(key)
+        if len(name) > _MAX_NAME:
+            raise CheckpointError(
+                f"{path} has a parameter whose name has {len(name)} characters, {name[:40]}... The "
+                "file is damaged."
+            )
+        if isinstance(value, UnsupportedTensor):
+            raise CheckpointError(
+                f"{path}: {name} is no dense tensor ({value.kind}), and only dense tensors can be "
+                "loaded. Save the weights as dense floating-point tensors: value.to_dense(), "
+                "value.dequantize() or value.contiguous()."
+            )
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            tensors[name] = torch.as_tensor(value.astype(value.dtype.newbyteorder("="), copy=False))
         else:
-            ignored.append(str(key))
+            ignored.append(name)
     if not tensors:
         found = f"its entry {ignored[0]} is not a tensor" if ignored else "it is empty"
         raise CheckpointError(f"{path} holds no weights: {found}. Use a file with a state_dict.")
@@ -128,9 +144,9 @@ def _remove_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], lis
     }
     dropped += sorted(counters)
     tensors = {name: value for name, value in tensors.items() if name not in counters}
-    while tensors:
+    for _ in range(_MAX_WRAPPERS):
         prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
+        if prefix is None or not tensors:
             break
         tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
     return tensors, dropped

@@ -17,7 +17,6 @@ from tood_runtime.cli.parser import report_error
 from tood_runtime.image_io import ImageReadError, ImageWriteError
 from tood_runtime.sources import SourceError
 
-from ..config import load_config
 from ..errors import ConfigError, TOODError
 from ..model_zoo import resolve
 
@@ -65,7 +64,7 @@ def load_model_config(
 
     Args:
         args: parsed by a parser with ``tood_runtime.cli.common.add_model``.
-            ``args.config_file`` becomes the path of the file that was read.
+            ``args.config_file`` becomes the path of the file that was read, perhaps a checkpoint.
         trained: use the trained weights of MODEL; otherwise the config's, from which training
             starts. ``--config-file`` always takes the config's.
         opts: further config options of the command, ``[KEY, VALUE, ...]``; ``--opts`` wins.
@@ -83,8 +82,8 @@ def load_model_config(
     if trained and args.config_file is None and not chosen:
         file = model.require_weights()
         weights = [] if file is None else ["MODEL.WEIGHTS", file]
-    args.config_file = str(model.config_file)
-    return load_config(args.config_file, [*weights, *option_pairs(args), *opts, *args.opts])
+    args.config_file = model.source
+    return model.load_config([*weights, *option_pairs(args), *opts, *args.opts])
 
 
 def split_models(args: argparse.Namespace) -> list[argparse.Namespace]:

@@ -8,8 +8,8 @@ from tood_runtime.cli.parser import EXIT_OK
 from ..checkpoint.convert import convert_checkpoint, validate_new_file
 from ..checkpoint.key_mapping import LAYOUT_DESCRIPTIONS
 from ..config import load_config
-from ..errors import CheckpointError
-from ..model_zoo import MODELS, resolve
+from ..errors import CheckpointError, ConfigError
+from ..model_zoo import MODELS, ResolvedModel, resolve
 from .common import start_logging
 
 
@@ -24,10 +24,13 @@ def main(args: argparse.Namespace) -> int:
     """
     start_logging()
     validate_new_file(args.output)  # before the work
-    weights, config_file = find_weights(args.input)
-    config_file = args.config_file or config_file
+    weights, model = find_weights(args.input)
     # The model is built only to compare its keys, so it needs no GPU.
-    cfg = load_config(config_file, ["MODEL.DEVICE", "cpu"]) if config_file else None
+    opts = ["MODEL.DEVICE", "cpu"]
+    if args.config_file:
+        cfg = load_config(args.config_file, opts)
+    else:
+        cfg = model.load_config(opts) if model else None
     converted = convert_checkpoint(weights, args.to, cfg)
     source = converted.source
     print(f"{weights}: {LAYOUT_DESCRIPTIONS[source.layout]}, {len(source.tensors)} tensors")
@@ -38,23 +41,31 @@ def main(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def find_weights(name: str) -> tuple[str, str | None]:
+def find_weights(name: str) -> tuple[str, ResolvedModel | None]:
     """Find the checkpoint and the config that a name stands for.
 
     Args:
         name: a model-zoo name, a training run's folder, a file or a URL.
 
     Returns:
-        The checkpoint file or URL, and the config file; a file or URL has none.
+        The checkpoint file or URL, and what has the config; None for a file or URL without one.
 
     Raises:
         ConfigError: the folder is not that of a training run.
         CheckpointError: the model or the folder has no trained weights.
     """
     if name not in [model.name for model in MODELS] and not Path(name).is_dir():
-        return name, None
+        return name, _resolve_file(name)
     model = resolve(name)
     weights = model.require_weights()
     if weights is None:
         raise CheckpointError(f"{name} has no trained weights. Name a checkpoint file.")
-    return weights, str(model.config_file)
+    return weights, model
+
+
+def _resolve_file(name: str) -> ResolvedModel | None:
+    try:
+        model = resolve(name)
+        return model if model.info is not None else None
+    except (CheckpointError, ConfigError):
+        return None  # no config in it, or not readable: the conversion says so

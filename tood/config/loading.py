@@ -1,5 +1,6 @@
 """Loading a config."""
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..errors import ConfigError
 from .defaults import add_tood_config
 from .device import resolve_device
 from .files import find_config_file
 from .imports import import_custom
 from .merging import merge_content, merge_options
-from .yaml_files import read_config_layers
+from .yaml_files import parse_config, read_config_layers
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(
@@ -49,12 +53,73 @@ def load_config(
         cfg.defrost()
     for path, content in read_config_layers(find_config_file(config_file)):
         merge_content(cfg, content, str(path))
+    _apply_options(cfg, opts)
+    return cfg
+
+
+def load_config_text(text: str, source: str, opts: Sequence[Any] = ()) -> CfgNode:
+    """Load a config that a checkpoint holds as text; see :func:`load_config`.
+
+    Loading weights must run no code, so ``MODEL.TOOD.CUSTOM_IMPORTS`` of the text is refused. Keys
+    that this version of detectron2 does not have are ignored, with a warning.
+
+    Args:
+        text: what ``cfg.dump()`` returned.
+        source: the checkpoint, for messages.
+        opts: ``[KEY, VALUE, ...]``; text is parsed as on a command line.
+
+    Returns:
+        The config, not frozen.
+
+    Raises:
+        ConfigError: the text is not plain YAML, names files, or a value does not fit.
+    """
+    source = f"the config in {source}"
+    cfg = get_cfg()
+    add_tood_config(cfg)
+    content = parse_config(text, source)
+    if "_BASE_" in content:
+        raise ConfigError(f"{source} names a _BASE_, which is read from config files only.")
+    unknown = _remove_unknown(cfg, content)
+    if unknown:
+        logger.warning(
+            "Ignored keys of %s, which detectron2 has in other versions only: %s.",
+            source,
+            ", ".join(unknown[:10]),
+        )
+    merge_content(cfg, content, source)
+    imports = list(cfg.MODEL.TOOD.CUSTOM_IMPORTS)
+    if imports and "MODEL.TOOD.CUSTOM_IMPORTS" not in opts[::2]:
+        raise ConfigError(
+            f"MODEL.TOOD.CUSTOM_IMPORTS in {source} is {imports}. Importing what a checkpoint "
+            "names could run any code. If you trust it, name the run's config.yaml with "
+            "--config-file, and the checkpoint with --weights."
+        )
+    _apply_options(cfg, opts)
+    return cfg
+
+
+def _apply_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
+    """Merge options into a loaded config, and do what :func:`load_config` does besides."""
     merge_options(cfg, opts)
     for name in cfg.MODEL.TOOD.CUSTOM_IMPORTS:
         import_custom(name)
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     _publish_class_names(cfg)
-    return cfg
+
+
+def _remove_unknown(cfg: CfgNode, content: dict[str, Any], parent: str = "") -> list[str]:
+    """Remove keys of detectron2 that do not exist; unknown ones of this project stay."""
+    removed = []
+    for name in list(content):
+        key = f"{parent}.{name}" if parent else name
+        if name not in cfg:
+            if not key.startswith("MODEL.TOOD"):
+                del content[name]
+                removed.append(key)
+        elif isinstance(cfg[name], CfgNode) and isinstance(content[name], dict):
+            removed += _remove_unknown(cfg[name], content[name], key)
+    return removed
 
 
 def _publish_class_names(cfg: CfgNode) -> None:

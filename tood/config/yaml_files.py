@@ -124,6 +124,22 @@ def _parse(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    return parse_config(text, path)
+
+
+def parse_config(text: str, path: str | Path) -> dict[str, Any]:
+    """Parse the text of a config: plain YAML values, nothing executed.
+
+    Args:
+        text: of the config.
+        path: where it is from, for messages.
+
+    Returns:
+        Nested keys, ``_BASE_`` included.
+
+    Raises:
+        ConfigError: it is not plain YAML, or holds no keys.
+    """
     try:
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -164,7 +180,7 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return f"is not valid YAML: {problem}{where}."
 
 
-def _validate_values(content: dict, path: Path) -> None:
+def _validate_values(content: dict, path: str | Path) -> None:
     """Raise a ConfigError for anything but str, int, float, bool, None, lists and dicts of them."""
     pending: list[tuple[str, object, int]] = [("", content, 0)]
     count = 0

@@ -13,7 +13,6 @@ from tood_runtime.image_io import ImageInput, RGBImage, as_rgb
 
 from ..checkpoint import load_model
 from ..config.device import resolve_device
-from ..config.loading import load_config
 from ..data.registration import class_info
 from ..data.transforms import ResizeShortestEdge, convert_format
 from ..errors import ConfigError
@@ -65,7 +64,8 @@ class Detector:
         """Load a trained model.
 
         Args:
-            name_or_path: a name of the model zoo, the folder of a training run, or a config file.
+            name_or_path: a name of the model zoo, the folder of a training run, a config file, or a
+                checkpoint that a training of this project wrote: it holds its config and classes.
             weights: file or URL of the weights; by default those of the model zoo or the run, for a
                 config file its ``MODEL.WEIGHTS``.
             device: "cpu", "cuda" or "cuda:N"; "auto" is the config's device. Without a GPU, the CPU
@@ -79,7 +79,7 @@ class Detector:
         """
         resolved = resolve(name_or_path)
         opts = [] if device == "auto" else ["MODEL.DEVICE", device]
-        cfg = load_config(resolved.config_file, opts)
+        cfg = resolved.load_config(opts)
         if weights is None:
             weights = resolved.require_weights()
         if weights is not None:

@@ -1,15 +1,22 @@
-"""Resolve a model name, run folder or config file to its config and weights."""
+"""Resolve a model name, run folder, config file or checkpoint to its config and weights."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..checkpoint.info import CheckpointInfo, read_info
+from ..checkpoint.resuming import read_last_checkpoint
+from ..checkpoint.safe_load import peek_file
 from ..config.files import available_models, find_config_file, named_config, suggest_model
-from ..config.loading import load_config
+from ..config.loading import load_config, load_config_text
 from ..errors import CheckpointError, ConfigError
 from .models import MODELS
+
+_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".pyth", ".safetensors")
 
 
 def get_config_file(name: str) -> Path:
@@ -66,15 +73,49 @@ class ResolvedModel:
     """The config and weights that a model argument refers to.
 
     Attributes:
-        config_file: its config.
+        config_file: its config; None for a checkpoint, which holds its config itself.
         weights: URL or path of its trained weights. None for a config file, whose weights are its
             ``MODEL.WEIGHTS``, and where there are none.
         missing: why there are none, and what to do; None otherwise.
+        info: what a checkpoint says about itself, with its config and classes; None otherwise.
     """
 
-    config_file: Path
+    config_file: Path | None
     weights: str | None
     missing: str | None = None
+    info: CheckpointInfo | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the config comes from: its file, or the checkpoint."""
+        return str(self.weights if self.config_file is None else self.config_file)
+
+    def load_config(self, opts: Sequence[Any] = ()) -> CfgNode:
+        """Load the config; ``MODEL.WEIGHTS`` of a checkpoint is the checkpoint.
+
+        Args:
+            opts: ``[KEY, VALUE, ...]``; see :func:`tood.config.load_config`.
+
+        Returns:
+            The config, not frozen.
+
+        Raises:
+            ConfigError: the config is invalid, or an option is wrong.
+        """
+        if self.config_file is not None:
+            return load_config(self.config_file, opts)
+        assert self.info is not None and self.weights is not None
+        cfg = load_config_text(
+            self.info.config, self.weights, ["MODEL.WEIGHTS", self.weights, *opts]
+        )
+        node = cfg.MODEL.TOOD
+        for key, values in (
+            ("CLASS_NAMES", self.info.class_names),
+            ("CATEGORY_IDS", self.info.category_ids),
+        ):
+            if not node[key] and len(values) == node.NUM_CLASSES:
+                node[key] = list(values)
+        return cfg
 
     def require_weights(self) -> str | None:
         """Return ``weights``, or raise a CheckpointError where a trained model has none.
@@ -91,19 +132,18 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
     """Find the config and the trained weights of a model.
 
     Args:
-        name_or_path: a name (see :func:`get_config_file`), the output folder of a training run, or
-            a config file. A name comes before a folder of that name; write "./NAME" for the folder.
+        name_or_path: a name (see :func:`get_config_file`), the output folder of a training run, a
+            config file, or a checkpoint that a training of this project wrote. A name comes before
+            a folder of that name; write "./NAME" for the folder.
 
     Raises:
-        ConfigError: no such name, folder or file.
+        ConfigError: no such name, folder or file; or a checkpoint that does not hold its config.
+        CheckpointError: the checkpoint is damaged.
     """
     text = os.fspath(name_or_path)
     if os.path.isfile(text):
-        if Path(text).suffix in (".pth", ".pkl"):
-            raise ConfigError(
-                f"{text} is a checkpoint, not a model. Pass a model name or config file, and "
-                f"{text} as the weights (--weights)."
-            )
+        if _is_checkpoint(Path(text)):
+            return _resolve_checkpoint(text)
         return ResolvedModel(Path(text), None)
     if named_config(text) is not None:
         try:
@@ -112,7 +152,27 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
             return ResolvedModel(get_config_file(text), None, str(error))
     if os.path.isdir(text):
         return _resolve_run(Path(text))
+    if Path(text).suffix in _CHECKPOINT_SUFFIXES and "://" not in text:
+        raise CheckpointError(f"The file {text} does not exist. Check the path.")
     return ResolvedModel(find_config_file(text), None)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """By its name, or by its first bytes: a zip file or a pickle."""
+    if path.suffix in _CHECKPOINT_SUFFIXES:
+        return True
+    with open(path, "rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+
+
+def _resolve_checkpoint(path: str) -> ResolvedModel:
+    info = read_info(peek_file(path), path)
+    if info is None or not info.config:
+        raise ConfigError(
+            f"{path} is a checkpoint that does not hold its config. Pass a model name or a config "
+            f"file (--config-file), and {path} as the weights (--weights)."
+        )
+    return ResolvedModel(None, path, None, info)
 
 
 def _resolve_run(folder: Path) -> ResolvedModel:
@@ -125,9 +185,9 @@ def _resolve_run(folder: Path) -> ResolvedModel:
         )
     # After a resumed run was stopped, last_checkpoint is newer than model_final.pth.
     names = ["model_final.pth"]
-    record = folder / "last_checkpoint"
-    if record.is_file():
-        names.insert(0, Path(record.read_text(encoding="utf-8", errors="replace").strip()).name)
+    last = read_last_checkpoint(folder)
+    if last is not None and last != folder:
+        names.insert(0, last.name)
     for name in names:
         if name and (folder / name).is_file():
             return ResolvedModel(config_file, str(folder / name))
