@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -19,15 +20,22 @@ logger = logging.getLogger(__name__)
 _DEFAULT_NUM_CLASSES = 80
 
 
-def name_classes(cfg: CfgNode, name: str) -> None:
-    """Give a dataset without class names the model's, so that it has as many classes."""
+def name_classes(cfg: CfgNode, name: str, known: Sequence[str] = ()) -> None:
+    """Name the classes of a dataset that does not say how many it has.
+
+    Args:
+        cfg: the names are those of the model, if it has names or a number of classes.
+        name: of a registered dataset.
+        known: names of the classes of a dataset that is used with it.
+    """
     node, metadata = cfg.MODEL.TOOD, MetadataCatalog.get(name)
     if cfg.MODEL.META_ARCHITECTURE != "TOOD" or metadata.get("thing_classes"):
         return
-    if node.CLASS_NAMES:
-        metadata.thing_classes = [str(text) for text in node.CLASS_NAMES]
-    elif node.NUM_CLASSES != _DEFAULT_NUM_CLASSES:
-        metadata.thing_classes = [f"class {index}" for index in range(node.NUM_CLASSES)]
+    names = [str(text) for text in node.CLASS_NAMES or known]
+    if not names and node.NUM_CLASSES != _DEFAULT_NUM_CLASSES:
+        names = [f"class {index}" for index in range(node.NUM_CLASSES)]
+    if names:
+        metadata.thing_classes = names
 
 
 def set_classes(node: CfgNode, name: str) -> None:

@@ -63,6 +63,7 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
             _register(prepared.function)
             cfg.DATASETS[prepared.split] = (prepared.name,)
         keep_dataset(prepared.name, prepared.dataset)
+        _validate_masks(cfg, prepared.dataset)
         if prepared.split == "TEST":
             validate_ground_truth(prepared.dataset)
         elif not prepared.dataset.annotated:
@@ -105,7 +106,7 @@ def _read_all(cfg: CfgNode, splits: tuple[str, ...], options: ReadOptions) -> li
             continue
         for name in cfg.DATASETS[split]:
             validate_available(name)
-            name_classes(cfg, name)
+            name_classes(cfg, name, prepared[0].dataset.class_names if prepared else ())
             prepared.append(_Prepared(split, name, load_dataset(name), None))
     return prepared
 
@@ -193,6 +194,16 @@ def _validate_keys(cfg: CfgNode, splits: tuple[str, ...]) -> None:
         raise ConfigError(
             "MODEL.KEYPOINT_ON is set, but keypoints are not read. Boxes and masks (MODEL.MASK_ON) "
             "work; to train keypoints, use detectron2's own tools/train_net.py."
+        )
+
+
+def _validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
+    """detectron2 makes polygons of polygons only."""
+    rle = any(isinstance(mask, dict) for mask in dataset.segmentations or ())
+    if rle and cfg.INPUT.MASK_FORMAT == "polygon":
+        raise ConfigError(
+            f"{dataset.source} has masks in run-length encoding (RLE). Set INPUT.MASK_FORMAT "
+            "bitmask."
         )
 
 
