@@ -40,3 +40,11 @@ def save_photos(folder: Path, seeds: list[int], **options) -> list[str]:
     for seed, path in zip(seeds, paths, strict=True):
         photo(seed).save(path, quality=90, **options)
     return paths
+
+
+def ruin(dataset: DetectionDataset, *indices: int) -> list[str]:
+    """Cut image files, and return their names."""
+    for index in indices:
+        with open(dataset.file_names[index], "r+b") as file:
+            file.truncate(100)
+    return [dataset.file_names[index] for index in indices]

@@ -1,22 +1,45 @@
-"""Data loaders."""
+"""The loaders of the trainer and of evaluation."""
 
 import json
 
 import pytest
+from detectron2.utils import comm
 
+from tests.data.builders import ruin
 from tood.data import TrainLoader, build_test_loader, build_train_loader, setup_datasets
+from tood.data.loaders import TestLoader
 from tood.errors import DataError
 
 
-def test_loaders(shapes_cfg):
-    setup_datasets(shapes_cfg)
-    loader = build_train_loader(shapes_cfg)
-    assert isinstance(loader, TrainLoader)
-    assert loader.num_images == 6
-    batch = next(iter(loader))
-    assert len(batch) == 2 and batch[0]["image"].shape[0] == 3
-    (name,) = shapes_cfg.DATASETS.TEST
-    assert len(list(build_test_loader(shapes_cfg, name))) == 3
+def test_length_of_an_epoch(build_loader, loader_cfg):
+    assert (
+        build_loader().num_images
+        == build_loader(SAMPLER_TRAIN="ClassAwareTrainingSampler").num_images
+        == 8
+    )
+    repeat = {"SAMPLER_TRAIN": "RepeatFactorTrainingSampler", "REPEAT_THRESHOLD": 1.5}
+    # Classes 0 and 1 are in 3 of 8 images: 2 each. Class 2 is in 2: sqrt(6) each.
+    assert build_loader(**repeat).num_images == round(6 * 2 + 2 * 6**0.5)
+
+
+def test_your_own_loader(caplog):
+    started = []
+
+    def batches():
+        started.append(True)
+        yield from ([{"image": i}] for i in range(3))
+
+    class Own:
+        def __iter__(self):
+            return batches()
+
+    loader = TrainLoader(Own(), num_images=3)
+    iterator = iter(loader)
+    assert not started  # nothing runs before the first batch is asked for
+    assert next(iterator) == [{"image": 0}] and loader.num_images == 3
+    assert loader.state_dict() == {} and loader.bad_images == []
+    loader.load_state_dict({})
+    assert "starts over" in caplog.text
 
 
 def test_no_training_set(shapes_cfg):
@@ -44,3 +67,34 @@ def test_crowd_regions_are_background(shapes_cfg, edited_json):
             if a["image_id"] == image["image_id"] and not a["iscrowd"]
         ]
         assert len(image["instances"]) == len(plain)
+
+
+# ---- test images -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 3, 5, 11])
+def test_every_test_image_is_in_one_process(
+    build_loader, loader_cfg, images, monkeypatch, world_size, workers
+):
+    loader_cfg.DATALOADER.NUM_WORKERS = workers if world_size == 3 else 0
+    monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+    seen = []
+    for rank in range(world_size):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        loader = build_test_loader(loader_cfg, "a set")
+        batches = list(loader)
+        assert isinstance(loader, TestLoader) and len(loader) == len(batches)
+        assert abs(len(batches) - 8 / world_size) < 1
+        seen += [sample["file_name"] for batch in batches for sample in batch]
+    assert seen == images.file_names
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_test_image(build_loader, loader_cfg, images, workers):
+    (name,) = ruin(images, 3)
+    loader_cfg.DATALOADER.NUM_WORKERS, loader_cfg.DATALOADER.MAX_BAD_IMAGES = workers, 5
+    with pytest.raises(DataError) as error:
+        list(build_test_loader(loader_cfg, "a set"))
+    assert str(error.value).startswith(f"Cannot read the image {name}: ")
+    assert "Traceback" not in str(error.value)

@@ -26,8 +26,8 @@ BOXES += [(5, 2, 0, 0, 9, 9)]
 
 @pytest.fixture
 def dataset():
-    crowd = [False] * (len(BOXES) - 1) + [True]
-    return make_dataset(BOXES, num_images=6, is_crowd=crowd)
+    is_crowd = [box == BOXES[-1] for box in BOXES]
+    return make_dataset(BOXES, num_images=6, is_crowd=is_crowd)
 
 
 def draws(sampler, count: int, seed: int = 3) -> list[int]:

@@ -1,26 +1,21 @@
-"""Data loaders: batches that do not depend on workers, and that continue where they stopped."""
+"""Data loaders of the trainer and of evaluation."""
 
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from torch.utils.data import DataLoader
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
+from .batches import Batch, TrainingBatches, start_fetching
 from .dataset import DetectionDataset, concatenate
-from .fetching import Fetched, Mapper, Sample, TestImages, TrainingImages
+from .fetching import Mapper, TestImages
 from .filtering import filter_training_set
 from .mapper import DetectionMapper, ErrorContextMapper
 from .registration import load_dataset
-from .samplers import sampler_factory
-from .stream import BatchStream
 
 logger = logging.getLogger(__name__)
-
-Batch = list[Sample]
 
 
 class TrainLoader:
@@ -57,192 +52,6 @@ class TrainLoader:
         return list(getattr(self.loader, "bad_images", ()))
 
 
-class TrainingBatches:
-    """This process's share of the batches of a `BatchStream`, without end.
-
-    It is its own iterator: whoever iterates it continues after the last batch. Workers start with
-    the first batch.
-
-    Args:
-        cfg: the config; ``SOLVER.IMS_PER_BATCH``, ``SEED`` and the keys of ``DATALOADER`` are used.
-        dataset: the training set, filtered.
-        mapper: maps a dataset dict.
-
-    Raises:
-        ConfigError: an unknown sampler, or a batch size that the processes cannot share.
-    """
-
-    def __init__(self, cfg: CfgNode, dataset: DetectionDataset, mapper: Mapper) -> None:
-        self.batch_size = cfg.SOLVER.IMS_PER_BATCH
-        world_size = comm.get_world_size()
-        if self.batch_size < 1 or self.batch_size % world_size:
-            raise ConfigError(
-                f"SOLVER.IMS_PER_BATCH {self.batch_size} cannot be divided among {world_size} "
-                "processes. Choose a multiple of their number."
-            )
-        self.dataset = dataset
-        self.mapper = mapper
-        self.sampler_name = cfg.DATALOADER.SAMPLER_TRAIN
-        self.group_by_orientation = cfg.DATALOADER.ASPECT_RATIO_GROUPING
-        self.num_workers = cfg.DATALOADER.NUM_WORKERS
-        self.max_bad_images = cfg.DATALOADER.MAX_BAD_IMAGES
-        self._make_sampler = sampler_factory(cfg, dataset)
-        self._landscape = dataset.widths > dataset.heights
-        self._seed: int = int(cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed())
-        self._start = 0
-        self._num_batches = 0
-        self._bad: dict[str, None] = {}
-        self._fetched: Iterator[Fetched] | None = None
-
-    @property
-    def num_images(self) -> int:
-        """Images that are drawn in an epoch."""
-        return self._make_sampler(self._seed).num_images
-
-    @property
-    def bad_images(self) -> list[str]:
-        """Names of the files that could not be used."""
-        return list(self._bad)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        """Return the next batch.
-
-        Raises:
-            DataError: more than ``DATALOADER.MAX_BAD_IMAGES`` images cannot be used.
-        """
-        if self._fetched is None:
-            self._fetched = self._start_fetching()
-        count = self.batch_size // comm.get_world_size()
-        batch = [self._accept(next(self._fetched)) for _ in range(count)]
-        self._num_batches += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place after the last batch that was returned, in plain types.
-
-        Returns:
-            ``seed``, ``sampler``, ``num_images`` of the dataset, ``batch_size`` over all processes,
-            ``grouped``, ``world_size``; ``start``, where in the stream this order of batches
-            begins, and ``num_batches`` since; ``num_drawn``, images of all batches so far; all
-            equal in all processes. ``bad_images`` are those of this process.
-        """
-        return {
-            **self._layout(),
-            "seed": self._seed,
-            "world_size": comm.get_world_size(),
-            "start": self._start,
-            "num_batches": self._num_batches,
-            "num_drawn": self._start + self._num_batches * self.batch_size,
-            "bad_images": self.bad_images,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after the batches that `state_dict` counted, with the same seed.
-
-        Another number of processes shares the same batches. With another batch size, sampler or
-        dataset, a new order of batches begins at the same position in the stream.
-        """
-        self._fetched = None
-        self._seed = int(state["seed"])
-        self._bad = dict.fromkeys(state["bad_images"])
-        changed = [
-            f"{what} was {state.get(key)} and is {value}"
-            for key, value in self._layout().items()
-            for what in [_LAYOUT[key]]
-            if state.get(key) != value
-        ]
-        if changed:
-            self._start, self._num_batches = int(state["num_drawn"]), 0
-            logger.info(
-                "%s: the training images continue at position %d of the new order.",
-                ", ".join(changed).capitalize(),
-                self._start,
-            )
-        else:
-            self._start, self._num_batches = int(state["start"]), int(state["num_batches"])
-        world_size = comm.get_world_size()
-        if not changed and state["world_size"] != world_size:
-            logger.info(
-                "%d processes instead of %d share the same batches.",
-                world_size,
-                state["world_size"],
-            )
-
-    def _layout(self) -> dict[str, Any]:
-        """What the order of the batches depends on besides the seed."""
-        return {
-            "sampler": self.sampler_name,
-            "num_images": len(self.dataset),
-            "batch_size": self.batch_size,
-            "grouped": self.group_by_orientation,
-        }
-
-    def _start_fetching(self) -> Iterator[Fetched]:
-        sampler = self._make_sampler(self._seed)
-        stream = BatchStream(
-            sampler,
-            self._seed,
-            self.batch_size,
-            self._landscape if self.group_by_orientation else None,
-        )
-        images = TrainingImages(
-            self.dataset,
-            self.mapper,
-            self._seed,
-            landscape=self._landscape,
-            members=sampler.members,
-            bad_images=self._bad,
-            max_bad_images=self.max_bad_images,
-        )
-        rank, world_size = comm.get_rank(), comm.get_world_size()
-        draws = (
-            draw
-            for positions, indices in stream.batches(self._start, self._num_batches)
-            for draw in zip(
-                positions[rank::world_size].tolist(),
-                indices[rank::world_size].tolist(),
-                strict=True,
-            )
-        )
-        return _start_loader(images, draws, self.num_workers)
-
-    def _accept(self, fetched: Fetched) -> Sample:
-        for name, message in fetched.problems:
-            if name in self._bad:
-                continue
-            self._bad[name] = None
-            if len(self._bad) <= self.max_bad_images:
-                logger.warning(
-                    "%s It is skipped (%d of at most %d).",
-                    message,
-                    len(self._bad),
-                    self.max_bad_images,
-                )
-                continue
-            if not self.max_bad_images:
-                raise DataError(
-                    f"{message} To skip up to N such images, set DATALOADER.MAX_BAD_IMAGES N."
-                )
-            raise DataError(
-                f"{message} These are more unusable images than DATALOADER.MAX_BAD_IMAGES "
-                f"{self.max_bad_images} allows."
-            )
-        if fetched.sample is None:
-            raise DataError(f"No image of {self.dataset.source} can be used.")
-        return fetched.sample
-
-
-_LAYOUT = {
-    "sampler": "the sampler",
-    "num_images": "the number of images",
-    "batch_size": "the batch size",
-    "grouped": "grouping by orientation",
-}
-
-
 class TestLoader:
     """The images of this process, one per batch; see `build_test_loader`."""
 
@@ -259,28 +68,10 @@ class TestLoader:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Batch]:
-        for fetched in _start_loader(self.images, self.indices, self.num_workers):
+        for fetched in start_fetching(self.images, self.indices, self.num_workers):
             if fetched.sample is None:
                 raise DataError(fetched.problems[0][1])
             yield [fetched.sample]
-
-
-def _start_loader(images: Any, draws: Iterable[Any], num_workers: int) -> Iterator[Fetched]:
-    return iter(
-        DataLoader(
-            images,
-            batch_size=None,
-            sampler=draws,
-            num_workers=num_workers,
-            collate_fn=_identity,
-            # Its own, because the workers' seed would be drawn from the global generator.
-            generator=torch.Generator(),
-        )
-    )
-
-
-def _identity(fetched: Fetched) -> Fetched:
-    return fetched
 
 
 def load_training_set(cfg: CfgNode) -> DetectionDataset:
