@@ -44,7 +44,8 @@ DATA = [
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the documentation names.
 
-    ``train.json``, ``val.json`` and ``images/``, with three classes; ``street.jpg``; ``more/``;
+    ``train.json``, ``val.json`` and ``images/``, with three classes; the same as YOLO in
+    ``cells/``; ``street.jpg``; ``more/``;
     ``configs/``; and in ``cache/``, where downloads are kept, random weights in the place of the
     published ones.
     """
@@ -56,6 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kept = {category["id"] for category in content["categories"]}
         content["annotations"] = [a for a in content["annotations"] if a["category_id"] in kept]
         (folder / name).write_text(json.dumps(content))
+        write_yolo(folder, Path(name).stem, content)
     image = Image.open(folder / "images" / content["images"][0]["file_name"]).convert("RGB")
     image.save(folder / "street.jpg")
     (folder / "more").mkdir()
@@ -68,6 +70,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"state_dict": recipe_weights("TOOD-R50-1x")}, cached)
     (folder / "tood_r50_fpn_1x_coco.pth").symlink_to(cached)
     return folder
+
+
+def write_yolo(folder: Path, split: str, content: dict) -> None:
+    """Write a split of a COCO-format dataset as YOLO, in ``cells/``."""
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    ids = list(names)
+    images, labels = folder / "cells" / "images" / split, folder / "cells" / "labels" / split
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for image in content["images"]:
+        rows = []
+        for annotation in content["annotations"]:
+            if annotation["image_id"] == image["id"]:
+                (x, y, w, h), size = annotation["bbox"], image["width"]  # images are square
+                box = ((x + w / 2) / size, (y + h / 2) / size, w / size, h / size)
+                rows.append(f"{ids.index(annotation['category_id'])} {' '.join(map(str, box))}")
+        shutil.copy(folder / "images" / image["file_name"], images)
+        (labels / image["file_name"]).with_suffix(".txt").write_text("\n".join(rows))
+    yaml = f"train: images/train\nval: images/val\nnames: {json.dumps(list(names.values()))}\n"
+    (folder / "cells" / "data.yaml").write_text(yaml)
 
 
 @pytest.fixture(scope="session")
