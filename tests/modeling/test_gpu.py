@@ -40,7 +40,11 @@ def test_assignment_and_losses_never_synchronize(tiny_cfg, make_input, phase):
     tiny_cfg.MODEL.DEVICE = "cuda"
     model = build_model(tiny_cfg)
     model.set_phase(phase)
-    batch = [make_input(), make_input(boxes=(), classes=())]
+    infinite = (0.0, 0.0, float("inf"), 50.0)  # without reading how many of them there are
+    batch = [
+        make_input(boxes=((10.0, 12.0, 70.0, 80.0), infinite), classes=(1, 1)),
+        make_input(boxes=(), classes=()),
+    ]
     for x in batch:
         x["image"], x["instances"] = x["image"].cuda(), x["instances"].to("cuda")
     images = model.preprocess_image(batch)

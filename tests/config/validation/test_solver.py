@@ -48,7 +48,7 @@ def problem(cfg, *opts) -> str:
         ("SOLVER.STEPS", "(0, 2)", "is (0, 2), but must be a list of integers of at least 1. () k"),
         ("SOLVER.STEPS", "(-4,)", "SOLVER.STEPS is (-4,), but must be a list of integers of at"),
         ("SOLVER.STEPS", "(1.5,)", "SOLVER.STEPS is (1.5,), but must be a list of integers of at"),
-        ("SOLVER.STEPS", "('a',)", "SOLVER.STEPS is ('a',), but must be of type list."),
+        ("SOLVER.STEPS", "('a',)", "SOLVER.STEPS is ('a',), but must be a list of numbers."),
         ("SOLVER.STEPS", "(90000,)", "SOLVER.STEPS has 90000, which is SOLVER.MAX_ITER"),
         ("SOLVER.CHECKPOINT_PERIOD", 0, "at least 1. Use SOLVER.MAX_ITER to save only at the end."),
         ("SOLVER.CHECKPOINT_PERIOD", -1, "SOLVER.CHECKPOINT_PERIOD is -1, but must be"),
@@ -92,6 +92,8 @@ def test_values_that_contradict_each_other(tiny_cfg, opts, message):
     [
         (["SOLVER.MAX_ITER", 1], 32, "SOLVER.MAX_ITER becomes 0 after rescaling from 8 to 32 GPUs"),
         (["SOLVER.CHECKPOINT_PERIOD", 1], 32, "SOLVER.CHECKPOINT_PERIOD becomes 0 after rescaling"),
+        (["TEST.EVAL_PERIOD", 1], 32, "TEST.EVAL_PERIOD becomes 0 after rescaling from 8 to 32"),
+        (["TEST.EVAL_PERIOD", 0], 32, None),
         (["SOLVER.STEPS", (100, 101)], 32, "SOLVER.STEPS is [25, 25] after rescaling from 8 to 32"),
         (["SOLVER.STEPS", (100, 101)], 8, None),
         (["SOLVER.MAX_ITER", 400, "SOLVER.STEPS", (399,)], 32, "SOLVER.STEPS has 100 after"),

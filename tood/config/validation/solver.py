@@ -5,6 +5,7 @@ import logging
 from detectron2.config import CfgNode
 
 from ...errors import ConfigError
+from ..merging import get_value
 from .rules import (
     Rule,
     apply_rules,
@@ -131,16 +132,18 @@ def _validate_rescaled(cfg: CfgNode, world_size: int, own_scheduler: bool) -> No
     solver = cfg.SOLVER
     factor = (solver.REFERENCE_WORLD_SIZE or world_size) / world_size
     # As in DefaultTrainer.auto_scale_workers.
-    max_iter, period = round(solver.MAX_ITER * factor), round(solver.CHECKPOINT_PERIOD * factor)
+    max_iter = round(solver.MAX_ITER * factor)
     rescaled = ""
     if factor != 1:
         rescaled = (
             f" after rescaling from {solver.REFERENCE_WORLD_SIZE} to {world_size} GPUs "
             "(SOLVER.REFERENCE_WORLD_SIZE; 0 disables it)"
         )
-    for key, value in (("MAX_ITER", max_iter), ("CHECKPOINT_PERIOD", period)):
-        if value < 1:
-            raise ConfigError(f"SOLVER.{key} becomes 0{rescaled}. Use a larger number.")
+    # An EVAL_PERIOD of 0 would silently evaluate at the end only.
+    for key in ("SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD"):
+        value = get_value(cfg, key)
+        if value > 0 and round(value * factor) == 0:
+            raise ConfigError(f"{key} becomes 0{rescaled}. Use a larger number.")
     if own_scheduler:
         return
     if solver.LR_SCHEDULER_NAME == _MULTI_STEP:

@@ -52,9 +52,8 @@ def _validate_node(node: CfgNode, defaults: CfgNode, parent: str) -> None:
             continue
         _validate_numbers(key, value, value)
         if not _has_type_of(value, default):
-            kind = type(default).__name__.replace("tuple", "list")
             raise ConfigError(
-                f"{key} is {shown(value)}, but must be of type {kind}. The default is "
+                f"{key} is {shown(value)}, but must be {_type_name(default)}. The default is "
                 f"{shown(default)}."
             )
 
@@ -69,6 +68,19 @@ def _has_type_of(value: Any, default: Any) -> bool:
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and _fits_elements(value, default)
     return True
+
+
+def _type_name(default: Any) -> str:
+    if isinstance(default, bool):
+        return "True or False"
+    if is_number(default):
+        return "a number"
+    if isinstance(default, str):
+        return "text"
+    for is_kind, elements in ((is_number, " of numbers"), (_is_text, " of text")):
+        if default and all(is_kind(element) for element in default):
+            return f"a list{elements}"
+    return "a list"
 
 
 def _fits_elements(values: list | tuple, defaults: list | tuple) -> bool:
