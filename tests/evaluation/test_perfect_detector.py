@@ -3,19 +3,14 @@
 import copy
 import math
 
-import numpy as np
 import pytest
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, Instances
 
 from tests.data.coco_files import coco_content, write_coco, write_images
+from tests.evaluation.perfect import assert_perfect, evaluate_perfect
 from tood.data import build_train_loader, setup_datasets
 from tood.data.registration import load_dataset
-from tood.evaluation import FastCOCOEvaluator, coco_evaluator
-
-# Boxes that a file had, by image: (class name, x, y, width, height), crowds left out.
-Truth = list[tuple]
+from tood.evaluation import coco_evaluator
 
 
 def every(part, **fields):
@@ -170,38 +165,6 @@ def set_up(folder, tiny_cfg):
     for name in set(DatasetCatalog.list()) - names:
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name)
-
-
-def detect_truth(dataset) -> list[tuple[dict, dict]]:
-    """The ground truth as detections, crowds left out."""
-    found = []
-    for index in range(len(dataset)):
-        rows = np.flatnonzero((dataset.image_index == index) & ~dataset.is_crowd)
-        boxes = torch.from_numpy(dataset.boxes[rows]).float().reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        instances = Instances((int(dataset.heights[index]), int(dataset.widths[index])))
-        instances.pred_boxes = Boxes(boxes)
-        instances.scores = torch.linspace(0.9, 0.8, len(rows)) if len(rows) else torch.zeros(0)
-        instances.pred_classes = torch.from_numpy(dataset.class_ids[rows]).long()
-        found.append(({"image_id": dataset.image_ids[index]}, {"instances": instances}))
-    return found
-
-
-def evaluate_perfect(name, **options) -> dict[str, float]:
-    evaluator = FastCOCOEvaluator(name, **options)
-    evaluator.reset()
-    for inputs, outputs in detect_truth(load_dataset(name)):
-        evaluator.process([inputs], [outputs])
-    return evaluator.evaluate()["bbox"]
-
-
-def assert_perfect(results, dataset) -> None:
-    assert results["AP"] == pytest.approx(100), results
-    present = set(dataset.class_ids[~dataset.is_crowd].tolist())
-    for index, name in enumerate(dataset.class_names):
-        if f"AP-{name}" in results:  # not with a single class
-            value = results[f"AP-{name}"]
-            assert value == pytest.approx(100) if index in present else math.isnan(value)
 
 
 def trained_boxes(cfg) -> list[tuple]:

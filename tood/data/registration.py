@@ -58,7 +58,8 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
     _validate_keys(cfg, splits)
     options = ReadOptions(bool(cfg.MODEL.MASK_ON), bool(cfg.INPUT.APPLY_EXIF_ORIENTATION))
     set_read_options(options)
-    for prepared in compute_on_main_process(lambda: _read_all(cfg, splits, options)):
+    datasets = compute_on_main_process(lambda: _read_all(cfg, splits, options))
+    for prepared in datasets:
         if prepared.function is not None:
             _register(prepared.function)
             cfg.DATASETS[prepared.split] = (prepared.name,)
@@ -72,6 +73,12 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
             )
         if cfg.MODEL.META_ARCHITECTURE == "TOOD":
             set_classes(cfg.MODEL.TOOD, prepared.name)
+        elif prepared.dataset.class_names != datasets[0].dataset.class_names:
+            raise ConfigError(
+                f"{prepared.name} has the classes {prepared.dataset.class_names}, but "
+                f"{datasets[0].name} has {datasets[0].dataset.class_names}. All sets must have the "
+                "same classes in the same order."
+            )
 
 
 @dataclass(frozen=True)
