@@ -26,9 +26,19 @@ def write_image(path: Path, size: tuple[int, int] = (64, 48), orientation: int =
 
 
 def make_dataset(
-    folder: Path, sizes: Sequence[tuple[int, int]] = ((64, 48), (50, 70), (33, 41)), seed: int = 0
+    folder: Path,
+    sizes: Sequence[tuple[int, int]] = ((64, 48), (50, 70), (33, 41)),
+    seed: int = 0,
+    whole: bool = False,
 ) -> DetectionDataset:
-    """Write images, and return them with random boxes; the last image has none, some are crowds."""
+    """Write images, and return them with random boxes; the last image has none, some are crowds.
+
+    Args:
+        folder: of the images.
+        sizes: (width, height) of each.
+        seed: of the boxes.
+        whole: whole coordinates only.
+    """
     rng = np.random.default_rng(seed)
     image_index, boxes = [], []
     for index, (width, height) in enumerate(sizes[:-1]):
@@ -38,7 +48,10 @@ def make_dataset(
             x, y = np.sort(rng.uniform(0, 1, 2)), np.sort(rng.uniform(0, 1, 2))
             corners.append([x[0], y[0], x[1], y[1]])
         for x1, y1, x2, y2 in corners:
-            boxes.append([x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height])
+            box = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
+            boxes.append([max(1, round(v)) if i > 1 else round(v) for i, v in enumerate(box)])
+            if not whole:
+                boxes[-1] = box
             image_index.append(index)
     file_names = [
         str(write_image(folder / f"{seed}_{index}.png", size)) for index, size in enumerate(sizes)
@@ -102,7 +115,12 @@ def voc_xml(
 
 
 def write_voc(root: Path, splits: dict[str, DetectionDataset]) -> Path:
-    """Write the folders of Pascal VOC, with pixels that count from 1."""
+    """Write the folders of Pascal VOC.
+
+    Whole coordinates count pixels from 1, as Pascal VOC has them; others are distances from the
+    edge, as CVAT writes them.
+    """
+    first = int(all((dataset.boxes % 1 == 0).all() for dataset in splits.values()))
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for split, dataset in splits.items():
@@ -115,7 +133,8 @@ def write_voc(root: Path, splits: dict[str, DetectionDataset]) -> Path:
             for row in rows:
                 x, y, w, h = dataset.boxes[row].tolist()
                 class_name = CLASSES[dataset.class_ids[row]]
-                objects.append((class_name, (x + 1, y + 1, x + w, y + h)))
+                corners = (x + first, y + first, x + w, y + h)
+                objects.append((class_name, corners))
             xml = voc_xml(
                 objects,
                 (dataset.widths[index], dataset.heights[index]),

@@ -43,18 +43,20 @@ def read_xml(flat: Path, xml: str | bytes, **kwargs) -> DetectionDataset:
     return read(flat, **kwargs)
 
 
-def test_round_trip(tmp_path):
+@pytest.mark.parametrize("whole", [True, False])
+def test_round_trip(tmp_path, whole):
     splits = {
-        "train": make_dataset(tmp_path / "files", seed=1),
-        "val": make_dataset(tmp_path / "files", sizes=[(40, 40), (31, 64)], seed=2),
+        "train": make_dataset(tmp_path / "files", seed=1, whole=whole),
+        "val": make_dataset(tmp_path / "files", [(40, 40), (31, 64)], seed=2, whole=whole),
     }
     root = write_voc(tmp_path / "data", splits)
     for split, expected in splits.items():
         found = read(root, split)
         assert found.class_names == ["car, red", "no", "person"]
         assert_same(found, expected)
-        assert found.is_crowd.any()
-        assert not found.changes.counts and not found.changes.warnings
+        assert found.is_crowd.any() and not found.changes.warnings
+        changed = ["objects with coordinates that count from 0"]
+        assert list(found.changes.counts) == ([] if whole else changed)
 
 
 def test_pixels_count_from_1(flat):
@@ -119,8 +121,18 @@ def test_what_is_counted(flat, xml, what, box):
 
 
 def test_fractions_of_pixels_are_kept(flat):
-    found = read_xml(flat, voc_xml([("cat", ("11.25", "21.5", " 30.75 ", "4e1"))]))
-    assert found.boxes.tolist() == [[10.25, 20.5, 20.5, 19.5]]
+    """A few of them, as in Pascal VOC 2012; if most objects have them, they count from 0."""
+    odd = ("cat", ("11.25", "21.5", " 30.75 ", "4e1"))
+    found = read_xml(flat, voc_xml([odd, CAT, CAT]))
+    assert found.boxes[:2].tolist() == [[10.25, 20.5, 20.5, 19.5], CAT_BOX]
+    found = read_xml(flat, voc_xml([odd, CAT]))
+    assert found.boxes.tolist() == [[11.25, 21.5, 19.5, 18.5], [11, 21, 19, 19]]
+
+
+def test_boxes_of_less_than_a_pixel_are_not_exchanged_corners(flat):
+    found = read_xml(flat, voc_xml([("cat", (11.5, 21, 11, 40)), CAT, CAT]))
+    assert found.boxes[0].tolist() == [10.5, 20, 0.5, 20]
+    assert not found.changes.counts
 
 
 @pytest.mark.parametrize("name", ["a", "b.png", "C:\\images\\b.jpg", ""])

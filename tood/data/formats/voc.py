@@ -21,8 +21,10 @@ from .json_file import printable
 from .voc_files import find_images, find_layout, has_annotations, read_class_list
 from .voc_xml import VocAnnotation, read_annotation
 
-# Coordinates count from 1 unless at least one of so many objects begins below 1.
-_ZERO_BASED_FRACTION = 0.001
+# Coordinates are numbers of pixels from 1, unless at least the first fraction of the objects begins
+# below 1, or at least the second fraction has coordinates between pixels.
+_FRACTION_BELOW_1 = 0.001
+_FRACTION_BETWEEN = 0.5
 
 
 @DATASET_FORMAT_REGISTRY.register()
@@ -82,12 +84,16 @@ def _is_zero_based(annotations: Sequence[VocAnnotation]) -> bool:
     """Whether coordinates are distances from the image's edge, not pixel numbers from 1.
 
     Pascal VOC numbers the pixels from 1: xmin 1 and xmax W are the whole width. labelImg and
-    supervision write that. CVAT, Label Studio and others write distances from 0. Nothing in a file
-    says which; values below 1 do.
+    supervision write that. CVAT (Datumaro) and others write distances from the edge. Nothing in a
+    file says which; the values do. Pascal VOC 2012 has a few coordinates between pixels.
     """
     corners = [item.corners for annotation in annotations for item in annotation.objects]
-    below = sum(left < 1 or top < 1 for left, top, right, bottom in corners)
-    return bool(below) and below >= _ZERO_BASED_FRACTION * len(corners)
+    if not corners:
+        return False
+    values = np.array(corners)
+    below = (values[:, :2] < 1).any(axis=1).mean()
+    between = (values % 1 > 0).any(axis=1).mean()
+    return bool(below >= _FRACTION_BELOW_1 or between >= _FRACTION_BETWEEN)
 
 
 def _build(
