@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
         flush=True,
     )
     started = time.monotonic()
-    with end_children_on_sigterm():
+    with end_children_on_signals():
         train([CONFIG, "--num-gpus", "1", *options], output, max_iter)
         minutes = (time.monotonic() - started) / 60
 
@@ -93,17 +93,26 @@ def _image_records(file: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def end_children_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that :func:`run` ends its process on the way out."""
+def end_children_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that :func:`run` ends its process on the way out.
+
+    Ctrl-C does so by itself. The training saves a checkpoint before it ends.
+    """
 
     def exit_program(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    previous = signal.signal(signal.SIGTERM, exit_program)
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    previous = {number: signal.signal(number, exit_program) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def run(
