@@ -87,6 +87,11 @@ def test_same_boxes_equals_comparing_all_pairs():
     assert set(zip(first.tolist(), second.tolist(), strict=True)) == expected
 
 
+def test_a_box_inside_of_another_can_repeat_it():
+    boxes = [(0, 0, 10, 10, 100, 100), (0, 0, 10.9, 10, 99.1, 100)]  # IoU 0.991
+    assert [rows.tolist() for rows in same_boxes(make_dataset(boxes))] == [[0], [1]]
+
+
 def test_crowds_repeat_nothing_and_are_no_objects():
     boxes = [(0, 0, 10, 10, 50, 50), (0, 0, 10, 10, 50, 50)]
     assert "repeated-boxes" not in findings(make_dataset(boxes, is_crowd=[False, True]))

@@ -101,6 +101,15 @@ def test_points_in_a_box_by_hand():
     assert not contains(96.5, 95, 100, 100)
 
 
+def test_extended_boxes_reach_points_in_the_padding():
+    """A box at the right edge, extended to 6 px: 99.5 to 105.5 contains 104."""
+    box = np.array([[102, 7.5, 103, 8.5]], np.float32)
+    height, width = np.array([100]), np.array([103])
+    for divisor, expected in ((32, True), (1, False)):
+        grid = PointGrid((8,), (64.0,), 0.0, divisor, min_gt_size=6)
+        assert contains_point(box, height, width, grid).tolist() == [expected]
+
+
 def test_resized_sizes_follow_detectron2():
     rng = np.random.default_rng(0)
     heights, widths = rng.integers(1, 3000, (2, 300))
