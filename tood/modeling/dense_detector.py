@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage
+from detectron2.utils.events import EventStorage, get_event_storage
 from detectron2.utils.logger import log_first_n
 from torch import Tensor, nn
 
@@ -248,6 +248,17 @@ class DenseDetectorCore(nn.Module):
         if (storage.iter + 1) % STATISTICS_PERIOD == 0:
             for name, value in self.assignment_statistics.compute_and_reset().items():
                 storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
+
+
+def drawing_storage(period: int) -> EventStorage | None:
+    """The storage of events in every ``period``-th iteration, from 0 on; else None.
+
+    None in all processes but the main one, because only that writes events.
+    """
+    if period <= 0 or not has_event_storage() or not comm.is_main_process():
+        return None
+    storage = get_event_storage()
+    return storage if storage.iter % period == 0 else None
 
 
 def find_dense_core(model: nn.Module) -> DenseDetectorCore | None:

@@ -21,11 +21,11 @@ from ..config.validation import validate_model, validate_model_keys, validate_va
 from ..errors import ConfigError, DataError
 from .box_ops import box_area, is_usable_box
 from .core_args import core_args
-from .dense_detector import DenseDetectorCore
+from .dense_detector import DenseDetectorCore, drawing_storage
 from .phases import part_nodes
 from .profiling import profiler_range
 from .structures import DensePredictions, GroundTruth, ImageDetections
-from .visualization import is_drawing_step, put_training_image
+from .visualization import IMAGE_NAME, RGBImage, draw_training_image
 
 
 @META_ARCH_REGISTRY.register()
@@ -117,8 +117,10 @@ class TOOD(DenseDetectorCore):
                 features = self.backbone(images.tensor)
             with profiler_range("tood/head"):
                 grid, predictions = self.predict(features)
-        if is_drawing_step(self.vis_period):
-            self._draw(batched_inputs[0], predictions, ground_truth[0])
+        storage = drawing_storage(self.vis_period)
+        if storage is not None:
+            drawing = self._draw(batched_inputs[0], predictions, ground_truth[0])
+            storage.put_image(IMAGE_NAME, drawing)
         sums = self.loss_sums(
             grid, predictions, ground_truth, images.image_sizes, self.backbone.size_divisibility
         )
@@ -169,11 +171,11 @@ class TOOD(DenseDetectorCore):
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
     @torch.no_grad()
-    def _draw(self, x: dict, predictions: DensePredictions, ground_truth: GroundTruth) -> None:
-        """Store a drawing of the first image of a batch, with what the model now detects in it."""
+    def _draw(self, x: dict, predictions: DensePredictions, ground_truth: GroundTruth) -> RGBImage:
+        """Draw the first image of a batch, with what the model now detects in it."""
         height, width = x["image"].shape[-2:]
         (detections,) = self.detect(predictions, [(height, width)])
-        put_training_image(
+        return draw_training_image(
             x["image"], self.input_format, ground_truth, detections, self.class_names
         )
 

@@ -8,39 +8,26 @@ from collections.abc import Sequence
 
 import numpy as np
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
 from tood_runtime.detections import Detections
 from tood_runtime.drawing import draw_detections
 from tood_runtime.image_io import RGBImage
 
-from ..compat import has_event_storage
 from .structures import GroundTruth, ImageDetections
 
 MAX_DRAWN = 20
 IMAGE_NAME = f"Top: GT boxes; Bottom: {MAX_DRAWN} Highest Scoring Detections"
 
 
-def is_drawing_step(period: int) -> bool:
-    """Whether the current iteration of training is one to draw: every ``period``-th, from 0 on.
-
-    Only the main process draws, because only it writes events.
-    """
-    if period <= 0 or not has_event_storage() or not comm.is_main_process():
-        return False
-    return get_event_storage().iter % period == 0
-
-
-def put_training_image(
+def draw_training_image(
     image: Tensor,
     input_format: str,
     ground_truth: GroundTruth,
     detections: ImageDetections,
     class_names: Sequence[str],
-) -> None:
-    """Draw an image twice, with its GT boxes and with its detections, and store the drawing.
+) -> RGBImage:
+    """Draw an image twice: with its GT boxes, and below with its detections.
 
     Args:
         image: (C, H, W) in ``input_format``, 0 to 255.
@@ -48,6 +35,9 @@ def put_training_image(
         ground_truth: of the image; its boxes are labeled with a score of 100 %.
         detections: of the image, best first; the first 20 are drawn.
         class_names: by class index; others are called by their number.
+
+    Returns:
+        (3, 2 * H, W) uint8 RGB, as detectron2's ``EventStorage.put_image`` takes it.
     """
     rgb = to_rgb(image, input_format)
     scores = ground_truth.boxes.new_ones(len(ground_truth.boxes))
@@ -57,7 +47,7 @@ def put_training_image(
         np.asarray(draw_detections(rgb, _to_detections(found, rgb, class_names), scale=1.0))
         for found in (truth, best)
     ]
-    get_event_storage().put_image(IMAGE_NAME, np.concatenate(drawings).transpose(2, 0, 1).copy())
+    return np.concatenate(drawings).transpose(2, 0, 1).copy()
 
 
 def to_rgb(image: Tensor, input_format: str) -> RGBImage:
