@@ -62,7 +62,7 @@ class AlignmentEvaluator(DatasetEvaluator):
             DataError: an image is not in the dataset.
         """
         for index, (x, output) in enumerate(zip(inputs, outputs, strict=True)):
-            position = self._positions.get(x.get("image_id"))
+            position = self._positions.get(x.get("image_id", ""))
             if position is None:
                 raise DataError(
                     f"The image {x.get('image_id')} is not in the dataset of AlignmentEvaluator. "

@@ -37,8 +37,8 @@ class IdTable:
         self.kind = kinds.pop() if kinds else int
         self.positions = {value: position for position, value in enumerate(self.ids)}
         if len(self.positions) != len(self.ids):
-            seen: set[FileId] = set()
-            twice = next(value for value in self.ids if value in seen or seen.add(value))
+            # The last position of an id that occurs twice is not its first.
+            twice = next(x for i, x in enumerate(self.ids) if self.positions[x] != i)
             raise DataError(
                 f"{source}: two of its {what} have the id {printable(repr(twice))}. Ids must be "
                 "unique."

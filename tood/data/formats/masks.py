@@ -42,8 +42,9 @@ def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None
     if segmentation.get("size") != [height, width]:
         return None
     runs = _decompress(counts) if isinstance(counts, str) else counts
-    whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-    if not whole or sum(runs) != height * width:
+    if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
+        return None
+    if sum(runs) != height * width:
         return None
     if isinstance(counts, list):
         return mask_util.frPyObjects({"size": [height, width], "counts": runs}, height, width)
