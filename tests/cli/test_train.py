@@ -1,18 +1,22 @@
 """tood train, tood eval and train_net.py."""
 
 import json
+import os
 import runpy
+import signal
 import sys
+from argparse import Namespace
 
 import pytest
-import torch
 
 from tests.helpers import ROOT
 from tood.cli import common, train
 from tood.config import load_config
 from tood.data import class_info
 from tood.data.synthetic import CLASSES
-from tood.errors import ConfigError
+from tood.engine import Trainer
+from tood.engine.run_folder import RunFolder
+from tood.engine.signals import TrainingInterrupted
 from tood_runtime.cli import parse
 
 
@@ -55,21 +59,110 @@ def test_resume_continues_in_the_folder_that_was_named(config, options, tmp_path
     cfg = load_config(config, [*options, "OUTPUT_DIR", "run"])
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
+    (tmp_path / "run" / "model_final.pth").write_bytes(b"")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    assert train.setup_run(parse(["train", "../run"])[1]).OUTPUT_DIR == "run"  # a new run
-    cfg = train.setup_run(parse(["train", "../run", "--resume"])[1])
-    assert cfg.OUTPUT_DIR == "../run"
+
+    def output_dir(*line: str) -> str:
+        return train.load_run_config(parse(list(line))[1]).OUTPUT_DIR
+
+    assert output_dir("train", "../run") == "run"  # a new run
+    assert output_dir("train", "../run", "--resume") == "../run"
+    assert output_dir("train", "../run", "SOLVER.MAX_ITER", "3", "--resume") == "../run"
+    assert output_dir("eval", "../run") == "../run"
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert output_dir("train", "../run") == "../run"
 
 
-def test_setup_run_gives_a_frozen_config_with_class_names(config, options, tmp_path):
+def test_setup_run_freezes_a_config_with_class_names(config, options, tmp_path):
     line = ["train", config, "--output", str(tmp_path), *options, "SOLVER.BASE_LR", "1e-3"]
     args = parse(line)[1]
-    cfg = train.setup_run(args)
+    cfg = train.load_run_config(args)
+    train.setup_run(cfg, args)
     assert cfg.is_frozen() and cfg.OUTPUT_DIR == str(tmp_path) and cfg.SOLVER.BASE_LR == 1e-3
     assert cfg.MODEL.TOOD.CLASS_NAMES == list(CLASSES) and len(cfg.DATASETS.TRAIN) == 1
     assert (tmp_path / "config.yaml").is_file() and (tmp_path / "log.txt").is_file()
+
+
+def test_a_second_training_into_a_folder_in_use(tood, errors, config, options, tmp_path):
+    """It is refused before it writes anything."""
+    with RunFolder.acquire(tmp_path):
+        assert tood("train", config, "--output", tmp_path, *options) == 2
+        (error,) = errors()
+        assert f"{tmp_path} is in use by another training (process {os.getpid()} on" in error
+        assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
+def test_a_failed_start_leaves_the_earlier_run_as_it_was(
+    tood, errors, config, options, weights, tmp_path
+):
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    line = ["train", config, "--output", tmp_path, *options]
+    assert tood(*line, "DATASETS.TRAIN_ANNOTATIONS", "/nowhere.json") == 2
+    assert tood(*line, "MODEL.WEIGHTS", "/nowhere.pth") == 2
+    assert len(errors()) == 2
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert not (tmp_path / "run.json").exists() and not (tmp_path / "run.lock").exists()
+
+
+def test_evaluation_leaves_the_training_as_it_is(
+    tood, config, options, run_folder, weights, capsys
+):
+    (run_folder / "log.txt").write_text("of the training")
+    before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    assert tood("eval", run_folder) == 0
+    line = ["--eval-only", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", run_folder]
+    assert tood("train", "--config-file", config, *options, *line) == 0
+    after = {path.name: path.read_bytes() for path in run_folder.iterdir() if path.is_file()}
+    assert after == before
+    assert (run_folder / "evaluation" / "config.yaml").is_file()
+    assert (run_folder / "evaluation" / "log.txt").is_file()
+    assert capsys.readouterr().out.count("copypaste: AP,AP50") == 2
+
+
+def test_a_restart_by_the_launcher_resumes(config, options, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    seen = []
+    monkeypatch.setattr(Trainer, "resume_or_load", lambda _, resume: seen.append(resume))
+    monkeypatch.setattr(Trainer, "train", lambda _: {})
+    for line in ([], ["--resume"]):
+        train.run(parse(["train", config, "--output", str(tmp_path), *options, *line])[1])
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    train.run(parse(["train", config, "--output", str(tmp_path), *options])[1])
+    assert seen == [True, True, False]
+
+
+def test_contradiction_of_the_launcher(tood, errors, config, monkeypatch):
+    for name, value in {"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert tood("train", config) == 2
+    (error,) = errors()
+    assert "LOCAL_WORLD_SIZE is not" in error
+
+
+def test_requeue_needs_slurm(tood, errors, config, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert tood("train", config, "--requeue") == 2
+    assert errors() == ["error: --requeue is for jobs of SLURM, but SLURM_JOB_ID is not set."]
+
+
+@pytest.mark.parametrize(
+    "number, asked, accepted, code",
+    [
+        (signal.SIGUSR1, True, True, 0),
+        (signal.SIGUSR1, True, False, 138),
+        (signal.SIGUSR1, False, True, 138),
+        (signal.SIGTERM, True, True, 143),
+    ],
+)
+def test_exit_code_of_an_interrupted_training(monkeypatch, number, asked, accepted, code):
+    calls = []
+    monkeypatch.setattr(train, "requeue_job", lambda: calls.append(1) or accepted)
+    with pytest.raises(SystemExit) as end, train.exit_when_interrupted(Namespace(requeue=asked)):
+        raise TrainingInterrupted(number)
+    assert end.value.code == code
+    assert len(calls) == (number == signal.SIGUSR1 and asked)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +170,7 @@ def test_setup_run_gives_a_frozen_config_with_class_names(config, options, tmp_p
     [
         (["--eval-only"], "MODEL.WEIGHTS"),
         (["MODEL.WEIGHTS", "/nowhere.pth"], "/nowhere.pth"),
-        (["MODEL.TOOD.NUM_CLASSES", "80"], "MODEL.TOOD.NUM_CLASSES 5"),
+        (["MODEL.TOOD.NUM_CLASSES", "7"], "MODEL.TOOD.NUM_CLASSES 5"),
         (["DATASETS.TRAIN_ANNOTATIONS", "/nowhere.json"], "/nowhere.json"),
         (["MODEL.TOOD.NUM_CLASES", "5"], "NUM_CLASES"),
         (["DATASETS.TRAIN_ANNOTATIONS", ""], "DATASETS.TRAIN_IMAGES"),
@@ -99,22 +192,6 @@ def test_unknown_config(tood, errors, option):
     assert tood("train", *filter(None, [option, "/nowhere.yaml"])) == 2
     (error,) = errors()
     assert "/nowhere.yaml" in error
-
-
-@pytest.mark.parametrize(
-    "available, message",
-    [
-        (0, "--num-gpus 8 exceeds the 0 GPUs on this machine. Use --num-gpus 1"),
-        (1, "--num-gpus 8 exceeds the 1 GPU on this machine. Lower --num-gpus."),
-        (4, "--num-gpus 8 exceeds the 4 GPUs on this machine. Lower --num-gpus."),
-    ],
-)
-def test_more_gpus_than_there_are(monkeypatch, available, message):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: available)
-    with pytest.raises(ConfigError) as error:
-        train.validate_launch(parse(["train", "M", "--num-gpus", "8"])[1])
-    assert str(error.value).startswith(message)
-    train.validate_launch(parse(["train", "M"])[1])
 
 
 def test_trained_weights_are_for_evaluation_only(monkeypatch, tmp_path):
