@@ -104,7 +104,9 @@ def test_nothing_left_to_resume_from(model, tmp_path):
     checkpointer = TOODCheckpointer(model, str(tmp_path))
     checkpointer.save("model_final")
     (tmp_path / "model_final.pth").unlink()
-    with pytest.raises(CheckpointError, match=r"names model_final\.pth, which does not exist.*no ear"):
+    with pytest.raises(
+        CheckpointError, match=r"names model_final\.pth, which does not exist.*no ear"
+    ):
         checkpointer.resume_or_load("", resume=True)
     with pytest.raises(CheckpointError) as error:
         checkpointer.load(str(tmp_path / "another.pth"))

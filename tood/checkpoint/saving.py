@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 import torch
 
 from ..errors import CheckpointError
+from .reader.kinds import DamagedCheckpointError
+from .safe_load import peek_file
 
 # Temporary files are named .NAME.PID + this.
 _TEMPORARY_SUFFIX = ".tood-tmp"
@@ -65,7 +67,8 @@ def write_checkpoint(data: Any, path: str | os.PathLike[str]) -> None:
         path: the file; an existing one is replaced. The folder is created.
 
     Raises:
-        CheckpointError: the file cannot be written, and what was there before is intact.
+        CheckpointError: the file cannot be written, or ``data`` has objects that no reader
+            accepts. What was there before is intact.
     """
     path = Path(path)
     recorder: list[_RecordingFile] = []
@@ -77,7 +80,7 @@ def write_checkpoint(data: Any, path: str | os.PathLike[str]) -> None:
 
     try:
         make_folder(path.parent)
-        _replace(path, write)
+        _replace(path, write, _require_readable)
     except (OSError, RuntimeError) as error:
         cause = recorder[0].error if recorder else None
         cause = cause or (error if isinstance(error, OSError) else None)
@@ -167,7 +170,25 @@ def _message(path: Path, error: OSError, what: str) -> str:
     return f"The {what} {path} cannot be written: {os_error_reason(error)}. {previous}."
 
 
-def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def _require_readable(temporary: Path) -> None:
+    """Raise if the file holds what cannot be read later, when it is too late."""
+    try:
+        peek_file(str(temporary))
+    except DamagedCheckpointError:
+        raise
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"The checkpoint cannot be saved, because no reader would accept it: {error.__cause__} "
+            "is no plain value. Let state_dict() return numbers, text, lists, dictionaries, "
+            "tensors and arrays only."
+        ) from error
+
+
+def _replace(
+    path: Path,
+    write: Callable[[BinaryIO], None],
+    validate: Callable[[Path], None] = lambda _: None,
+) -> None:
     """Write a temporary file, sync it, give it the name ``path``, and sync the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
     try:
@@ -176,6 +197,7 @@ def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        validate(temporary)
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C too
         with suppress(OSError):  # the first error is the one to report
