@@ -87,7 +87,11 @@ class TrainingBatches:
         if self._fetched is None:
             self._fetched = self._start_fetching()
         count = self.batch_size // comm.get_world_size()
-        batch = [self._accept(next(self._fetched)) for _ in range(count)]
+        try:
+            batch = [self._accept(next(self._fetched)) for _ in range(count)]
+        except Exception:
+            self._fetched = None  # ends the workers
+            raise
         self._num_batches += 1
         return batch
 
