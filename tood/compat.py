@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import detectron2.utils.events as events
+import numpy as np
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
@@ -132,3 +133,16 @@ def compute_on_main_process(compute: Callable[[], Any]) -> Any:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+@contextmanager
+def numpy_float() -> Iterator[None]:
+    """Provide ``numpy.float``, which lvis 0.5.3 uses and NumPy 1.24 removed."""
+    missing = not hasattr(np, "float")
+    if missing:
+        np.float = float  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if missing:
+            del np.float  # type: ignore[attr-defined]

@@ -6,6 +6,8 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 
 from tests.data.coco_files import coco_content, write_coco, write_images
+from tests.evaluation.perfect import detect_truth
+from tood.data.registration import load_dataset, register_coco
 from tood.errors import ConfigError
 from tood.evaluation import (
     FastCOCOEvaluator,
@@ -55,9 +57,36 @@ def test_lvis(tiny_cfg, register, monkeypatch):
             build(tiny_cfg)
     built = []
     monkeypatch.setattr(building, "find_spec", lambda name: object())
-    monkeypatch.setattr(building, "LVISEvaluator", lambda *args, **kwargs: built.append(args))
+    monkeypatch.setattr(building, "FixedLVISEvaluator", lambda *args, **kwargs: built.append(args))
     build_evaluator(tiny_cfg, "boxes")
     assert built == [("boxes",)]
+
+
+def test_lvis_ignores_classes_that_an_image_was_not_searched_for(tmp_path, tiny_cfg):
+    """Needs lvis, which is not among the requirements: pip install lvis"""
+    pytest.importorskip("lvis")
+    content = coco_content(num_images=2)
+    for image in content["images"]:
+        image.update(neg_category_ids=[], not_exhaustive_category_ids=[])
+    for category in content["categories"]:
+        category.update(frequency="f")
+    write_images(tmp_path, content)
+    truth = register_coco(write_coco(tmp_path, content), str(tmp_path))
+    del content["annotations"][1]  # class b in image 1
+    DatasetCatalog.register("tiny lvis", lambda: [])
+    MetadataCatalog.get("tiny lvis").set(
+        json_file=write_coco(tmp_path, content), evaluator_type="lvis", thing_classes=["a", "b"]
+    )
+    try:
+        evaluator = build_evaluator(tiny_cfg, "tiny lvis", str(tmp_path))
+        evaluator.reset()
+        for inputs, outputs in detect_truth(load_dataset(truth)):
+            evaluator.process([inputs], [outputs])
+        assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+    finally:
+        for name in (truth, "tiny lvis"):
+            DatasetCatalog.remove(name)
+            MetadataCatalog.pop(name)
 
 
 def test_pascal_voc(tiny_cfg, register, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import CONFIGS
 from tood.data.synthetic import write_dataset
 from tools.benchmark import __main__ as benchmark
-from tools.benchmark import coco_eval, loader
+from tools.benchmark import coco_eval, dataset, loader
 from tools.benchmark.harness import Case, Settings, measure
 from tools.reference import mmdet
 
@@ -55,3 +55,10 @@ def test_loader(capsys, tmp_path):
     )
     rows = re.findall(r"^\|\s+(\d+) \|\s+([\d.]+) \|$", capsys.readouterr().out, re.M)
     assert [row[0] for row in rows] == ["0", "1"] and all(float(row[1]) > 0 for row in rows)
+
+
+def test_reading_a_dataset(capsys):
+    dataset.main(["--images", "40", "--boxes", "300", "--polygon-points", "4"])
+    printed = capsys.readouterr().out
+    assert "300 boxes in 40 images" in printed and "images: 40" in printed
+    assert re.search(r"GB at the peak: \d", printed)

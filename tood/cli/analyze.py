@@ -74,7 +74,9 @@ def analyze(cfg: CfgNode, output_dir: str | None = None) -> dict[str, float]:
     model = load_model(cfg)
     evaluators = DatasetEvaluators(
         [
-            FastCOCOEvaluator(name, output_dir=output_dir),
+            FastCOCOEvaluator(
+                name, output_dir=output_dir, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE
+            ),
             AlignmentEvaluator(name, model, output_dir=output_dir),
         ]
     )

@@ -37,12 +37,19 @@ class AlignmentEvaluator(DatasetEvaluator):
         dataset_name: of a registered dataset.
         model: the model that is evaluated; its predictions before NMS are recorded.
         output_dir: folder for ``alignment.json``; None writes no file.
+
+    Raises:
+        DataError: the annotations of the dataset are not known.
     """
 
     def __init__(self, dataset_name: str, model: nn.Module, output_dir: str | None = None) -> None:
         self.recorder = PredictionRecorder(model)
         self.output_dir = output_dir
         self._dataset = load_dataset(dataset_name)
+        if not self._dataset.annotated:
+            raise DataError(
+                f"{self._dataset.source} has no annotations, so alignment cannot be measured on it."
+            )
         self._positions = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
         self._sums: defaultdict[str, float] = defaultdict(float)
 

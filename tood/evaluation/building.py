@@ -4,16 +4,30 @@ import hashlib
 import os
 import re
 from importlib.util import find_spec
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
 
+from ..compat import numpy_float
 from ..errors import ConfigError
 from .coco_evaluator import FastCOCOEvaluator
 
 # Types whose metric for boxes is COCO's; "" for datasets that name none.
 _COCO_TYPES = ("", "coco", "coco_panoptic_seg")
+
+
+class FixedLVISEvaluator(LVISEvaluator):
+    """detectron2's evaluator of LVIS, with the current NumPy.
+
+    Classes that an image was not searched for do not count in it.
+    """
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate the collected predictions; see ``LVISEvaluator``."""
+        with numpy_float():
+            return super().evaluate()
 
 
 def build_evaluator(
@@ -37,7 +51,7 @@ def build_evaluator(
             dataset_name, output_dir=folder, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE
         )
     if kind == "lvis":
-        return LVISEvaluator(dataset_name, output_dir=folder)
+        return FixedLVISEvaluator(dataset_name, output_dir=folder)
     return PascalVOCDetectionEvaluator(dataset_name)
 
 
