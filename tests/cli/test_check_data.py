@@ -119,6 +119,18 @@ def test_broken_images_are_errors(check, data, capsys, tmp_path):
     assert "cannot be read" not in capsys.readouterr().out
 
 
+def test_classes_may_be_called_like_numbers(check, data, capsys):
+    for split in ("train", "val"):
+        for index, name in enumerate(["007", "1e5"]):
+            edit(
+                data / f"{split}.json",
+                lambda content, i=index, n=name: content["categories"][i].update(name=n),
+            )
+    assert check("--no-decode") == 0
+    out = capsys.readouterr().out
+    assert "| 007 " in out and "| 1e5 " in out
+
+
 def test_leaks(check, data, capsys):
     photo(1).resize((160, 120)).save(data / "images" / "3.jpg", quality=40)
     assert check() == 0
@@ -160,13 +172,18 @@ def test_hostile_names_are_text(check, data, tmp_path, capsys):
         ),
     )
     edit(data / "val.json", lambda content: content["categories"][0].update(name=name))
+    for split in ("train", "val"):
+        edit(
+            data / f"{split}.json", lambda content: content["categories"][1].update(name="1e5|007")
+        )
     (data / "images" / "x.jpg").rename(data / "images" / "a\x1b[2J'\"&<b>.jpg")
     assert check("--output", tmp_path / "out") == 0
     page = TagCounter((tmp_path / "out" / "index.html").read_text())
     assert not {"script", "b"} & set(page.tags)
     assert page.tags.count("img") == 4
     assert name in page.text and "a\\x1b[2J'\"&<b>.jpg" in page.text
-    assert "\x1b[2J" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\x1b[2J" not in out and "| 1e5\\|007 " in out
     assert file_name not in page.text
 
 

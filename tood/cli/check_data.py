@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from PIL import Image
+from tabulate import tabulate
 
 from tood_runtime.cli.parser import EXIT_OK
 
@@ -164,7 +165,8 @@ def _class_table(counts: dict[str, dict[str, int]]) -> str:
         sums = [sum(part.get(name, 0) for name in rest) for part in counts.values()]
         rows.append([f"({len(rest)} more)", *sums])
     header = ["class", *counts]
-    return table(rows, header, [""] * len(header))
+    # A class may be called 007 or 1e5.
+    return tabulate(rows, header, tablefmt="github", disable_numparse=[0])
 
 
 def _size_table(summaries: Sequence[tuple[str, SizeSummary]]) -> str:
@@ -199,7 +201,7 @@ def _print_findings(title: str, findings: Sequence[Finding]) -> None:
 
 
 def _short(name: str) -> str:
-    text = one_line(name)
+    text = one_line(name).replace("|", "\\|")  # which would end a cell of the table
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 3]}..."
 
 
