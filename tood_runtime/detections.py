@@ -117,7 +117,9 @@ class Detections:
             image = read_image(self.path, self.apply_orientation)
         return draw_detections(image, self, scale)
 
-    def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    def to_coco(
+        self, image_id: int | str, category_ids: Sequence[int | str]
+    ) -> list[dict[str, Any]]:
         """Convert to COCO's result format.
 
         Args:

@@ -46,7 +46,7 @@ class Results:
         problems: one sentence for each file that could not be read or drawn.
     """
 
-    category_ids: list[int]
+    category_ids: list[int | str]
     images: list[dict[str, Any]] = field(default_factory=list)
     detections: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

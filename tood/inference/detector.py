@@ -2,6 +2,7 @@
 
 import os
 
+import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -51,7 +52,9 @@ class Detector:
         self.model = model
         self.cfg = cfg.clone()
         self.class_names, self.category_ids = class_info(cfg)
-        self.resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        self.resize: T.ResizeShortestEdge = ResizeShortestEdge(
+            [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
+        )
 
     @classmethod
     def from_pretrained(
