@@ -238,22 +238,29 @@ def test_crowds_and_classes_without_boxes(register):
     assert np.isnan(results["AP-never"])
 
 
-def test_boxes_outside_of_their_image_are_skipped(register, caplog):
+@pytest.mark.parametrize("clipped", [False, True])
+def test_boxes_outside_of_their_image_are_ignored(register, caplog, clipped):
     """Detections are clipped to the image, so no detector could find them."""
     content = coco_content()
     content["annotations"][0]["bbox"] = [90, 5, 10, 10]
     name = register(content)
     found = detect_truth(load_dataset(name))
-    for _, outputs in found:
-        instances = outputs["instances"]
-        instances.pred_boxes.clip((64, 80))
+    if clipped:
+        found[0][1]["instances"] = found[0][1]["instances"][1:]
     evaluator = FastCOCOEvaluator(name)
     evaluator.reset()
-    found[0][1]["instances"] = found[0][1]["instances"][1:]
     for inputs, outputs in found:
         evaluator.process([inputs], [outputs])
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
-    assert "skips boxes outside of their image: 1, for example [90.0, 5.0" in caplog.text
+    assert "ignores boxes outside of their image: 1, for example [90.0, 5.0" in caplog.text
+
+
+def test_all_boxes_outside_of_their_images(register):
+    content = coco_content()
+    for entry in content["annotations"]:
+        entry["bbox"][0] += 1000
+    with pytest.raises(DataError, match="lie outside of their images"):
+        FastCOCOEvaluator(register(content))
 
 
 def test_very_large_boxes(register):

@@ -209,3 +209,46 @@ def test_file_that_means_the_same(set_up, monkeypatch, kind, fast):
     assert results["APs"] == results["APm"] == pytest.approx(100) and math.isnan(results["APl"])
     if fast:
         assert trained_boxes(cfg) == EXPECTED
+
+
+def crowd_of_all_but_one(content):
+    for entry in content["annotations"][1:]:
+        entry["iscrowd"] = True
+
+
+# What is left of the boxes that a file has: those of EXPECTED by position.
+CHANGED = {
+    "flat": (first("annotations", bbox=[4, 6, 22, 0]), [1, 2, 3, 4, 5]),
+    "negative width": (first("annotations", bbox=[26, 6, -22, 30]), [1, 2, 3, 4, 5]),
+    "not a number": (first("annotations", bbox=[4, math.nan, 22, 30]), [1, 2, 3, 4, 5]),
+    "infinite": (first("annotations", bbox=[4, 6, math.inf, 30]), [1, 2, 3, 4, 5]),
+    "10**400": (first("annotations", bbox=[4, 6, 10**400, 30]), [1, 2, 3, 4, 5]),
+    "null": (first("annotations", bbox=[4, 6, None, 30]), [1, 2, 3, 4, 5]),
+    "no box": (first("annotations", bbox=None), [1, 2, 3, 4, 5]),
+    "outside": (first("annotations", bbox=[400, 6, 22, 30]), [1, 2, 3, 4, 5]),
+    "far outside": (first("annotations", bbox=[9e5, 6, 22.3, 30.3]), [1, 2, 3, 4, 5]),
+    "box from polygon": (
+        first("annotations", bbox=[], segmentation=[[4, 6, 26, 6, 26, 36]]),
+        [0, 1, 2, 3, 4, 5],
+    ),
+    "crowd": (first("annotations", iscrowd="1"), [1, 2, 3, 4, 5]),
+    "ignored": (first("annotations", ignore=True), [1, 2, 3, 4, 5]),
+    "crowds but one": (crowd_of_all_but_one, [0]),
+    "an image without boxes": (lambda c: c["annotations"].__delitem__(slice(2)), [2, 3, 4, 5]),
+}
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["faster-coco-eval", "pycocotools"])
+@pytest.mark.parametrize("kind", CHANGED)
+def test_file_with_less_boxes(set_up, monkeypatch, kind, fast):
+    """Training and evaluation leave out the same boxes."""
+    if not fast:
+        monkeypatch.setattr(coco_evaluator, "COCOeval_faster", None)
+    content = copy.deepcopy(coco_content())
+    change, kept = CHANGED[kind]
+    change(content)
+    cfg = set_up(content)
+    (name,) = cfg.DATASETS.TEST
+    assert_perfect(evaluate_perfect(name), load_dataset(name))
+    if fast:
+        assert trained_boxes(cfg) == [EXPECTED[position] for position in kept]

@@ -7,6 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,9 @@ class FastCOCOEvaluator(COCOEvaluator):
         self._cpu_device = "cpu"
         self._metadata = MetadataCatalog.get(dataset_name)
         self._kpt_oks_sigmas: list[float] = []
-        self._dataset = _without_outside_boxes(load_dataset(dataset_name))
-        validate_ground_truth(self._dataset)
+        dataset = load_dataset(dataset_name)
+        validate_ground_truth(dataset)
+        self._dataset = _ignore_outside_boxes(dataset)
         self._do_evaluation = self._dataset.annotated
         self._positions = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
         self._max_dets = STANDARD_LIMITS[-1] if max_dets_per_image is None else max_dets_per_image
@@ -179,19 +181,28 @@ class FastCOCOEvaluator(COCOEvaluator):
             json.dump([{**x, "category_id": category_ids[x["category_id"]]} for x in results], file)
 
 
-def _without_outside_boxes(dataset: DetectionDataset) -> DetectionDataset:
-    """Skip boxes outside of their image, as training does: detections are clipped to the image."""
-    outside = dataset.is_outside
+def _ignore_outside_boxes(dataset: DetectionDataset) -> DetectionDataset:
+    """Ignore boxes outside of their image, which training skips.
+
+    Detections are clipped to the image, so none can match them. They become crowds, so that a
+    detection there is not wrong either.
+    """
+    outside = dataset.is_outside & ~dataset.is_crowd
     rows = np.flatnonzero(outside)
     if not len(rows):
         return dataset
     logger.warning(
-        "Evaluation skips boxes outside of their image: %d, for example %s in %s.",
+        "Evaluation ignores boxes outside of their image: %d, for example %s in %s.",
         len(rows),
         dataset.boxes[rows[0]].tolist(),
         printable(dataset.file_names[dataset.image_index[rows[0]]]),
     )
-    return dataset.select_boxes(~outside)
+    if (dataset.is_crowd | outside).all():
+        raise DataError(
+            f"All boxes of {dataset.source} lie outside of their images, so nothing can be "
+            "evaluated on it. Correct the sizes of the images or the boxes."
+        )
+    return replace(dataset, is_crowd=dataset.is_crowd | outside)
 
 
 def _one_per_image(predictions: Predictions) -> Predictions:
