@@ -1,6 +1,7 @@
 """Batches do not depend on workers and processes, continue after a resume, and skip bad images."""
 
 import json
+import os
 import random
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from tests.data.builders import ruin
 from tood.data.batches import TrainingBatches
+from tood.data.normalize import build_dataset
 from tood.errors import ConfigError, DataError
 
 
@@ -256,3 +258,36 @@ def test_your_own_mapper_may_leave_images_out(loader_cfg, images):
     names = {x["file_name"] for _ in range(8) for x in next(batches)}
     assert names == set(images.file_names) - {images.file_names[1]}
     assert batches.bad_images == []
+
+
+@pytest.mark.slow
+def test_memory_of_a_worker():
+    """A worker that has read each of 1,000,000 annotations has at most 300 MB of its own."""
+    count, boxes = 120_000, 1_000_000
+    rng = np.random.default_rng(0)
+    corners = np.concatenate([rng.uniform(0, 30, (boxes, 2)), rng.uniform(4, 30, (boxes, 2))], 1)
+    dataset = build_dataset(
+        source="large.json",
+        class_names=["a"],
+        category_ids=[1],
+        file_names=[f"{index}.jpg" for index in range(count)],
+        image_ids=range(count),
+        heights=[64] * count,
+        widths=[64] * count,
+        image_index=rng.integers(0, count, boxes),
+        class_ids=[0] * boxes,
+        boxes=corners,
+    )
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # as PyTorch starts its workers
+        try:
+            found = sum(len(dataset.record(index)["annotations"]) for index in range(count))
+            with open("/proc/self/smaps_rollup") as file:
+                own = sum(int(line.split()[1]) for line in file if line.startswith("Private"))
+            os.write(write, f"{found} {own // 1024}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    found, megabytes = map(int, os.read(read, 100).split())
+    assert found == dataset.num_boxes == boxes and megabytes < 300
