@@ -1,10 +1,12 @@
 """Where a Detector gets its model from."""
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 
 from tests.helpers import CONFIGS
+from tood.checkpoint import CheckpointInfo, TOODCheckpointer
 from tood.config.loading import load_config
 from tood.errors import CheckpointError, ConfigError
 from tood.inference import Detector
@@ -30,6 +32,24 @@ def test_from_a_config_file_with_weights(assert_same, detector, cfg, run_folder,
     config = run_folder / "config.yaml"
     found = Detector.from_pretrained(config, weights=cfg.MODEL.WEIGHTS)(image)
     assert_same(found, detector(image))
+
+
+def test_from_one_checkpoint(assert_same, detector, cfg, tmp_path, image):
+    """Without its run's folder: the file holds the config, the names and the ids."""
+    num_classes = cfg.MODEL.TOOD.NUM_CLASSES
+    names, ids = [f"thing {i}" for i in range(num_classes)], list(range(5, 5 + num_classes))
+    saved = cfg.clone()
+    saved.MODEL.TOOD.CLASS_NAMES, saved.MODEL.TOOD.CATEGORY_IDS = [], []
+    info = CheckpointInfo(saved.dump(), names, ids)
+    checkpointer = TOODCheckpointer(detector.model, str(tmp_path), info=lambda: info)
+    path = checkpointer.save("model_final", iteration=9).rename(tmp_path / "renamed.pth")
+    found = Detector.from_pretrained(path, device="cpu")
+    assert (found.class_names, found.category_ids) == (names, ids)
+    assert found.cfg.MODEL.WEIGHTS == str(path)
+    detections = found(image)
+    assert np.array_equal(detections.xyxy, detector(image).xyxy)
+    with pytest.raises(ConfigError, match="--config-file"):
+        Detector.from_pretrained(cfg.MODEL.WEIGHTS)
 
 
 def test_from_a_model_zoo_name(tmp_path):

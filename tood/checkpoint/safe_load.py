@@ -198,7 +198,7 @@ def _read_legacy_storages(
         if num_bytes > size - file.tell():
             raise ValueError("its end is missing")
         memory = torch.empty(num_bytes, dtype=torch.uint8)
-        if file.readinto(memoryview(np.asarray(memory))) != num_bytes:  # type: ignore[attr-defined]
+        if file.readinto(np.asarray(memory).data) != num_bytes:  # type: ignore[attr-defined]
             raise ValueError("its end is missing")
         memories[key] = memory
     return memories
@@ -218,7 +218,7 @@ def _storage_ref(key: Any) -> StorageRef:
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:
     try:
-        from safetensors.torch import load_file as load_safetensors
+        from safetensors.torch import load_file as load_safetensors  # type: ignore[import-not-found]
     except ImportError as error:
         raise CheckpointError(
             f'{path} is a safetensors file. To read it: pip install "tood-detectron2[safetensors]"'

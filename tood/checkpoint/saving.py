@@ -117,7 +117,7 @@ def remove_temporary_files(folder: str | os.PathLike[str]) -> list[str]:
     Returns:
         The names of the removed files.
     """
-    removed = []
+    removed: list[str] = []
     try:
         names = sorted(os.listdir(folder))
     except OSError:

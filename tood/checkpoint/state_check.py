@@ -69,7 +69,7 @@ def _optimizer_problem(optimizer: torch.optim.Optimizer, state: Mapping[Any, Any
         return "its param_groups are damaged"
     if len(groups) != len(optimizer.param_groups):
         return f"it has {len(groups)} parameter groups, not {len(optimizer.param_groups)}"
-    parameters = {}
+    parameters: dict[Any, Tensor] = {}
     for i, (saved, current) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
         ids, tensors = saved["params"], current["params"]
         if len(ids) != len(tensors):

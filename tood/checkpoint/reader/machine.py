@@ -82,7 +82,7 @@ class _Machine:
 
     def top(self, kind: type) -> Any:
         if not self.stack or not isinstance(self.stack[-1], kind):
-            raise PickleError(f"a {kind.__name__} is missing")
+            raise PickleError("a value is missing, or of another type")
         return self.stack[-1]
 
     def execute(self, name: str, argument: Any) -> None:

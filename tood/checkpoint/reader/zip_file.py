@@ -82,7 +82,7 @@ class CheckpointZip:
         self.validate_storage(ref)
         record = self._record(f"data/{ref.key}")
         memory = torch.empty(record.file_size, dtype=torch.uint8)
-        self._read_into(record, memoryview(np.asarray(memory)))
+        self._read_into(record, np.asarray(memory).data)
         return memory
 
     def verify_all(self) -> None:
