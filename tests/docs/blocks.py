@@ -22,7 +22,8 @@ PAGES = [
 ]
 
 # Programs that the documentation calls.
-PROGRAMS = ("tood", "./train_net.py", "./demo/demo.py", "python", "pip", "make", "mkdocs", "source")
+PROGRAMS = ("tood", "./train_net.py", "./demo/demo.py", "python", "pip", "make", "mkdocs", "source",
+            "torchrun")  # fmt: skip
 
 _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?"

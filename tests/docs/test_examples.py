@@ -67,6 +67,8 @@ def test_commands_parse(block, tmp_path):
             parse(["train" if "train" in program else "detect", *arguments])
         elif program == "tood":
             parse(arguments)
+        elif program == "torchrun":
+            parse(["train", *arguments[arguments.index("train_net.py") + 1 :]])
         elif program == "make":
             check_make_target(arguments[0])
         elif program == "python" and arguments[0] == "-m" and arguments[1].startswith("tools"):

@@ -80,14 +80,22 @@ def _wait_for(processes: Sequence[BaseProcess]) -> int:
 
 def _run_one(function: ProcessFunction, args: argparse.Namespace, place: Launcher) -> None:
     """What a new process runs."""
-    threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
+    parent = multiprocessing.parent_process()
+    stop_with_parent(os.getppid() if parent is None or parent.pid is None else parent.pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     function(args, place)
 
 
-def _stop_with_parent() -> None:
-    """Ask this process to stop when the one that started it is killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
+def stop_with_parent(parent: int) -> None:
+    """Ask this process to stop, by SIGTERM, when its parent has ended; it would go on alone.
+
+    Args:
+        parent: number of the process that has started this one.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

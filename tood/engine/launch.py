@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import signal
 import threading
@@ -15,7 +16,7 @@ from detectron2.utils import comm
 
 from ..compat import create_local_process_group
 from ..errors import ConfigError
-from .child_processes import ProcessFunction, run_processes
+from .child_processes import ProcessFunction, run_processes, stop_with_parent
 from .launchers import Launcher
 from .signals import STOP_SIGNALS
 
@@ -45,6 +46,8 @@ def start(
     """
     if launcher is not None:
         validate_launcher(args, launcher)
+        if launcher.name == "torchrun":  # killed, it leaves its processes behind
+            stop_with_parent(os.getppid())
         function(args, launcher)
         return 0
     local_size, num_machines = args.num_gpus or 1, args.num_machines or 1

@@ -1,0 +1,100 @@
+"""Real trainings in several processes: torchrun, its restarts, and ``tood train --num-gpus 2``."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.helpers import read_metrics
+from tests.helpers import CONFIGS, ROOT
+
+pytestmark = pytest.mark.slow
+
+TIMEOUT = 600
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.fixture
+def train(shapes, tmp_path):
+    """Starts a training in two processes on the CPU, in a session of its own."""
+    options = [
+        *("MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "TEST.EVAL_PERIOD", "0"),
+        *("MODEL.RESNETS.RES2_OUT_CHANNELS", "64", "MODEL.FPN.OUT_CHANNELS", "64"),
+        *("MODEL.TOOD.HEAD.CHANNELS", "64", "MODEL.TOOD.HEAD.NUM_CONVS", "1"),
+        *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
+        *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"),
+        *("DATASETS.TRAIN_ANNOTATIONS", str(shapes / "train.json")),
+        *("DATASETS.TEST_ANNOTATIONS", str(shapes / "val.json")),
+        *("DATASETS.TRAIN_IMAGES", str(shapes / "images")),
+        *("DATASETS.TEST_IMAGES", str(shapes / "images")),
+        *("OUTPUT_DIR", str(tmp_path / "run")),
+    ]
+    config = ["--config-file", str(CONFIGS / "quickstart" / "TOOD-R18-shapes.yaml")]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    started = []
+
+    def start(launcher: list[str], *more: str) -> subprocess.Popen:
+        program = ["tood", "train"] if launcher == [] else [*launcher, str(ROOT / "train_net.py")]
+        command = [sys.executable, "-m", *program, *config, *options, *more]
+        with (tmp_path / f"{len(started)}.txt").open("w") as file:
+            process = subprocess.Popen(
+                command, env=environ, stdout=file, stderr=file, start_new_session=True
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=TIMEOUT)
+
+
+def wait_for_iteration(folder: Path, iteration: int) -> int:
+    """Wait until a checkpoint of that iteration is written; return the process of rank 0."""
+    end = time.monotonic() + TIMEOUT
+    while not (folder / f"model_{iteration:07d}.pth").is_file():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return json.loads((folder / "run.lock").read_text())["process"]["pid"]
+
+
+def test_torchrun_is_one_training_and_survives_a_killed_worker(train, tmp_path):
+    """Its folder is in use meanwhile; the run goes on where its last checkpoint was."""
+    run = tmp_path / "run"
+    length = ["SOLVER.MAX_ITER", "30", "SOLVER.CHECKPOINT_PERIOD", "5"]
+    process = train([*TORCHRUN, "--max-restarts", "1"], *length)
+    worker = wait_for_iteration(run, 4)
+    run_id = json.loads((run / "run.lock").read_text())["run_id"]
+    second = train([], *length)
+    assert second.wait(timeout=TIMEOUT) == 2 or not (run / "run.lock").exists()
+    assert f"is in use by another training (process {worker} on" in (tmp_path / "1.txt").read_text()
+    os.kill(worker, signal.SIGKILL)
+    assert process.wait(timeout=TIMEOUT) == 0
+    log = (run / "log.txt").read_text()
+    assert "The launcher has started this job again (1): --resume." in log
+    assert f"(process {worker} on" in log and "has ended without removing its lock" in log
+    assert json.loads((run / "run.json").read_text())["run_id"] == run_id
+    iterations = [row["iteration"] for row in read_metrics(run) if "total_loss" in row]
+    assert iterations == sorted(set(iterations)) and iterations[-1] == 29
+    assert (run / "model_final.pth").is_file() and not (run / "run.lock").exists()
+
+
+@pytest.mark.parametrize("launcher, code", [(TORCHRUN, 1), ([], 143)], ids=["torchrun", "tood"])
+def test_sigterm_saves_a_checkpoint(train, tmp_path, launcher, code):
+    more = ["SOLVER.MAX_ITER", "5000", "SOLVER.CHECKPOINT_PERIOD", "5"]
+    process = train(launcher, *more, *([] if launcher else ["--num-gpus", "2"]))
+    wait_for_iteration(tmp_path / "run", 4)
+    process.terminate()
+    assert process.wait(timeout=TIMEOUT) == code
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "Stopped by SIGTERM after iteration" in log
+    named = (tmp_path / "run" / "last_checkpoint").read_text()
+    assert (tmp_path / "run" / named).is_file()
+    assert not (tmp_path / "run" / "run.lock").exists()
