@@ -17,7 +17,7 @@ from detectron2.utils import comm
 
 from tood.cli.common import exit_on_user_error
 from tood.compat import compute_on_main_process
-from tood.engine import child_processes, launch
+from tood.engine import Trainer, child_processes, launch
 from tood.engine.failures import FailureReport
 from tood.engine.launchers import Launcher
 from tood.engine.signals import stop_request
@@ -305,3 +305,20 @@ def test_processes_stop_when_their_parent_is_killed(start, tmp_path):
     while not all((tmp_path / f"{rank}.saved").is_file() for rank in (0, 1)):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_trainer_in_two_processes_on_the_cpu(start, run_cfg, tmp_path, capfd):
+    """detectron2 passes the rank as a GPU to DistributedDataParallel, which a CPU model refuses."""
+    run_cfg.SOLVER.MAX_ITER = 2
+
+    def train_and_compare(folder: Path) -> None:
+        trainer = Trainer(run_cfg)
+        assert type(trainer._trainer.model).__name__ == "DistributedDataParallel"
+        trainer.train()
+        total = sum(p.double().sum().item() for p in trainer.model.parameters())
+        assert comm.all_gather(total) == [total, total]
+        (folder / f"{comm.get_rank()}.done").write_text("")
+
+    assert wait(start(train_and_compare)) == 0, capfd.readouterr().err
+    assert (tmp_path / "0.done").is_file() and (tmp_path / "1.done").is_file()
+    assert (tmp_path / "model_final.pth").is_file()
