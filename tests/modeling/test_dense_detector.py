@@ -88,6 +88,29 @@ def test_given_normalizers_replace_the_sums_own(core):
     assert core.normalize_losses(sums, normalizers)["loss_cls"].item() == 0.5
 
 
+@pytest.mark.parametrize("own, other, factor", [(3.0, 5.0, 1.0), (0.5, 0.7, 0.6)])
+def test_floor_of_the_normalizer_in_two_processes(core, monkeypatch, own, other, factor):
+    """Two processes equal one with the double batch, unless the normalizer is below 1 on average.
+
+    The gradient is the mean over the processes of sum_i / max((n_1 + n_2) / 2, 1). With a mean of
+    at least 1 that is (sum_1 + sum_2) / (n_1 + n_2), as in one process. Below, the processes divide
+    by 1 each, so that the loss is by the mean smaller (0.6 here) than one process has it: it divides
+    by n_1 + n_2 = 1.2.
+    """
+    totals = 4.0, 6.0
+    weight = core.loss_weights.get("loss_cls", 1.0)
+    both = LossSum(torch.tensor(sum(totals)), torch.tensor(own + other))
+    single = core.normalize_losses({"loss_cls": both})["loss_cls"].item() / weight
+    assert single == pytest.approx(sum(totals) / (own + other))
+    monkeypatch.setattr("tood.modeling.dense_detector.comm.get_world_size", lambda: 2)
+    losses = []
+    for total, mine, others in ((totals[0], own, other), (totals[1], other, own)):
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda x, o=others: x.add_(o))
+        sums = {"loss_cls": LossSum(torch.tensor(total), torch.tensor(mine))}
+        losses.append(core.normalize_losses(sums)["loss_cls"].item() / weight)
+    assert sum(losses) / 2 == pytest.approx(single * factor)
+
+
 @pytest.mark.parametrize("head", ["TOODHead", "ParallelHead"])
 def test_predict_can_be_traced(tiny_cfg, feature_shapes, head):
     """The traced network gives the same scores and boxes, for both heads."""
