@@ -1,10 +1,12 @@
 """Fetching training images: mapped under random numbers of their own, replaced where unusable."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
 from .dataset import DetectionDataset
@@ -59,6 +61,14 @@ class TrainingImages(Dataset[Fetched]):
         bad_images: Iterable[str] = (),
         max_bad_images: int = 0,
     ) -> None:
+        self._masks: DatasetFromList | None = None
+        if dataset.segmentations is not None:
+            # As bytes: a worker that reads Python objects gets its own copy of their memory.
+            masks, ends = dataset.segmentations, dataset.offsets.tolist()
+            self._masks = DatasetFromList(
+                [masks[start:end] for start, end in pairwise(ends)], copy=False
+            )
+            dataset = replace(dataset, segmentations=None)
         self.dataset = dataset
         self.mapper = mapper
         self.seed = seed
@@ -80,7 +90,7 @@ class TrainingImages(Dataset[Fetched]):
                 continue
             try:
                 with seeded(self.seed, position):
-                    fetched.sample = self.mapper(self.dataset.record(candidate))
+                    fetched.sample = self.mapper(self._record(candidate))
             except BadImageError as error:
                 self._bad.add(name)
                 fetched.problems.append((name, str(error)))
@@ -89,6 +99,13 @@ class TrainingImages(Dataset[Fetched]):
             if fetched.sample is not None:
                 break
         return fetched
+
+    def _record(self, index: int) -> dict[str, Any]:
+        record = self.dataset.record(index)
+        if self._masks is not None:
+            for annotation, mask in zip(record["annotations"], self._masks[index], strict=True):
+                annotation["segmentation"] = mask
+        return record
 
     def _candidates(self, position: int, index: int) -> Iterator[int]:
         yield index

@@ -4,8 +4,10 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.utils import comm
+from tabulate import tabulate
 
 from ..errors import DataError
 from .batches import Batch, TrainingBatches, start_fetching
@@ -16,6 +18,8 @@ from .mapper import DetectionMapper, ErrorContextMapper
 from .registration import load_dataset
 
 logger = logging.getLogger(__name__)
+# With detectron2's loggers of data: such details go to log.txt, not to the terminal.
+_detail_logger = logging.getLogger("detectron2.data.tood")
 
 
 class TrainLoader:
@@ -89,7 +93,22 @@ def load_training_set(cfg: CfgNode) -> DetectionDataset:
             "DATASETS.TRAIN_ANNOTATIONS and DATASETS.TRAIN_IMAGES."
         )
     dataset = concatenate([load_dataset(name) for name in cfg.DATASETS.TRAIN])
-    return filter_training_set(dataset, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    dataset = filter_training_set(dataset, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    _detail_logger.info(
+        "Distribution of instances among all %d categories:\n%s",
+        len(dataset.class_names),
+        _class_table(dataset),
+    )
+    return dataset
+
+
+def _class_table(dataset: DetectionDataset) -> str:
+    """How many boxes each class has, without crowds."""
+    counts = np.bincount(
+        dataset.class_ids[~dataset.is_crowd], minlength=len(dataset.class_names)
+    ).tolist()
+    rows = [*zip(dataset.class_names, counts, strict=True), ("total", sum(counts))]
+    return tabulate(rows, ["category", "instances"], tablefmt="github", disable_numparse=True)
 
 
 def build_train_loader(cfg: CfgNode, mapper: Mapper | None = None) -> TrainLoader:
@@ -104,7 +123,10 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper | None = None) -> TrainLoade
         DataError: see `load_training_set`. While iterating: an image cannot be used.
     """
     dataset = load_training_set(cfg)
-    mapper = ErrorContextMapper(mapper or DetectionMapper(cfg, is_train=True))
+    if mapper is None:
+        mapper = DetectionMapper(cfg, is_train=True)
+        _detail_logger.info("Augmentations used in training: %s", mapper.augmentations)
+    mapper = ErrorContextMapper(mapper)
     batches = TrainingBatches(cfg, dataset, mapper)
     return TrainLoader(batches, batches.num_images)
 

@@ -29,6 +29,7 @@ def setup_loggers(output_dir: str, rank: int = 0) -> None:
         rank: of this process. Only rank 0 prints to the terminal; others write log.txt.rank*.
     """
     setup_logger(output_dir, distributed_rank=rank, name="tood")
+    setup_logger(output_dir, distributed_rank=rank, name="tood_runtime")
     # Called exactly as default_setup calls it: detectron2 caches by arguments, and would otherwise
     # add its handlers a second time.
     loggers = [
