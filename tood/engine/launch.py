@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from ..compat import create_local_process_group
 from ..errors import ConfigError
 from .child_processes import ProcessFunction, run_processes, stop_with_parent
+from .failures import JoinError
 from .launchers import Launcher
 from .signals import STOP_SIGNALS
 
@@ -188,14 +189,16 @@ def asks_for_cpu(args: argparse.Namespace) -> bool:
 def join(launcher: Launcher | None, device: str) -> None:
     """Join the other processes; all of them call it together.
 
-    NCCL connects them on GPUs, gloo on CPUs. detectron2's groups of each machine are created.
+    NCCL connects them on GPUs, gloo on CPUs. detectron2's groups of each machine are created. Where
+    the processes are connected already, as Ray does it, only these are.
 
     Args:
         launcher: the place of this process; None if it is alone.
         device: ``MODEL.DEVICE``.
 
     Raises:
-        ConfigError: the device does not fit several processes, or the others cannot be reached.
+        ConfigError: the device does not fit several processes.
+        JoinError: the others cannot be reached.
     """
     if launcher is None:
         return
@@ -204,29 +207,44 @@ def join(launcher: Launcher | None, device: str) -> None:
         torch.cuda.set_device(gpu_index(launcher, device))
     if launcher.world_size == 1:
         return
-    options: dict[str, Any] = {"init_method": launcher.url}
+    if torch.distributed.is_initialized():
+        create_local_process_group(launcher.local_size)
+        return
     try:
         with _default_handlers():
-            if launcher.name == "tood train" and launcher.url.startswith("tcp"):
-                host, port = _host_and_port(launcher.url)
-                store = torch.distributed.TCPStore(host, port, is_master=False, timeout=TIMEOUT)
-                options = {"store": store}
             torch.distributed.init_process_group(
                 "nccl" if on_gpu else "gloo",
                 world_size=launcher.world_size,
                 rank=launcher.rank,
                 timeout=TIMEOUT,
-                **options,
+                **_meeting_point(launcher),
             )
             create_local_process_group(launcher.local_size)
             comm.synchronize()
     except (RuntimeError, ValueError) as error:
         where = launcher.url if launcher.url != "env://" else f"{launcher.address}:{launcher.port}"
-        raise ConfigError(
+        raise JoinError(
             f"Process {launcher.rank} of {launcher.world_size} ({launcher.name}) cannot join the "
             f"others at {where}: {_first_line(error)}. Check that all of them run and reach this "
             "address, and that no other program uses the port."
         ) from error
+
+
+def _meeting_point(launcher: Launcher) -> dict[str, Any]:
+    """The argument of ``init_process_group`` that says where the processes meet."""
+    if launcher.name == "tood train" and launcher.url.startswith("tcp"):
+        host, port = _host_and_port(launcher.url)
+        return {"store": torch.distributed.TCPStore(host, port, is_master=False, timeout=TIMEOUT)}
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and launcher.url == "env://":
+        # torchrun keeps its store when it starts the processes again, and PyTorch would find the
+        # addresses of those that have ended.
+        store = torch.distributed.TCPStore(
+            launcher.address, launcher.port, is_master=False, timeout=TIMEOUT
+        )
+        start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        prefix = f"tood/{start}/{launcher.world_size}"
+        return {"store": torch.distributed.PrefixStore(prefix, store)}
+    return {"init_method": launcher.url}
 
 
 def gpu_index(launcher: Launcher, device: str) -> int:
