@@ -98,3 +98,12 @@ def test_a_bad_test_image(build_loader, loader_cfg, images, workers):
         list(build_test_loader(loader_cfg, "a set"))
     assert str(error.value).startswith(f"Cannot read the image {name}: ")
     assert "Traceback" not in str(error.value)
+
+
+def test_class_counts_are_logged(build_loader, images, caplog):
+    """Images 0 to 7 have one box each, of the classes 0, 1, 2, 0, 1, 2, 0, 1."""
+    caplog.set_level("INFO", logger="detectron2.data")
+    build_loader()
+    (table,) = [m for m in caplog.messages if m.startswith("Distribution of instances among all 3")]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[3:]]
+    assert rows == [["a", "3"], ["b", "3"], ["c", "2"], ["total", "8"]]
