@@ -1,12 +1,10 @@
 """COCO files: what is dropped and counted, what is refused and how, encodings, masks."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as mask_util
 
 from tests.data.coco_files import coco_content, write_coco, write_images
 from tood.data.formats import DataSource, read_dataset
@@ -45,58 +43,6 @@ def test_plain_file(read, folder):
     assert dataset.areas.tolist() == [660, 1760] * 3
     assert dataset.segmentations is None and dataset.annotated
     assert dataset.changes.format() == "" and not dataset.changes.warnings
-
-
-@pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
-)
-def test_encodings(read, encoding):
-    content = coco_content()
-    content["categories"][0]["name"] = "Äpfel 🍎"
-    text = json.dumps(content, ensure_ascii=False).encode(encoding)
-    assert read(text).class_names == ["Äpfel 🍎", "b"]
-
-
-@pytest.mark.parametrize(
-    "data, message",
-    [
-        (b"", "is empty"),
-        (b"  \n", "is empty"),
-        (b"\xef\xbb\xbf", "not a JSON file"),
-        (b"not { JSON", "not a JSON file"),
-        (json.dumps(coco_content()).encode()[:300], "not a JSON file"),
-        (b'{"images": [', "ends in the middle"),
-        (b'{"id": 1}\n{"id": 2}\n', "JSON lines"),
-        ('{"images": "ü"}'.encode("latin-1"), "Save it in UTF-8"),
-        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
-        (b"PK\x03\x04abc", "ZIP"),
-        (b"[" * 200_000, "nested too deeply"),
-        (b'{"a":' * 200_000, "nested too deeply"),
-        (b'{"images": [' + b"1" * 5000 + b"]}", "number that cannot be read"),
-        (b"[]", "no list 'images'"),
-        (b"null", "no list 'images'"),
-        (b"7", "no list 'images'"),
-        (b'[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}]', "detections"),
-        (b'{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}', "no list 'images'"),
-    ],
-)
-def test_other_files(read, data, message):
-    with pytest.raises(DataError, match=message) as caught:
-        read(data)
-    assert "annotations.json" in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("path", ["/nowhere/train.json", "x" * 5000, "a\0b", "/nowhere/\ud800"])
-def test_paths_of_no_file(path):
-    for format in ("auto", "coco"):
-        with pytest.raises(DataError, match=r"no annotation file|cannot be read"):
-            read_dataset(DataSource(path, "."), format)
-
-
-def test_folder_instead_of_a_file(folder):
-    write_coco(folder, coco_content())
-    with pytest.raises(DataError, match=r"is a folder\. Name .*annotations\.json"):
-        read_dataset(DataSource(str(folder), "."), "coco")
 
 
 def annotation(**fields):
@@ -309,62 +255,6 @@ def test_test_dev_has_no_annotations(read):
     del content["annotations"]
     dataset = read(content)
     assert not dataset.annotated and dataset.num_boxes == 0 and len(dataset) == 3
-
-
-POLYGON = [[4, 6, 26, 6, 26, 36]]
-
-
-@pytest.mark.parametrize(
-    "mask, expected",
-    [
-        (POLYGON, POLYGON),
-        ([*POLYGON, [1, 2, 3, 4]], POLYGON),
-        ([*POLYGON, [1, 2, 3, 4, 5, 6, 7]], POLYGON),
-        ({"counts": [0, 5120], "size": [64, 80]}, 5120),
-        ({"counts": [5000, 20, 100], "size": [64, 80]}, 20),
-        (None, None),
-        ([], None),
-        ([[4, 6, 26, 36]], None),
-        ([4, 6, 26, 6, 26, 36], None),
-        ([[4, 6, 26, 6, 26, math.nan]], None),
-        ({"counts": [4096]}, None),
-        ({"counts": [4096], "size": [64, 64]}, None),
-        ({"counts": [1], "size": [64, 80]}, None),
-        ({"counts": [-5, 5125], "size": [64, 80]}, None),
-        ({"counts": "~~~~", "size": [64, 80]}, None),
-        ({"counts": None, "size": [64, 80]}, None),
-    ],
-)
-def test_masks_are_checked_where_masks_are_used(read, mask, expected):
-    content = coco_content()
-    for entry in content["annotations"]:
-        entry["segmentation"] = POLYGON
-    content["annotations"][0]["segmentation"] = mask
-    assert read(content).num_boxes == 6  # a box detector never looks at them
-    dataset = read(content, with_masks=True)
-    if expected is None:
-        assert dataset.num_boxes == 5 == len(dataset.segmentations)
-        assert dataset.changes.counts["boxes without a valid segmentation dropped"] == 1
-    elif isinstance(expected, int):
-        assert mask_util.area(dataset.segmentations[0]) == expected
-    else:
-        assert dataset.segmentations[0] == expected
-        assert len(mask) == 1 or dataset.changes.counts == {"invalid polygons dropped": 1}
-
-
-def test_compressed_masks(read):
-    content = coco_content()
-    rng = np.random.default_rng(0)
-    areas = []
-    for entry in content["annotations"]:
-        mask = np.zeros((64, 80), np.uint8, order="F")
-        for x, y in rng.integers(0, 60, (12, 2)):
-            mask[x : x + 4, y : y + 9] ^= 1
-        rle = mask_util.encode(mask)
-        entry["segmentation"] = {"size": [64, 80], "counts": rle["counts"].decode()}
-        areas.append(int(mask.sum()))
-    dataset = read(content, with_masks=True)
-    assert [int(mask_util.area(mask)) for mask in dataset.segmentations] == areas
 
 
 def test_read_classes_needs_no_images(tmp_path):

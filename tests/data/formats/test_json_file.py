@@ -1,0 +1,82 @@
+"""JSON files of any encoding, and files that are none."""
+
+import json
+
+import pytest
+
+from tests.data.coco_files import coco_content, write_coco, write_images
+from tood.data.formats import DataSource, read_dataset
+from tood.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_images(tmp_path / "images", coco_content())
+    return tmp_path
+
+
+@pytest.fixture
+def read(folder):
+    """Reads a content, or bytes, as a file."""
+
+    def read_content(content, encoding="utf-8", **options):
+        if isinstance(content, bytes):
+            path = folder / "annotations.json"
+            path.write_bytes(content)
+        else:
+            path = write_coco(folder, content, encoding)
+        return read_dataset(DataSource(str(path), str(folder / "images"), **options))
+
+    return read_content
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
+)
+def test_encodings(read, encoding):
+    content = coco_content()
+    content["categories"][0]["name"] = "Äpfel 🍎"
+    text = json.dumps(content, ensure_ascii=False).encode(encoding)
+    assert read(text).class_names == ["Äpfel 🍎", "b"]
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "is empty"),
+        (b"  \n", "is empty"),
+        (b"\xef\xbb\xbf", "not a JSON file"),
+        (b"not { JSON", "not a JSON file"),
+        (json.dumps(coco_content()).encode()[:300], "not a JSON file"),
+        (b'{"images": [', "ends in the middle"),
+        (b'{"id": 1}\n{"id": 2}\n', "JSON lines"),
+        ('{"images": "ü"}'.encode("latin-1"), "Save it in UTF-8"),
+        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+        (b"PK\x03\x04abc", "ZIP"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b'{"images": [' + b"1" * 5000 + b"]}", "number that cannot be read"),
+        (b"[]", "no list 'images'"),
+        (b"null", "no list 'images'"),
+        (b"7", "no list 'images'"),
+        (b'[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}]', "detections"),
+        (b'{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}', "no list 'images'"),
+    ],
+)
+def test_other_files(read, data, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(data)
+    assert "annotations.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/train.json", "x" * 5000, "a\0b", "/nowhere/\ud800"])
+def test_paths_of_no_file(path):
+    for format in ("auto", "coco"):
+        with pytest.raises(DataError, match=r"no annotation file|cannot be read"):
+            read_dataset(DataSource(path, "."), format)
+
+
+def test_folder_instead_of_a_file(folder):
+    write_coco(folder, coco_content())
+    with pytest.raises(DataError, match=r"is a folder\. Name .*annotations\.json"):
+        read_dataset(DataSource(str(folder), "."), "coco")

@@ -1,0 +1,87 @@
+"""Masks of COCO files are checked where masks are used."""
+
+import math
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_util
+
+from tests.data.coco_files import coco_content, write_coco, write_images
+from tood.data.formats import DataSource, read_dataset
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_images(tmp_path / "images", coco_content())
+    return tmp_path
+
+
+@pytest.fixture
+def read(folder):
+    """Reads a content, or bytes, as a file."""
+
+    def read_content(content, encoding="utf-8", **options):
+        if isinstance(content, bytes):
+            path = folder / "annotations.json"
+            path.write_bytes(content)
+        else:
+            path = write_coco(folder, content, encoding)
+        return read_dataset(DataSource(str(path), str(folder / "images"), **options))
+
+    return read_content
+
+
+POLYGON = [[4, 6, 26, 6, 26, 36]]
+
+
+@pytest.mark.parametrize(
+    "mask, expected",
+    [
+        (POLYGON, POLYGON),
+        ([*POLYGON, [1, 2, 3, 4]], POLYGON),
+        ([*POLYGON, [1, 2, 3, 4, 5, 6, 7]], POLYGON),
+        ({"counts": [0, 5120], "size": [64, 80]}, 5120),
+        ({"counts": [5000, 20, 100], "size": [64, 80]}, 20),
+        (None, None),
+        ([], None),
+        ([[4, 6, 26, 36]], None),
+        ([4, 6, 26, 6, 26, 36], None),
+        ([[4, 6, 26, 6, 26, math.nan]], None),
+        ({"counts": [4096]}, None),
+        ({"counts": [4096], "size": [64, 64]}, None),
+        ({"counts": [1], "size": [64, 80]}, None),
+        ({"counts": [-5, 5125], "size": [64, 80]}, None),
+        ({"counts": "~~~~", "size": [64, 80]}, None),
+        ({"counts": None, "size": [64, 80]}, None),
+    ],
+)
+def test_masks_are_checked_where_masks_are_used(read, mask, expected):
+    content = coco_content()
+    for entry in content["annotations"]:
+        entry["segmentation"] = POLYGON
+    content["annotations"][0]["segmentation"] = mask
+    assert read(content).num_boxes == 6  # a box detector never looks at them
+    dataset = read(content, with_masks=True)
+    if expected is None:
+        assert dataset.num_boxes == 5 == len(dataset.segmentations)
+        assert dataset.changes.counts["boxes without a valid segmentation dropped"] == 1
+    elif isinstance(expected, int):
+        assert mask_util.area(dataset.segmentations[0]) == expected
+    else:
+        assert dataset.segmentations[0] == expected
+        assert len(mask) == 1 or dataset.changes.counts == {"invalid polygons dropped": 1}
+
+
+def test_compressed_masks(read):
+    content = coco_content()
+    rng = np.random.default_rng(0)
+    areas = []
+    for entry in content["annotations"]:
+        mask = np.zeros((64, 80), np.uint8, order="F")
+        for x, y in rng.integers(0, 60, (12, 2)):
+            mask[x : x + 4, y : y + 9] ^= 1
+        rle = mask_util.encode(mask)
+        entry["segmentation"] = {"size": [64, 80], "counts": rle["counts"].decode()}
+        areas.append(int(mask.sum()))
+    dataset = read(content, with_masks=True)
+    assert [int(mask_util.area(mask)) for mask in dataset.segmentations] == areas
