@@ -66,15 +66,12 @@ def wait_for_iteration(folder: Path, iteration: int) -> int:
 
 
 def test_torchrun_is_one_training_and_survives_a_killed_worker(train, tmp_path):
-    """Its folder is in use meanwhile; the run goes on where its last checkpoint was."""
+    """The run goes on where its last checkpoint was."""
     run = tmp_path / "run"
-    length = ["SOLVER.MAX_ITER", "30", "SOLVER.CHECKPOINT_PERIOD", "5"]
+    length = ["SOLVER.MAX_ITER", "60", "SOLVER.CHECKPOINT_PERIOD", "10"]
     process = train([*TORCHRUN, "--max-restarts", "1"], *length)
-    worker = wait_for_iteration(run, 4)
+    worker = wait_for_iteration(run, 9)
     run_id = json.loads((run / "run.lock").read_text())["run_id"]
-    second = train([], *length)
-    assert second.wait(timeout=TIMEOUT) == 2 or not (run / "run.lock").exists()
-    assert f"is in use by another training (process {worker} on" in (tmp_path / "1.txt").read_text()
     os.kill(worker, signal.SIGKILL)
     assert process.wait(timeout=TIMEOUT) == 0
     log = (run / "log.txt").read_text()
@@ -82,7 +79,7 @@ def test_torchrun_is_one_training_and_survives_a_killed_worker(train, tmp_path):
     assert f"(process {worker} on" in log and "has ended without removing its lock" in log
     assert json.loads((run / "run.json").read_text())["run_id"] == run_id
     iterations = [row["iteration"] for row in read_metrics(run) if "total_loss" in row]
-    assert iterations == sorted(set(iterations)) and iterations[-1] == 29
+    assert iterations == sorted(set(iterations)) and iterations[-1] == 59
     assert (run / "model_final.pth").is_file() and not (run / "run.lock").exists()
 
 

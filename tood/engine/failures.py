@@ -13,12 +13,17 @@ from contextlib import contextmanager
 from detectron2.utils import comm
 from torch.distributed import distributed_c10d
 
+from ..errors import ConfigError
 from .launchers import Launcher
 
 logger = logging.getLogger(__name__)
 
 # Seconds that a main process which has the store waits for the others to look at it.
 WAIT_SECONDS = 5.0
+
+
+class JoinError(ConfigError):
+    """A process cannot join the others."""
 
 
 class FailureReport:
@@ -42,6 +47,8 @@ class FailureReport:
         trace_log.addFilter(self._reports)  # it logs a stack trace of whatever ends it
         try:
             yield
+        except JoinError:
+            raise  # each process has its own reason, and cannot know the others'
         except Exception as error:
             if self.is_first():
                 raise
