@@ -14,6 +14,7 @@ from .dataset import DetectionDataset
 from .fetching import Fetched, Mapper, Sample, TrainingImages
 from .samplers import sampler_factory
 from .stream import BatchStream
+from .worker_signals import outlive_stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -227,6 +228,7 @@ def start_fetching(
             sampler=draws,
             num_workers=num_workers,
             collate_fn=_identity,
+            worker_init_fn=outlive_stop_signals,
             # Its own, because the workers' seed would be drawn from the global generator.
             generator=torch.Generator(),
         )
