@@ -89,7 +89,7 @@ def test_metadata(metadata):
     assert metadata["Version"] == __version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
-    assert {"dev", "docs", "mmdet"} == set(metadata.get_all("Provides-Extra"))
+    assert {"dev", "docs", "mmdet", "ray", "safetensors"} == set(metadata.get_all("Provides-Extra"))
     pythons = [line.split(" :: ")[-1] for line in metadata.get_all("Classifier") if "3." in line]
     assert pythons[0] == "3.10" and pythons == sorted(pythons, key=lambda name: int(name[2:]))
 
@@ -113,7 +113,8 @@ def test_dependencies_are_what_is_imported(metadata):
     imported = imported_packages(ROOT / "tood") | imported_packages(ROOT / "tood_runtime")
     imported = {IMPORT_NAMES.get(name, name.replace("_", "-")) for name in imported}
     # No package index has detectron2. It brings yacs and iopath, which config and files come from.
-    assert imported - names <= {"detectron2", "yacs", "iopath"}
+    optional = {"safetensors"}
+    assert imported - names <= {"detectron2", "yacs", "iopath"} | optional
     assert names - imported == set()
     assert all(re.fullmatch(r"[\w-]+>=[\d.]+", line) for line in required), "a version is pinned"
 
