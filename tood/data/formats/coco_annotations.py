@@ -21,8 +21,31 @@ _IMAGE_FIELDS = ("id", "file_name", "height", "width")
 _NUMBERS = frozenset((int, float))
 _NO_BOX = (math.nan,) * 4
 _NO_ID = -(2**63)
+_LARGEST_ID = 2**63
 _MAX_AREA = 1e300
 _FALSE, _TRUE = ("", "0", "0.0", "false", "no", "null", "none"), ("1", "1.0", "true", "yes")
+
+
+class References:
+    """Ids that annotations refer to: numbers in an array, anything else by row."""
+
+    def __init__(self) -> None:
+        self.numbers = array("q")
+        self.others: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.others[row] if row in self.others else self.numbers[row]
+
+    def append(self, value: Any) -> None:
+        """Add the reference of the next row."""
+        if type(value) is int and -_LARGEST_ID < value < _LARGEST_ID:
+            self.numbers.append(value)
+        else:
+            self.others[len(self.numbers)] = value
+            self.numbers.append(0)
 
 
 class AnnotationCollector:
@@ -45,8 +68,8 @@ class AnnotationCollector:
     """
 
     def __init__(self, with_masks: bool = False) -> None:
-        self.image_ids: list[Any] = []
-        self.category_ids: list[Any] = []
+        self.image_ids = References()
+        self.category_ids = References()
         self.is_crowd = bytearray()
         self.has_box = bytearray()
         self.segmentations: list[Any] | None = [] if with_masks else None

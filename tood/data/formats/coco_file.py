@@ -89,8 +89,12 @@ class COCOFile:
         """
         rows = self.rows
         values = rows.image_ids if key == "image_id" else rows.category_ids
-        find = table.positions.get if set(map(type, values)) == {table.kind} else table.find
-        found = np.array([find(value) for value in values], np.float64)  # NaN for None
+        # Few different numbers stand for many references.
+        numbers, where = np.unique(np.frombuffer(values.numbers, np.int64), return_inverse=True)
+        found = np.array([table.find(int(x)) for x in numbers], np.float64)[where]  # NaN for None
+        for row, value in values.others.items():
+            position = table.find(value)
+            found[row] = np.nan if position is None else position
         unknown = used[np.isnan(found[used])]
         if len(unknown):
             row = int(unknown[0])
