@@ -95,7 +95,7 @@ def test_classes_have_the_same_chance(dataset):
     sampler = ClassAwareSampler(dataset)
     share = np.bincount(draws(sampler, 60000), minlength=6) / 60000
     third = 1 / 3
-    expected = np.full(6, third / 6) + [0, third / 2, third / 2, third, 0, 0]
+    expected = np.full(6, third / 6) + np.array([0, third / 2, third / 2, third, 0, 0])
     np.testing.assert_allclose(share, expected, atol=0.01)
     assert draws(sampler, 50) == draws(ClassAwareSampler(dataset), 50)
 

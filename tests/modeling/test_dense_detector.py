@@ -93,9 +93,8 @@ def test_floor_of_the_normalizer_in_two_processes(core, monkeypatch, own, other,
     """Two processes equal one with the double batch, unless the normalizer is below 1 on average.
 
     The gradient is the mean over the processes of sum_i / max((n_1 + n_2) / 2, 1). With a mean of
-    at least 1 that is (sum_1 + sum_2) / (n_1 + n_2), as in one process. Below, the processes divide
-    by 1 each, so that the loss is by the mean smaller (0.6 here) than one process has it: it divides
-    by n_1 + n_2 = 1.2.
+    at least 1 that is (sum_1 + sum_2) / (n_1 + n_2), as in one process. With a mean of 0.6, each
+    divides by 1, where one process divides by n_1 + n_2 = 1.2: the loss is 0.6 times as large.
     """
     totals = 4.0, 6.0
     weight = core.loss_weights.get("loss_cls", 1.0)

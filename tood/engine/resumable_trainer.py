@@ -37,6 +37,9 @@ class ResumableTrainer(DefaultTrainer):
         run_id: identifies the run; only its own checkpoints are resumed. None accepts any.
     """
 
+    iter: int  # the current iteration
+    max_iter: int
+
     def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
         self.run_id = run_id
         self._resumed: dict[str, Any] = {}

@@ -103,7 +103,7 @@ class CheckpointHook(HookBase):
             [*own, int(is_late), len(self._bad_images())]
         )
         asked = [signum for signum, count in zip(STOP_SIGNALS, signals, strict=True) if count]
-        return (asked or [0])[0], bool(late_sum), num_bad
+        return int(asked[0]) if asked else 0, bool(late_sum), num_bad
 
     def _require_few_bad_images(self) -> None:
         """Count every file once, whichever processes met it."""
