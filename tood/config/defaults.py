@@ -35,7 +35,8 @@ def _add_model_keys(node: CfgNode) -> None:
     # heads, assigners and criteria. Loading a config with this key runs their code. Paths are
     # relative to the working directory.
     node.CUSTOM_IMPORTS = []
-    # K, the number of classes of the dataset. Class index K means background.
+    # K, the number of classes. Class index K means background. If it is 80, COCO's number, and the
+    # training set has another, that of the training set is taken.
     node.NUM_CLASSES = 80
     # Feature maps of the backbone that the head reads, finest first.
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
