@@ -14,6 +14,7 @@ from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 
 from ..checkpoint import TOODCheckpointer
+from ..checkpoint.saving import make_folder
 from ..compat import cpu_ddp
 from ..config.validation import validate_solver, validate_test
 from ..data import TrainLoader, build_test_loader, build_train_loader
@@ -100,7 +101,7 @@ class Trainer(ResumableTrainer):
                 max_bad_images=cfg.DATALOADER.MAX_BAD_IMAGES,
             ),
             HeaderCheckHook(cfg) if comm.is_main_process() else None,
-            ResumableEvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate),
+            ResumableEvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate, stop_request),
             # At the end, so that the results of an evaluation are written too.
             ResumableWriterHook() if comm.is_main_process() else None,
         ]
@@ -136,6 +137,7 @@ class Trainer(ResumableTrainer):
         Called right before training, when ``start_iter`` is known.
         """
         folder = self.cfg.OUTPUT_DIR
+        make_folder(folder)
         return [
             PhaseMetricPrinter(self.max_iter),
             MetricsWriter(os.path.join(folder, "metrics.json"), self.start_iter),
