@@ -31,7 +31,10 @@ def remove_num_batches_tracked(module: nn.Module) -> None:
 
 
 def gloo_group() -> Any:
-    """Return detectron2's process group of all processes over gloo, for data on the CPU."""
+    """Return detectron2's process group of all processes over gloo, for data on the CPU.
+
+    It has no public name in either version.
+    """
     return comm._get_global_gloo_group()
 
 
@@ -115,8 +118,7 @@ def cpu_ddp() -> Iterator[None]:
 def compute_on_main_process(compute: Callable[[], Any]) -> Any:
     """Call a function in the main process, and return its result in every process.
 
-    An error is raised in every process too, so none waits for another. detectron2's group for CPU
-    data is used; it has no public name in either version.
+    An error is raised in every process too, so none waits for another.
 
     Args:
         compute: its result must be picklable.
@@ -129,7 +131,7 @@ def compute_on_main_process(compute: Callable[[], Any]) -> Any:
             outcome[0] = compute()
         except Exception as error:  # every process has to know
             outcome[1] = error
-    torch.distributed.broadcast_object_list(outcome, src=0, group=comm._get_global_gloo_group())
+    torch.distributed.broadcast_object_list(outcome, src=0, group=gloo_group())
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
