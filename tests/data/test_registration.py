@@ -142,7 +142,11 @@ def registered():
         (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], r"All \d+ boxes .* are crowds"),
         (
             lambda c: [a.update(bbox=[1, 2, 0, 4]) for a in c["annotations"]],
-            "nothing can be evaluated on it. Dropped: boxes without area dropped",
+            "nothing can be evaluated on it. Changed: boxes without area dropped",
+        ),
+        (
+            lambda c: [a.update(bbox=[1000, 2, 3, 4]) for a in c["annotations"]],
+            "All boxes of .* lie outside of their images",
         ),
     ],
 )

@@ -130,7 +130,8 @@ def test_invalid_keys(tiny_cfg, dataset):
     with pytest.raises(ConfigError, match=r"Unknown sampler 'Sampler'.*Available: ClassAware"):
         sampler_factory(tiny_cfg, dataset)
     tiny_cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
-    with pytest.raises(ConfigError, match="needs DATALOADER.RANDOM_SUBSET_RATIO"):
+    tiny_cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0
+    with pytest.raises(ConfigError, match="RANDOM_SUBSET_RATIO must be above 0"):
         sampler_factory(tiny_cfg, dataset)
     tiny_cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
     tiny_cfg.DATALOADER.REPEAT_THRESHOLD = float("nan")

@@ -86,7 +86,7 @@ def prepare_splits(cfg: CfgNode) -> list[str]:
     for split in ("TRAIN", "TEST"):
         if given and split not in given and not cfg.DATASETS[f"{split}_IMAGES"]:
             cfg.DATASETS[split] = ()
-    setup_datasets(cfg)
+    setup_datasets(cfg, keep_unreadable=True)
     splits = [split for split in ("TRAIN", "TEST") if cfg.DATASETS[split]]
     if not splits:
         raise ConfigError(

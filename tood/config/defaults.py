@@ -223,6 +223,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # How many training images may be unreadable before training stops. Each is named and
     # replaced by another image.
     cfg.DATALOADER.MAX_BAD_IMAGES = 0
+    # The fraction of the images that RandomSubsetTrainingSampler draws from. detectron2 reads this
+    # key, but its defaults do not have it.
+    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
     # Turn images as their EXIF orientation says, in training, evaluation and detection. False where
     # boxes were drawn on the stored pixels.
     cfg.INPUT.APPLY_EXIF_ORIENTATION = True

@@ -26,6 +26,7 @@ class ReadOptions:
 
     with_masks: bool = False
     apply_exif: bool = True
+    keep_unreadable: bool = False
 
 
 @dataclass(eq=False)
@@ -145,6 +146,7 @@ def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
             os.fspath(metadata.image_root) or ".",
             with_masks=_options.with_masks,
             apply_exif=_options.apply_exif,
+            keep_unreadable=_options.keep_unreadable,
         )
         return read_dataset(source, "coco")
     try:
@@ -155,7 +157,8 @@ def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
         raise DataError(
             f"The function of the dataset {name} failed ({type(error).__name__}: {error})."
         ) from error
-    return read_dicts(name, dicts, *registered_categories(name), _options.apply_exif)
+    classes = registered_categories(name)
+    return read_dicts(name, dicts, *classes, _options.apply_exif, _options.keep_unreadable)
 
 
 def _is_read_by_us(name: str, function: Callable[[], Any]) -> bool:

@@ -13,6 +13,7 @@ from .image_headers import (
     UNREADABLE,
     UNSUPPORTED,
     HeaderReport,
+    check_header,
     check_image_headers,
 )
 from .model_input import ModelInput
@@ -135,8 +136,9 @@ def check_dataset(
     headers = check_image_headers(
         dataset, apply_exif=model_input.apply_exif, num_threads=num_threads
     )
+    image_findings = _image_findings(dataset, headers, fingerprints)
     findings = [
-        *_image_findings(dataset, headers, fingerprints),
+        *_with_left_out(image_findings, dataset),
         *check_annotations(dataset),
         *check_sizes(dataset, model_input, is_train),
         *_repeated_files(dataset),
@@ -162,6 +164,7 @@ def join_sets(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         for what, count in part.counts.items():
             changes.add(what, part.examples[what], count)
         changes.warnings += part.warnings
+        changes.unreadable += part.unreadable
     annotated = all(dataset.annotated for dataset in datasets)
     return replace(concatenate(datasets), changes=changes, annotated=annotated)
 
@@ -180,6 +183,21 @@ def _image_findings(
     )
     others = [finding for finding in headers.findings if finding.kind is not UNREADABLE]
     return [*find(UNREADABLE, len(indices), names, indices), *others]
+
+
+def _with_left_out(findings: list[Finding], dataset: DetectionDataset) -> list[Finding]:
+    """Add the images that reading left out, because nothing says their size."""
+    examples: dict[FindingKind, list[str]] = {}
+    for path in dataset.changes.unreadable:
+        for kind, details in check_header(path, (0, 0)):
+            examples.setdefault(kind, []).append(f"{one_line(path)}{details}")
+    joined = []
+    for kind, names in examples.items():
+        known = next((found for found in findings if found.kind is kind), None)
+        texts = (*(known.examples if known else ()), *names)[:MAX_EXAMPLES]
+        count = len(names) + (known.count if known else 0)
+        joined.append(Finding(kind, count, texts, known.images if known else ()))
+    return [*joined, *(found for found in findings if found.kind not in examples)]
 
 
 def _repeated_files(dataset: DetectionDataset) -> list[Finding]:

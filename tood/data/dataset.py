@@ -20,11 +20,14 @@ class ChangeLog:
         counts: how often, by what was done, such as "missing areas set to width * height".
         examples: one place for each of them, such as "annotation 7".
         warnings: sentences about what was kept but looks wrong.
+        unreadable: paths of images that were left out, because they are missing or unreadable and
+            nothing else says their size; empty unless `DataSource.keep_unreadable`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     def add(self, what: str, example: object, count: int = 1) -> None:
         """Count a change; the first example of each kind is kept."""

@@ -23,6 +23,7 @@ def read_dicts(
     class_names: Sequence[str] = (),
     category_ids: Sequence[FileId] = (),
     apply_exif: bool = True,
+    keep_unreadable: bool = False,
 ) -> DetectionDataset:
     """Bring detectron2's dataset dicts into the normalized form.
 
@@ -32,6 +33,7 @@ def read_dicts(
         class_names: the metadata's ``thing_classes``; without them, classes are numbered.
         category_ids: ids of the classes where they are known, by class index.
         apply_exif: see `DataSource`; for dicts without height and width.
+        keep_unreadable: see `DataSource`.
 
     Raises:
         DataError: something does not follow detectron2's format; the message names the image.
@@ -50,7 +52,7 @@ def read_dicts(
     num_classes = len(class_names) or max(rows.class_ids, default=0) + 1
     _validate_class_ids(shown, records, rows, num_classes)
     changes = rows.changes
-    heights, widths = _sizes(shown, records, changes, apply_exif)
+    heights, widths = _sizes(shown, records, changes, apply_exif, keep_unreadable)
     masks = rows.segmentations if any(mask is not None for mask in rows.segmentations) else None
     return build_dataset(
         source=shown,
@@ -143,7 +145,11 @@ def _image_ids(shown: str, records: list[dict[str, Any]]) -> list[FileId]:
 
 
 def _sizes(
-    shown: str, records: list[dict[str, Any]], changes: ChangeLog, apply_exif: bool
+    shown: str,
+    records: list[dict[str, Any]],
+    changes: ChangeLog,
+    apply_exif: bool,
+    keep_unreadable: bool,
 ) -> tuple[Any, Any]:
     """Return heights and widths (N,); from the image where a dict does not say."""
     sizes = np.zeros((len(records), 2), np.int32)
@@ -158,5 +164,6 @@ def _sizes(
     if unknown:
         paths = [records[index]["file_name"] for index in unknown]
         changes.add("image sizes read from the images", printable(paths[0]), len(unknown))
-        sizes[unknown] = np.stack(image_sizes(read_headers(paths, shown), apply_exif), axis=1)
+        headers = read_headers(paths, shown, keep_unreadable)
+        sizes[unknown] = np.stack(image_sizes(headers, apply_exif), axis=1)
     return sizes[:, 0].copy(), sizes[:, 1].copy()

@@ -52,7 +52,8 @@ def build_dataset(
         category_ids: K ids of the file.
         file_names: N paths.
         image_ids: N ids of the file.
-        heights: (N,) pixels.
+        heights: (N,) pixels; 0 for images that cannot be read. They are left out with their boxes,
+            and listed in ``changes.unreadable``.
         widths: (N,) pixels.
         image_index: (M,) the image of each box.
         class_ids: (M,) its class index.
@@ -76,8 +77,9 @@ def build_dataset(
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     image_index = np.asarray(image_index, np.int64).reshape(-1)
     crowd = np.zeros(len(boxes), bool) if is_crowd is None else np.asarray(is_crowd, bool)
-    kept = _usable_boxes(boxes, describe, changes)
-    _refuse_fractions(source, boxes[kept], kept, describe)
+    readable = heights > 0
+    kept = _usable_boxes(boxes, readable[image_index], describe, changes)
+    _refuse_fractions(source, boxes if len(kept) == len(boxes) else boxes[kept], kept, describe)
     # A stable sort: boxes of an image keep their order.
     order = kept[np.argsort(image_index[kept], kind="stable")]
     boxes, image_index, crowd = boxes[order], image_index[order], crowd[order]
@@ -87,7 +89,7 @@ def build_dataset(
         box_areas = _plausible_areas(given, boxes, lambda row: describe(int(order[row])), changes)
     _warn_about_corners(boxes, heights[image_index], widths[image_index], order, describe, changes)
     counts = np.bincount(image_index, minlength=len(file_names))
-    return DetectionDataset(
+    dataset = DetectionDataset(
         source=source,
         class_names=distinct_names(class_names, category_ids, changes),
         category_ids=list(category_ids),
@@ -104,24 +106,41 @@ def build_dataset(
         changes=changes,
         annotated=annotated,
     )
+    return dataset if readable.all() else _leave_out(dataset, readable)
+
+
+def _leave_out(dataset: DetectionDataset, readable: npt.NDArray[np.bool_]) -> DetectionDataset:
+    """Leave out the images that cannot be read; their boxes are not in the dataset."""
+    unreadable = [dataset.file_names[index] for index in np.flatnonzero(~readable)]
+    if not readable.any():
+        raise DataError(
+            f"{dataset.source}: none of its {len(dataset)} images can be read, for example "
+            f"{unreadable[0]}. Check the path."
+        )
+    dataset.changes.unreadable.extend(unreadable)
+    return dataset.select_images(readable)
 
 
 def _usable_boxes(
-    boxes: npt.NDArray[np.float64], describe: Callable[[int], str], changes: ChangeLog
+    boxes: npt.NDArray[np.float64],
+    readable: npt.NDArray[np.bool_],
+    describe: Callable[[int], str],
+    changes: ChangeLog,
 ) -> npt.NDArray[np.int64]:
-    """Return the rows of boxes that an object can have."""
+    """Return the rows of boxes that an object can have, in images (M,) that can be read."""
     with np.errstate(invalid="ignore"):
         finite = (np.abs(boxes) <= MAX_COORDINATE).all(axis=1)
         flat = finite & ~((boxes[:, 2] > 0) & (boxes[:, 3] > 0))
     for what, mask in (
-        ("boxes without finite values dropped", ~finite),
-        ("boxes without area dropped", flat),
+        ("boxes of images that cannot be read left out", ~readable),
+        ("boxes without finite values dropped", readable & ~finite),
+        ("boxes without area dropped", readable & flat),
     ):
         rows = np.flatnonzero(mask)
         if len(rows):
             first = int(rows[0])
             changes.add(what, f"{describe(first)}: {boxes[first].tolist()}", len(rows))
-    return np.flatnonzero(finite & ~flat)
+    return np.flatnonzero(readable & finite & ~flat)
 
 
 def _refuse_fractions(

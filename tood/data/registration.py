@@ -37,7 +37,9 @@ __all__ = [
 ]
 
 
-def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
+def setup_datasets(
+    cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST"), keep_unreadable: bool = False
+) -> None:
     """Prepare the datasets of a config.
 
     1. Register your own datasets: where ``DATASETS.{TRAIN,TEST}_ANNOTATIONS`` is set, it replaces
@@ -50,13 +52,17 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
     Args:
         cfg: changed in place, so it must not be frozen.
         splits: the splits to prepare; ``("TEST",)`` for evaluation alone.
+        keep_unreadable: go on with missing and unreadable images, to report them all; see
+            `DataSource`.
 
     Raises:
         DataError: a dataset is missing or invalid.
         ConfigError: data keys contradict each other, or the classes are not the model's.
     """
     _validate_keys(cfg, splits)
-    options = ReadOptions(bool(cfg.MODEL.MASK_ON), bool(cfg.INPUT.APPLY_EXIF_ORIENTATION))
+    options = ReadOptions(
+        bool(cfg.MODEL.MASK_ON), bool(cfg.INPUT.APPLY_EXIF_ORIENTATION), keep_unreadable
+    )
     set_read_options(options)
     datasets = compute_on_main_process(lambda: _read_all(cfg, splits, options))
     for prepared in datasets:
@@ -103,6 +109,7 @@ def _read_all(cfg: CfgNode, splits: tuple[str, ...], options: ReadOptions) -> li
                 cfg.DATASETS[f"{split}_SPLIT"],
                 options.with_masks,
                 options.apply_exif,
+                options.keep_unreadable,
             )
             function = _configured(source, cfg.DATASETS.FORMAT)
             known = [x for x in prepared if x.name == function.name]
@@ -221,17 +228,22 @@ def validate_ground_truth(dataset: DetectionDataset) -> None:
     written, and nothing is evaluated.
 
     Raises:
-        DataError: there are no boxes, or all of them are crowds.
+        DataError: there are no boxes, or all of them are crowds or lie outside of their images.
     """
-    if not dataset.annotated or (~dataset.is_crowd).any():
+    if not dataset.annotated or (~dataset.is_crowd & ~dataset.is_outside).any():
         return
+    if (~dataset.is_crowd).any():
+        raise DataError(
+            f"All boxes of {dataset.source} lie outside of their images, so nothing can be "
+            "evaluated on it. Correct the sizes of the images or the boxes."
+        )
     if dataset.num_boxes:
         raise DataError(
             f"All {dataset.num_boxes} boxes of {dataset.source} are crowds (iscrowd), which are "
             "not evaluated. Set iscrowd to 0 for single objects."
         )
-    dropped = f" Dropped: {dataset.changes.format()}." if dataset.changes.counts else ""
+    changed = f" Changed: {dataset.changes.format()}." if dataset.changes.counts else ""
     raise DataError(
-        f"{dataset.source} has no annotations, so nothing can be evaluated on it.{dropped} Name a "
+        f"{dataset.source} has no annotations, so nothing can be evaluated on it.{changed} Name a "
         "file with ground truth."
     )

@@ -160,11 +160,10 @@ def sampler_factory(cfg: CfgNode, dataset: DetectionDataset) -> Callable[[int], 
         factors = repeat_factors(dataset, threshold, loader.get("REPEAT_SQRT", True))
         return lambda seed: RepeatFactorSampler(factors)
     if name == "RandomSubsetTrainingSampler":
-        # detectron2 reads this key without having it among its defaults.
-        ratio = loader.get("RANDOM_SUBSET_RATIO")
-        if ratio is None or not 0 < ratio <= 1:
+        ratio = loader.RANDOM_SUBSET_RATIO
+        if not 0 < ratio <= 1:
             raise ConfigError(
-                f"{name} needs DATALOADER.RANDOM_SUBSET_RATIO above 0 and at most 1, got {ratio}."
+                f"DATALOADER.RANDOM_SUBSET_RATIO must be above 0 and at most 1, got {ratio}."
             )
         return lambda seed: RandomSubsetSampler(size, ratio, seed)
     if name == "ClassAwareTrainingSampler":

@@ -197,11 +197,6 @@ def _ignore_outside_boxes(dataset: DetectionDataset) -> DetectionDataset:
         dataset.boxes[rows[0]].tolist(),
         printable(dataset.file_names[dataset.image_index[rows[0]]]),
     )
-    if (dataset.is_crowd | outside).all():
-        raise DataError(
-            f"All boxes of {dataset.source} lie outside of their images, so nothing can be "
-            "evaluated on it. Correct the sizes of the images or the boxes."
-        )
     return replace(dataset, is_crowd=dataset.is_crowd | outside)
 
 

@@ -48,7 +48,7 @@ from tood.config.validation import validate_solver, validate_test
         ),
         (
             ["DATALOADER.SAMPLER_TRAIN", "X"],
-            "Unknown DATALOADER.SAMPLER_TRAIN 'X'. Available: ClassAwareTrainingSampler, Rep",
+            "Unknown DATALOADER.SAMPLER_TRAIN 'X'. Available: ClassAwareTrainingSampler, Ran",
         ),
         (["DATALOADER.NUM_WORKERS", -1], "from 0 to 1024. 0 loads in the main process."),
         (["DATALOADER.NUM_WORKERS", 10**9], "DATALOADER.NUM_WORKERS is 1000000000, but must be"),
@@ -74,6 +74,10 @@ def test_values_out_of_range(tiny_cfg, opts, message):
         ["INPUT.CROP.ENABLED", True],
         ["INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", "[64, 64]"],
         ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"],
+        [
+            *("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"),
+            *("DATALOADER.RANDOM_SUBSET_RATIO", 0.5),
+        ],
     ],
     ids=str,
 )

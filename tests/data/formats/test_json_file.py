@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.data.coco_files import coco_content, write_coco, write_images
-from tood.data.formats import DataSource, read_dataset
+from tood.data.formats import DataSource, json_file, read_dataset
 from tood.errors import DataError
 
 
@@ -33,7 +33,10 @@ def read(folder):
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
 )
-def test_encodings(read, encoding):
+@pytest.mark.parametrize("part", [2**20, 7])
+def test_encodings(read, monkeypatch, encoding, part):
+    """Characters may be cut at the end of a part of the file."""
+    monkeypatch.setattr(json_file, "_PART", part)
     content = coco_content()
     content["categories"][0]["name"] = "Äpfel 🍎"
     text = json.dumps(content, ensure_ascii=False).encode(encoding)
@@ -45,7 +48,7 @@ def test_encodings(read, encoding):
     [
         (b"", "is empty"),
         (b"  \n", "is empty"),
-        (b"\xef\xbb\xbf", "not a JSON file"),
+        (b"\xef\xbb\xbf", "is empty"),
         (b"not { JSON", "not a JSON file"),
         (json.dumps(coco_content()).encode()[:300], "not a JSON file"),
         (b'{"images": [', "ends in the middle"),
@@ -80,3 +83,13 @@ def test_folder_instead_of_a_file(folder):
     write_coco(folder, coco_content())
     with pytest.raises(DataError, match=r"is a folder\. Name .*annotations\.json"):
         read_dataset(DataSource(str(folder), "."), "coco")
+
+
+@pytest.mark.parametrize("part", [2**20, 8])
+def test_byte_that_is_no_utf_8(read, monkeypatch, part):
+    monkeypatch.setattr(json_file, "_PART", part)
+    text = json.dumps(coco_content()).encode()
+    with pytest.raises(DataError, match=r"in UTF-8 \(byte 500 is not utf-8\). Save it in UTF-8"):
+        read(text[:500] + b"\xff" + text[500:])
+    with pytest.raises(DataError, match=rf"\(byte {len(text)} is not utf-8\)"):
+        read(text + "é".encode()[:1])

@@ -134,6 +134,10 @@ def test_encodings(flat, encode):
         (voc_xml([CAT, ("a", (1, 2, "x", 4))]), "object 2: <xmax> is 'x', which is not a number"),
         (voc_xml([("a", (1, "", 3, 4))]), "object 1: <ymin> is ''"),
         (voc_xml([("Löwe", CAT[1])]).encode("latin-1"), "not text in utf-8-sig. Save it in UTF-8"),
+        # Codecs that raise other errors of Unicode.
+        ('<?xml version="1.0" encoding="punycode"?><annotation/>', "not text in punycode. Save"),
+        ('<?xml version="1.0" encoding="undefined"?><annotation/>', "not text in undefined. Save"),
+        (f'<?xml version="1.0" encoding="{"9" * 5000}"?>', r"not text in 9{100}\.\.\.\. Save it"),
         (
             '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>',
             "declares a DOCTYPE",

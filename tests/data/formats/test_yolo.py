@@ -222,6 +222,22 @@ def test_label_studio(tmp_path):
     assert "no splits" in found.changes.warnings[0]
 
 
+def test_supervision(tmp_path):
+    """as_yolo of supervision 0.31: the YAML file has the classes only."""
+    write_image(tmp_path / "images" / "im 0.jpg", (80, 64))
+    write(tmp_path / "labels" / "im 0.txt", "0 0.18750 0.32812 0.27500 0.46875")
+    found = read(write(tmp_path / "data.yaml", "nc: 2\nnames: [a, b]\n"))
+    # The label has five decimals of the box [4, 6, 22, 30].
+    np.testing.assert_allclose(found.boxes, [[4, 6, 22, 30]], rtol=0, atol=1e-3)
+    assert found.class_names == ["a", "b"] and "no splits" in found.changes.warnings[0]
+    for split in ("train", "valid"):
+        write_image(tmp_path / split / "images" / f"{split}.jpg")
+        write(tmp_path / split / "labels" / f"{split}.txt", f"0 {BOX}")
+    found = read(tmp_path, "val")
+    assert [Path(name).name for name in found.file_names] == ["valid.jpg"]
+    assert not found.changes.warnings
+
+
 def test_label_img(tmp_path):
     """Labels and classes.txt next to the images."""
     write_image(tmp_path / "a.jpg")

@@ -9,6 +9,11 @@ from .rules import Rule, apply_rules, integer, list_of, number, one_of, text
 
 logger = logging.getLogger(__name__)
 
+_SAMPLERS = (
+    *("ClassAwareTrainingSampler", "RandomSubsetTrainingSampler"),
+    *("RepeatFactorTrainingSampler", "TrainingSampler"),
+)
+
 # Larger values are typos that would hang or run out of memory.
 _MAX_SIDE = 100_000
 _MAX_WORKERS = 1_024
@@ -50,7 +55,7 @@ _CROP_SIZES = {
 def validate_train_data(cfg: CfgNode) -> None:
     """Raise a ConfigError for values with which no training image can be loaded."""
     apply_rules(cfg, TRAIN_RULES)
-    apply_rules(cfg, (Rule("DATALOADER.SAMPLER_TRAIN", one_of(_available_samplers(cfg))),))
+    apply_rules(cfg, (Rule("DATALOADER.SAMPLER_TRAIN", one_of(_SAMPLERS)),))
     if cfg.INPUT.CROP.ENABLED:
         apply_rules(cfg, (Rule("INPUT.CROP.TYPE", one_of(_CROP_SIZES)),))
         kind = _CROP_SIZES[cfg.INPUT.CROP.TYPE]
@@ -79,11 +84,3 @@ def _warn_about_sizes(split: str, smallest: int, largest: int) -> None:
             split,
             largest,
         )
-
-
-def _available_samplers(cfg: CfgNode) -> tuple[str, ...]:
-    names = ["ClassAwareTrainingSampler", "RepeatFactorTrainingSampler", "TrainingSampler"]
-    # detectron2 reads this key, but its defaults do not have it.
-    if "RANDOM_SUBSET_RATIO" in cfg.DATALOADER:
-        names.insert(1, "RandomSubsetTrainingSampler")
-    return tuple(names)

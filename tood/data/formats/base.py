@@ -26,6 +26,8 @@ class DataSource:
         apply_exif: images are turned as their EXIF orientation says
             (``INPUT.APPLY_EXIF_ORIENTATION``). Formats without image sizes, or with boxes in
             fractions of them, take the sizes of the turned images then, else of the stored ones.
+        keep_unreadable: go on where images are missing or unreadable, so that they can be reported
+            together. Those whose size nothing else says are left out.
     """
 
     annotations: str
@@ -33,6 +35,7 @@ class DataSource:
     split: str = "train"
     with_masks: bool = False
     apply_exif: bool = True
+    keep_unreadable: bool = False
 
 
 class DatasetFormat(ABC):

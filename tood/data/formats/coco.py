@@ -57,14 +57,19 @@ class COCOFormat(DatasetFormat):
         changes = file.rows.changes
         image_index = file.resolve("image_id", table, used)
         categories = read_categories(file, used, changes)
-        paths = find_images(file.shown, source.images, names, changes)
-        heights, widths = _read_sizes(file, images, paths, source.apply_exif)
+        paths = find_images(file.shown, source.images, names, changes, source.keep_unreadable)
+        heights, widths = _read_sizes(file, images, paths, source)
         segmentations = None
         if source.with_masks:
             used, segmentations = _check_masks(
                 file, used, heights[image_index], widths[image_index]
             )
         rows = file.rows
+        has_annotations = file.has_annotations
+        del images
+        file.content.clear()  # hundreds of MB that are not needed any more
+        # All of them as a slice are views instead of copies.
+        part = slice(None) if len(used) == len(rows) else used
         return build_dataset(
             source=file.shown,
             class_names=categories.names,
@@ -73,15 +78,15 @@ class COCOFormat(DatasetFormat):
             image_ids=table.ids,
             heights=heights,
             widths=widths,
-            image_index=image_index[used],
-            class_ids=categories.class_ids[used],
-            boxes=rows.boxes[used],
-            is_crowd=np.frombuffer(rows.is_crowd, bool)[used],
-            areas=rows.areas[used],
+            image_index=image_index[part],
+            class_ids=categories.class_ids[part],
+            boxes=rows.boxes[part],
+            is_crowd=np.frombuffer(rows.is_crowd, bool)[part],
+            areas=rows.areas[part],
             segmentations=segmentations,
             describe=lambda row: rows.describe(int(used[row])),
             changes=changes,
-            annotated=file.has_annotations,
+            annotated=has_annotations,
         )
 
 
@@ -125,7 +130,7 @@ def _rows_with_boxes(file: COCOFile) -> Rows:
 
 
 def _read_sizes(
-    file: COCOFile, images: list[dict[str, Any]], paths: list[str], apply_exif: bool
+    file: COCOFile, images: list[dict[str, Any]], paths: list[str], source: DataSource
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return heights and widths (N,); from the image where the file does not say."""
     sizes = np.zeros((len(images), 2), np.int32)
@@ -142,8 +147,9 @@ def _read_sizes(
         first = images[unknown[0]]
         example = f"{printable(first['file_name'])}: {first.get('width')!r}x{first.get('height')!r}"
         file.rows.changes.add("image sizes read from the images", example, len(unknown))
-        headers = read_headers([paths[index] for index in unknown], file.shown)
-        sizes[unknown] = np.stack(image_sizes(headers, apply_exif), axis=1)
+        unknown_paths = [paths[index] for index in unknown]
+        headers = read_headers(unknown_paths, file.shown, source.keep_unreadable)
+        sizes[unknown] = np.stack(image_sizes(headers, source.apply_exif), axis=1)
     return sizes[:, 0].copy(), sizes[:, 1].copy()
 
 

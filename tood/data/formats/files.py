@@ -20,6 +20,9 @@ from ..dataset import ChangeLog
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# Of an image that cannot be read; `build_dataset` leaves images without a size out.
+NO_HEADER = ImageHeader((0, 0), (0, 0), "", "", 1, False, False)
+
 # Small files are read in threads: the time goes into waiting for the disk or the network.
 NUM_THREADS = 8
 
@@ -140,12 +143,15 @@ def map_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> li
         return list(pool.map(function, items))
 
 
-def read_headers(paths: Sequence[str | Path], source: str) -> list[ImageHeader]:
+def read_headers(
+    paths: Sequence[str | Path], source: str, keep_unreadable: bool = False
+) -> list[ImageHeader]:
     """Read the headers of images.
 
     Args:
         paths: of the images.
         source: the dataset, for messages.
+        keep_unreadable: return `NO_HEADER` for images that are missing or cannot be read.
 
     Raises:
         DataError: images are missing or cannot be read. Their boxes need the size.
@@ -158,9 +164,9 @@ def read_headers(paths: Sequence[str | Path], source: str) -> list[ImageHeader]:
             return str(error)
 
     found = map_threads(read, paths)
-    headers = [header for header in found if isinstance(header, ImageHeader)]
+    headers = [header if isinstance(header, ImageHeader) else NO_HEADER for header in found]
     problems = [problem for problem in found if isinstance(problem, str)]
-    if problems:
+    if problems and not keep_unreadable:
         raise DataError(
             f"{source}: {len(problems)} images cannot be read, but their sizes are needed, "
             f"because the annotations do not have them. {problems[0]} Replace or remove them."

@@ -12,7 +12,11 @@ from .json_file import printable
 
 
 def find_images(
-    source: str, image_root: str, names: Sequence[str], changes: ChangeLog
+    source: str,
+    image_root: str,
+    names: Sequence[str],
+    changes: ChangeLog,
+    keep_missing: bool = False,
 ) -> list[str]:
     """Return the paths of images, given their names in an annotation file.
 
@@ -25,6 +29,7 @@ def find_images(
         image_root: the folder that the names are relative to.
         names: N names.
         changes: counts the names that were resolved.
+        keep_missing: return the path that a missing image should have.
 
     Raises:
         DataError: the folder or images are missing.
@@ -65,7 +70,7 @@ def find_images(
                 "file names resolved in the image folder",
                 f"{printable(name)} is {printable(path)}",
             )
-    if missing:
+    if missing and not keep_missing:
         raise DataError(
             f"{len(missing)} images of {source} are not in the folder {image_root}, for example "
             f"{printable(missing[0], 200)}. Name the right folder, or remove them from the "

@@ -1,14 +1,18 @@
 """Reads JSON files of any encoding; whatever is wrong with them is said in one sentence."""
 
+import codecs
 import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ...errors import DataError
 
+# Bytes of a file that are decoded at once.
+_PART = 2**20
 # How files start that are no text.
 _BINARY_STARTS = {b"\x1f\x8b": "compressed with gzip", b"PK\x03\x04": "a ZIP archive"}
 
@@ -38,23 +42,36 @@ def load_text(json_file: str) -> str:
             raise DataError(f"{shown} is a folder. Name the annotation file in it{example}.")
         if not path.is_file():
             raise DataError(f"There is no annotation file {shown}. Check the path.")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            text = _decode(shown, file)
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"The annotation file {shown} cannot be read: {reason}.") from None
-    if not data.strip():
+    if not text or text.isspace():
         raise DataError(f"{shown} is empty. Name an annotation file in COCO format.")
+    return text
+
+
+def _decode(shown: str, file: BinaryIO) -> str:
+    """Return the text of a file. In parts, so that it is not in memory twice."""
+    head = file.read(_PART)
     for start, kind in _BINARY_STARTS.items():
-        if data.startswith(start):
+        if head.startswith(start):
             raise DataError(f"{shown} is {kind}. Unpack it.")
-    encoding = json.detect_encoding(data)
+    decoder = codecs.getincrementaldecoder(json.detect_encoding(head))()
+    text = ""
     try:
-        return data.decode(encoding)
+        # CPython extends a local variable where it is, in a for loop in all its versions.
+        for part in chain([head], iter(lambda: file.read(_PART), b"")):
+            text += decoder.decode(part)
+        text += decoder.decode(b"", final=True)
+        return text
     except UnicodeDecodeError as error:
+        byte = file.tell() - len(error.object) + error.start
         raise DataError(
-            f"{shown} is not a JSON file in UTF-8 (byte {error.start} is not {error.encoding}). "
+            f"{shown} is not a JSON file in UTF-8 (byte {byte} is not {error.encoding}). "
             "Save it in UTF-8."
         ) from None
 

@@ -172,7 +172,8 @@ def _build(
 
     _refuse_pixels(corners, describe)
     corners = sort_corners(corners, describe, changes)
-    heights, widths = image_sizes(read_headers(images, str(file)), source.apply_exif)
+    headers = read_headers(images, str(file), source.keep_unreadable)
+    heights, widths = image_sizes(headers, source.apply_exif)
     scale = np.stack([widths, heights, widths, heights], axis=1)[owners]
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1) * scale
     file_names = [str(image) for image in images]

@@ -16,7 +16,7 @@ from ...errors import DataError
 from ..dataset import ChangeLog, DetectionDataset
 from ..normalize import build_dataset
 from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
-from .files import image_ids, map_threads, read_headers, reading, sort_corners
+from .files import NO_HEADER, image_ids, map_threads, read_headers, reading, sort_corners
 from .json_file import printable
 from .voc_files import find_images, find_layout, has_annotations, read_class_list
 from .voc_xml import VocAnnotation, read_annotation
@@ -62,7 +62,7 @@ def _read(source: DataSource) -> DetectionDataset:
     by_path = {annotation.path: annotation for annotation in parsed}
     classes = read_class_list(layout.root) or _sorted_names(parsed)
     annotations = [by_path[path] for path in layout.files]
-    images = find_images(layout, annotations, source.images, changes)
+    images = find_images(layout, annotations, source.images, changes, source.keep_unreadable)
     kept = [i for i, image in enumerate(images) if image is not None]
     return _build(
         f"{folder} ({source.split})" if layout.has_splits else str(folder),
@@ -124,7 +124,8 @@ def _build(
     polygons = [row for row, item in enumerate(objects) if item.from_polygon]
     if polygons:
         changes.add("polygons replaced by their boxes", describe(polygons[0]), len(polygons))
-    sizes = _image_sizes(annotations, read_headers(images, name), corners, firsts, source, changes)
+    headers = read_headers(images, name, source.keep_unreadable)
+    sizes = _image_sizes(annotations, headers, corners, firsts, source, changes)
     return build_dataset(
         source=name,
         class_names=classes,
@@ -170,9 +171,11 @@ def _image_sizes(
     sizes = []
     for i, (annotation, header) in enumerate(zip(annotations, headers, strict=True)):
         size = header.size if source.apply_exif else header.stored_size
-        sizes.append(size)
         written, rows = annotation.size, corners[firsts[i] : firsts[i + 1]]
-        if written == size:
+        if header is NO_HEADER:
+            size = written or size
+        sizes.append(size)
+        if written == size or header is NO_HEADER:
             continue
         if written is None:
             changes.add("sizes of images that are missing in the file", annotation.path)

@@ -91,6 +91,7 @@ def find_images(
     annotations: Sequence[VocAnnotation],
     image_folder: str,
     changes: ChangeLog,
+    keep_missing: bool = False,
 ) -> list[Path | None]:
     """Find the image of each annotation file: of the same name, else of the name in the file.
 
@@ -99,6 +100,7 @@ def find_images(
         annotations: of the split.
         image_folder: of the images, where the config names it.
         changes: where changes are counted.
+        keep_missing: return the path that a missing image should have.
 
     Raises:
         DataError: images are missing, or two files have the same image.
@@ -119,6 +121,7 @@ def find_images(
                 changes.add("images found by the name in the file", annotation.path)
         if image is None:
             missing.append(annotation.path)
+            image = folders[0] / (written or f"{annotation.path.stem}.jpg")
         elif image in owner:
             raise DataError(
                 f"{owner[image]} and {annotation.path} both annotate {image}. Remove one of them."
@@ -126,7 +129,7 @@ def find_images(
         else:
             owner[image] = annotation.path
         images.append(image)
-    if missing:
+    if missing and not keep_missing:
         shown = ", ".join(map(str, folders))
         raise DataError(
             f"{len(missing)} annotation files have no image, for example {missing[0]}. Its image "

@@ -96,8 +96,8 @@ def _decode(path: Path, data: bytes) -> str:
             encoding = "utf-8-sig"
     try:
         return data.decode(encoding).lstrip("\ufeff \t\r\n")
-    except (UnicodeDecodeError, LookupError):
-        raise DataError(f"{path} is not text in {encoding}. Save it in UTF-8.") from None
+    except (UnicodeError, LookupError):  # some codecs raise more than UnicodeDecodeError
+        raise DataError(f"{path} is not text in {printable(encoding)}. Save it in UTF-8.") from None
 
 
 def _text(element: ElementTree.Element, tag: str) -> str:

@@ -1,7 +1,7 @@
 """Reads YOLO datasets: a ``data.yaml`` and one text file of boxes per image.
 
-supervision's reader is not used: it loads every image to learn its size, rounds coordinates to
-pixels, and reads one split of one layout.
+supervision's reader is not used: it keeps coordinates in 32 bits, takes the folders of one split in
+one layout, and neither compares splits nor counts what is doubtful.
 """
 
 from pathlib import Path
@@ -71,7 +71,9 @@ def _read(source: DataSource) -> DetectionDataset:
         if not images:
             raise DataError(f"There are no images in {source.images}. Check the path.")
     else:
-        images, in_folders = images_of_split(description, source.split, changes)
+        images, in_folders = images_of_split(
+            description, source.split, changes, source.keep_unreadable
+        )
     name = f"{file} ({source.split})"
     if not description.has_splits:
         name = str(file)
@@ -129,7 +131,8 @@ def _build(
     source: DataSource,
     changes: ChangeLog,
 ) -> DetectionDataset:
-    heights, widths = image_sizes(read_headers(images, name), source.apply_exif)
+    headers = read_headers(images, name, source.keep_unreadable)
+    heights, widths = image_sizes(headers, source.apply_exif)
     texts = map_threads(lambda label: read_text(label) if label else "", labels)
     numbers = description.class_numbers
     parser = LabelParser(

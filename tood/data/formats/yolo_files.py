@@ -105,13 +105,19 @@ def read_description(file: Path) -> YoloDescription:
             raise DataError(f"{file}: {split!r} must be a folder, a .txt file or a list of these.")
         if entry:
             entries[split] = entry
-    return YoloDescription(file, roots, entries, names, numbers, _keypoint_values(content, file))
+    has_splits = bool(entries)
+    if not has_splits:  # supervision writes the classes only
+        entries, has_splits = _entries_of_folder(folder)
+    values = _keypoint_values(content, file)
+    return YoloDescription(file, roots, entries, names, numbers, values, has_splits)
 
 
 def images_of_split(
-    description: YoloDescription, split: str, changes: ChangeLog
+    description: YoloDescription, split: str, changes: ChangeLog, keep_missing: bool = False
 ) -> tuple[list[Path], bool]:
     """Return the images of a split, and whether they were found in folders, not in lists.
+
+    With ``keep_missing``, images that lists name but that do not exist are returned too.
 
     Raises:
         DataError: the split or its images do not exist.
@@ -132,7 +138,7 @@ def images_of_split(
             images += list_images(path)
         elif path.suffix.lower() == ".txt":
             in_folders = False
-            images += _listed_images(path, description, changes)
+            images += _listed_images(path, description, changes, keep_missing)
         else:
             raise DataError(f"{description.file}: {path} is no folder and no .txt list of images.")
     unique = list(dict.fromkeys(images))
@@ -197,20 +203,24 @@ def _keypoint_values(content: dict[str, Any], file: Path) -> int:
 
 
 def _describe_folder(file: Path) -> YoloDescription:
-    """Describe a folder without a YAML file, by the folders and lists that it has."""
+    """Describe a folder without a YAML file."""
     folder = file.parent.parent if file.name == _ROBOFLOW_FILE else file.parent
+    entries, has_splits = _entries_of_folder(folder)
+    names = read_class_names(file)
+    numbers = list(range(len(names)))
+    return YoloDescription(file, (folder,), entries, names, numbers, has_splits=has_splits)
+
+
+def _entries_of_folder(folder: Path) -> tuple[dict[str, list[str]], bool]:
+    """Return the entries of a folder by the folders and lists in it, and whether it has splits."""
     entries = {}
     for name in all_splits():
         for entry in (f"images/{name}", f"{name}/images", name, f"{name}.txt"):
             if (folder / entry).exists():
                 entries[name] = [entry]
                 break
-    names = read_class_names(file)
-    whole = {} if entries else {"all": ["images" if (folder / "images").is_dir() else "."]}
-    numbers = list(range(len(names)))
-    return YoloDescription(
-        file, (folder,), entries or whole, names, numbers, has_splits=bool(entries)
-    )
+    whole = {"all": ["images" if (folder / "images").is_dir() else "."]}
+    return entries or whole, bool(entries)
 
 
 def _find_entry(description: YoloDescription, split: str) -> list[str] | None:
@@ -267,17 +277,19 @@ def _locate(value: str, roots: tuple[Path, ...], changes: ChangeLog) -> Path | N
     return None
 
 
-def _listed_images(file: Path, description: YoloDescription, changes: ChangeLog) -> list[Path]:
+def _listed_images(
+    file: Path, description: YoloDescription, changes: ChangeLog, keep_missing: bool
+) -> list[Path]:
     roots = (file.parent, *description.roots)
     found: list[Path] = []
     missing: list[Path] = []
     for line in read_lines(file):
         path = _locate(line, roots, changes)
-        if path is not None and is_image(path):
-            found.append(path)
-        else:
-            missing.append(path or Path(line))
-    if missing:
+        if path is None or not is_image(path):
+            path = path or roots[0] / line
+            missing.append(path)
+        found.append(path)
+    if missing and not keep_missing:
         raise DataError(
             f"{file}: {len(missing)} images do not exist, for example "
             f"{printable(str(missing[0]), 300)}. Correct the list; its paths are relative to "
