@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 from PIL import Image
+from pycocotools import mask as mask_util
 
 from tests.data.coco_files import coco_content, write_coco, write_images
 from tood.data.catalog import ReadOptions, load_dataset, set_read_options
@@ -137,9 +138,40 @@ def test_own_function_without_class_names(records):
     assert MetadataCatalog.get("function").get("thing_classes") is None
 
 
+@pytest.mark.parametrize("value, expected", [("0", False), ("false", False), ("1", True)])
+def test_flags_of_an_own_function_that_are_text(records, value, expected):
+    for box in records[0]["annotations"]:
+        box["iscrowd"] = value
+    register(records)
+    dataset = load_dataset("function")
+    assert dataset.is_crowd.tolist() == [expected] * 2
+    assert dataset.changes.counts == {f"values of iscrowd written as text read as {expected:d}": 2}
+
+
+def test_masks_of_an_own_function(records):
+    bitmap = np.zeros((40, 50), np.uint8)
+    bitmap[5:10, 5:10] = 1
+    annotations = records[0]["annotations"]
+    annotations[0]["segmentation"] = [np.array([1, 2, 11, 2, 11, 22.0]), [1, 2]]
+    annotations[1]["segmentation"] = bitmap
+    annotations += [{**annotations[0], "segmentation": mask} for mask in (None, [[1, 2, 3, 4]])]
+    register(records)
+    assert load_dataset("function").segmentations is None
+    set_read_options(ReadOptions(with_masks=True))
+    dataset = load_dataset("function")
+    polygons, rle = dataset.segmentations
+    assert polygons == [[1, 2, 11, 2, 11, 22]] and rle["size"] == [40, 50]
+    assert (mask_util.decode(rle) == bitmap).all()
+    assert dataset.changes.counts == {
+        "boxes without a valid segmentation dropped": 2,
+        "invalid polygons dropped": 1,
+    }
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (lambda r: r[0]["annotations"][0].update(iscrowd="maybe"), "iscrowd maybe. It must be 0"),
         (lambda r: r[0].pop("file_name"), "Image 0 .* lacks its file_name"),
         (lambda r: r[0]["annotations"][0].update(category_id=3), "category_id 3, but there are 3"),
         (lambda r: r[0]["annotations"][0].update(category_id=-1), "It must be a class index"),

@@ -198,6 +198,25 @@ def test_masks_are_read_where_the_model_has_them(shapes_cfg, edited_json):
     setup_datasets(shapes_cfg)
 
 
+def test_masks_of_a_registered_function_do_not_matter_to_a_detector_of_boxes(
+    shapes_cfg, shapes, registered
+):
+    setup_datasets(shapes_cfg)
+    records = load_dataset(shapes_cfg.DATASETS.TRAIN[0]).dicts()
+    for record in records:
+        for annotation in record["annotations"]:
+            size = [record["height"], record["width"]]
+            annotation["segmentation"] = {"size": size, "counts": [size[0] * size[1]]}
+    DatasetCatalog.register(registered, lambda: records)
+    shapes_cfg.DATASETS.TRAIN, shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = (registered,), ""
+    shapes_cfg.DATASETS.TRAIN_IMAGES = ""
+    setup_datasets(shapes_cfg)
+    assert load_dataset(registered).segmentations is None
+    shapes_cfg.MODEL.MASK_ON = True
+    with pytest.raises(ConfigError, match="Set INPUT.MASK_FORMAT bitmask"):
+        setup_datasets(shapes_cfg, ("TRAIN",))
+
+
 def test_unknown_format(shapes_cfg):
     shapes_cfg.DATASETS.FORMAT = "tfrecord"
     with pytest.raises(ConfigError, match=r"Unknown format 'tfrecord'.*auto, coco, "):

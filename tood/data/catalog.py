@@ -157,8 +157,16 @@ def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
         raise DataError(
             f"The function of the dataset {name} failed ({type(error).__name__}: {error})."
         ) from error
-    classes = registered_categories(name)
-    return read_dicts(name, dicts, *classes, _options.apply_exif, _options.keep_unreadable)
+    class_names, category_ids = registered_categories(name)
+    return read_dicts(
+        name,
+        dicts,
+        class_names,
+        category_ids,
+        with_masks=_options.with_masks,
+        apply_exif=_options.apply_exif,
+        keep_unreadable=_options.keep_unreadable,
+    )
 
 
 def _is_read_by_us(name: str, function: Callable[[], Any]) -> bool:

@@ -1,16 +1,20 @@
 """Normalizes what a function in detectron2's ``DatasetCatalog`` returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
 from ..errors import DataError
 from .dataset import ChangeLog, DetectionDataset, FileId
+from .formats.coco_annotations import read_flag
 from .formats.files import image_sizes, read_headers
 from .formats.ids import IdTable, whole_number
 from .formats.json_file import printable
+from .formats.masks import select_masks
 from .normalize import build_dataset
 
 # Modes of four values in pixels.
@@ -22,6 +26,7 @@ def read_dicts(
     dicts: Any,
     class_names: Sequence[str] = (),
     category_ids: Sequence[FileId] = (),
+    with_masks: bool = False,
     apply_exif: bool = True,
     keep_unreadable: bool = False,
 ) -> DetectionDataset:
@@ -32,6 +37,7 @@ def read_dicts(
         dicts: what its function returned.
         class_names: the metadata's ``thing_classes``; without them, classes are numbered.
         category_ids: ids of the classes where they are known, by class index.
+        with_masks: see `DataSource`.
         apply_exif: see `DataSource`; for dicts without height and width.
         keep_unreadable: see `DataSource`.
 
@@ -53,7 +59,13 @@ def read_dicts(
     _validate_class_ids(shown, records, rows, num_classes)
     changes = rows.changes
     heights, widths = _sizes(shown, records, changes, apply_exif, keep_unreadable)
-    masks = rows.segmentations if any(mask is not None for mask in rows.segmentations) else None
+
+    def describe(row: int) -> str:
+        return f"a box of {printable(records[rows.image_index[row]]['file_name'])}"
+
+    used, masks = np.arange(len(rows.boxes)), None
+    if with_masks:
+        used, masks = rows.select_masks(heights, widths, describe)
     return build_dataset(
         source=shown,
         class_names=class_names or [f"class {index}" for index in range(num_classes)],
@@ -62,12 +74,12 @@ def read_dicts(
         image_ids=_image_ids(shown, records),
         heights=heights,
         widths=widths,
-        image_index=rows.image_index,
-        class_ids=rows.class_ids,
-        boxes=np.array(rows.boxes, np.float64).reshape(-1, 4),
-        is_crowd=rows.is_crowd,
+        image_index=np.array(rows.image_index, np.int64)[used],
+        class_ids=np.array(rows.class_ids, np.int64)[used],
+        boxes=np.array(rows.boxes, np.float64).reshape(-1, 4)[used],
+        is_crowd=np.array(rows.is_crowd, bool)[used],
         segmentations=masks,
-        describe=lambda row: f"a box of {printable(records[rows.image_index[row]]['file_name'])}",
+        describe=lambda row: describe(int(used[row])),
         changes=changes,
         annotated=not records or any("annotations" in record for record in records),
     )
@@ -99,8 +111,64 @@ class _Rows:
         self.image_index.append(position)
         self.class_ids.append(class_id)
         self.boxes.append(_box(where, annotation))
-        self.is_crowd.append(bool(annotation.get("iscrowd") or annotation.get("ignore")))
+        self.is_crowd.append(self._is_crowd(where, annotation))
         self.segmentations.append(annotation.get("segmentation"))
+
+    def _is_crowd(self, where: str, annotation: dict[str, Any]) -> bool:
+        flags = []
+        for key in ("iscrowd", "ignore"):
+            value = annotation.get(key)
+            flag = read_flag(value.item() if isinstance(value, np.generic) else value)
+            if flag is None:
+                raise DataError(f"{where} has the {key} {printable(value)}. It must be 0 or 1.")
+            flags.append(flag)
+            if isinstance(value, str):
+                what = f"values of {key} written as text read as {int(flag)}"
+                self.changes.add(what, f"{where}: {printable(repr(value))}")
+        return any(flags)
+
+    def select_masks(
+        self,
+        heights: npt.NDArray[np.int32],
+        widths: npt.NDArray[np.int32],
+        describe: Callable[[int], str],
+    ) -> tuple[npt.NDArray[np.int64], list[Any]]:
+        """Return the rows whose segmentation is valid, and these."""
+        kept, masks = select_masks(
+            (
+                (row, _plain_segmentation(mask), int(heights[image]), int(widths[image]))
+                for row, (mask, image) in enumerate(
+                    zip(self.segmentations, self.image_index, strict=True)
+                )
+            ),
+            describe,
+            self.changes,
+        )
+        return np.array(kept, np.int64), masks
+
+
+def _plain_segmentation(segmentation: Any) -> Any:
+    """Return what detectron2 accepts in the types of a JSON file."""
+    if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:  # a mask of the image
+        segmentation = mask_util.encode(np.asfortranarray(segmentation, np.uint8))
+    if isinstance(segmentation, dict):
+        size, counts = segmentation.get("size"), segmentation.get("counts")
+        return {
+            "size": _plain_values(size),
+            "counts": counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts,
+        }
+    if isinstance(segmentation, (list, tuple)):
+        return [_plain_values(polygon) for polygon in segmentation]
+    return segmentation
+
+
+def _plain_values(values: Any) -> Any:
+    """Return a list of Python's numbers for an array, a tuple or a list; all else unchanged."""
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    if isinstance(values, (list, tuple)):
+        return [value.item() if isinstance(value, np.generic) else value for value in values]
+    return values
 
 
 def _box(where: str, annotation: dict[str, Any]) -> list[float]:

@@ -213,6 +213,8 @@ def _validate_keys(cfg: CfgNode, splits: tuple[str, ...]) -> None:
 
 def _validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
     """detectron2 makes polygons of polygons only."""
+    if not cfg.MODEL.MASK_ON:
+        return
     rle = any(isinstance(mask, dict) for mask in dataset.segmentations or ())
     if rle and cfg.INPUT.MASK_FORMAT == "polygon":
         raise ConfigError(

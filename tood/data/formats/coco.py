@@ -16,7 +16,7 @@ from .files import image_sizes, read_headers
 from .ids import IdTable, whole_number
 from .image_paths import find_images
 from .json_file import printable
-from .masks import valid_segmentation
+from .masks import select_masks
 
 Rows = npt.NDArray[np.int64]
 
@@ -158,16 +158,12 @@ def _check_masks(
 ) -> tuple[Rows, list[Any]]:
     """Return the rows whose segmentation is valid, and these."""
     rows = file.rows
-    kept, masks = [], []
-    for row in used.tolist():
-        given = (rows.segmentations or [])[row]
-        mask = valid_segmentation(given, int(heights[row]), int(widths[row]))
-        if mask is None:
-            example = f"{rows.describe(row)}: {printable(given)}"
-            rows.changes.add("boxes without a valid segmentation dropped", example)
-        else:
-            kept.append(row)
-            masks.append(mask)
-            if isinstance(given, list) and len(mask) < len(given):
-                rows.changes.add("invalid polygons dropped", rows.describe(row))
+    kept, masks = select_masks(
+        (
+            (row, (rows.segmentations or [])[row], int(heights[row]), int(widths[row]))
+            for row in used.tolist()
+        ),
+        rows.describe,
+        rows.changes,
+    )
     return np.array(kept, np.int64), masks

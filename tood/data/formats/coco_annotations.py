@@ -179,7 +179,7 @@ class AnnotationCollector:
     def _add_odd_crowd(self, row: int, crowd: Any, ignore: Any) -> None:
         flags = []
         for key, value in (("iscrowd", crowd), ("ignore", ignore)):
-            flag = _flag(value)
+            flag = read_flag(value)
             if flag is None:
                 self._set_error(row, f"its {key} {printable(value)} must be 0 or 1")
             flags.append(bool(flag))
@@ -213,8 +213,8 @@ def _number(value: Any) -> float:
     return math.nan
 
 
-def _flag(value: Any) -> bool | None:
-    """Whether a value of iscrowd or ignore means yes; None if that is not clear."""
+def read_flag(value: Any) -> bool | None:
+    """Return whether a value of iscrowd or ignore means yes; None if that is not clear."""
     if value is MISSING or value is None:
         return False
     if isinstance(value, (bool, int, float)):

@@ -1,9 +1,13 @@
 """Segmentations of COCO files: polygons and run-length encodings (RLE)."""
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pycocotools.mask as mask_util
+
+from ..dataset import ChangeLog
+from .json_file import printable
 
 Polygons = list[list[float]]
 
@@ -23,6 +27,35 @@ def polygon_box(segmentation: Any) -> tuple[float, float, float, float] | None:
     xs = [x for polygon in polygons for x in polygon[::2]]
     ys = [y for polygon in polygons for y in polygon[1::2]]
     return float(min(xs)), float(min(ys)), float(max(xs) - min(xs)), float(max(ys) - min(ys))
+
+
+def select_masks(
+    segmentations: Iterable[tuple[int, Any, int, int]],
+    describe: Callable[[int], str],
+    changes: ChangeLog,
+) -> tuple[list[int], list[Any]]:
+    """Select the boxes that have a mask: a model with masks cannot learn the others.
+
+    Args:
+        segmentations: of each box its row, its segmentation, and height and width of its image.
+        describe: names the box of a row, for messages.
+        changes: counts what is dropped.
+
+    Returns:
+        The rows of the boxes with a valid segmentation, and these.
+    """
+    kept, masks = [], []
+    for row, given, height, width in segmentations:
+        mask = valid_segmentation(given, height, width)
+        if mask is None:
+            example = f"{describe(row)}: {printable(given)}"
+            changes.add("boxes without a valid segmentation dropped", example)
+        else:
+            kept.append(row)
+            masks.append(mask)
+            if isinstance(given, list) and len(mask) < len(given):
+                changes.add("invalid polygons dropped", describe(row))
+    return kept, masks
 
 
 def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None:
