@@ -53,6 +53,16 @@ def test_scalars_of_a_kept_line_are_not_written_twice(tmp_path):
     assert sum("bbox/AP" in row for row in rows) == 1
 
 
+def test_rescaled_iterations_start_a_new_file(tmp_path):
+    """Iteration 10 of 20 becomes 5 of 10; the lines of the first half are not lost."""
+    path = tmp_path / "metrics.json"
+    write(path, 0, 10)
+    MetricsWriter(path, 5, is_rescaled=True)
+    assert read_metrics(tmp_path) == []
+    lines = (tmp_path / "metrics.1.json").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [4, 9]
+
+
 def test_new_run_sets_the_old_file_aside(tmp_path):
     path = tmp_path / "metrics.json"
     for _ in range(3):

@@ -1,6 +1,7 @@
 """A training gives the same result in any number of processes, however they are started."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.engine.helpers import read_metrics
 from tests.engine.kill_runner import options
 from tests.helpers import ROOT
 from tood.data.synthetic import write_dataset
@@ -24,8 +26,14 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def train(folder: Path, name: str, start: list[str], *extra: str, code: int = 0) -> Path:
-    """Train for 8 iterations; return the folder of the run.
+def train(folder: Path, name: str, start: list[str], *extra: str) -> Path:
+    """Train for 8 iterations; return the folder of the run."""
+    finish(start_training(folder, name, start, *extra))
+    return folder / name
+
+
+def start_training(folder: Path, name: str, start: list[str], *extra: str) -> subprocess.Popen:
+    """Start a training of 8 iterations.
 
     The learning rate is small, because training amplifies rounding: with 0.015, differences of 1e-8
     in the losses of the first iterations are 1e-2 after 12.
@@ -37,12 +45,22 @@ def train(folder: Path, name: str, start: list[str], *extra: str, code: int = 0)
         *("SOLVER.REFERENCE_WORLD_SIZE", "0", "SOLVER.BASE_LR", "0.0001"),
         *("SOLVER.MAX_ITER", "8", "SOLVER.STEPS", "()", "MODEL.TOOD.WARMUP.EPOCHS", "1"),
         *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "0"),
+        *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0"),
         *extra,
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
-    return output
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> None:
+    text, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, text[-4000:]
 
 
 def start_by(launcher: str, count: int) -> list[str]:
@@ -67,6 +85,13 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         losses = [[value for value, _ in event[name]["values"]] for event in events]
         assert len(losses[0]) == 8
         assert losses[1] == pytest.approx(losses[0], rel=1e-6), name
+    # 3 images, which 2 processes cannot share equally.
+    precisions = [
+        [row["bbox/AP50"] for row in read_metrics(run) if "bbox/AP50" in row]
+        for run in (one, other)
+    ]
+    assert len(precisions[0]) == 1
+    assert precisions[1] == pytest.approx(precisions[0], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -79,6 +104,27 @@ def test_two_processes_equal_one(folder):
     assert state["tood"]["phase"] == "aligned"
     assert state["trainer"]["hooks"]["PhaseHook"]["warmup_iters"] == WARMUP_ITERS
     assert len(state["random_states"]) == 2
+
+
+@pytest.mark.slow
+def test_two_machines_equal_one(folder):
+    """Two machines on loopback, with one process each."""
+    one = train(folder, "alone", start_by("tood", 1))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    machines = [
+        start_training(
+            folder,
+            "machines",
+            start_by("tood", 1),
+            *("--num-machines", "2", "--machine-rank", str(rank), "--dist-url", url),
+        )
+        for rank in (0, 1)
+    ]
+    for machine in machines:
+        finish(machine)
+    assert_equal_runs(one, folder / "machines")
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ class CheckpointInfo:
         config: the whole config as YAML text, ``cfg.dump()``; empty if unknown.
         class_names: by class index; empty if unknown.
         category_ids: of the dataset, by class index; they may be text. Empty if unknown.
-        phase: of training, such as "warm-up" or "aligned"; empty if unknown.
+        phase: of training, "warmup" or "aligned"; empty if unknown.
         iteration: the last finished iteration, as in detectron2's entry ``iteration``: 999 after
             1000 iterations. None if unknown.
         run_id: of the training run; empty if unknown.

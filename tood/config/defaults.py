@@ -36,7 +36,7 @@ def _add_model_keys(node: CfgNode) -> None:
     # relative to the working directory.
     node.CUSTOM_IMPORTS = []
     # K, the number of classes. Class index K means background. If it is 80, COCO's number, and the
-    # training set has another, that of the training set is taken.
+    # dataset has another, that of the dataset is taken.
     node.NUM_CLASSES = 80
     # Feature maps of the backbone that the head reads, finest first.
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
@@ -220,7 +220,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.TEST_IMAGES = ""
     # The split to evaluate on, of formats that have several: "val", or "test" for the final result.
     cfg.DATASETS.TEST_SPLIT = "val"
-    # How many training images may be unreadable before training stops. Each is named and
+    # How many training images, over all processes, may be unreadable or have another size than
+    # annotated before training stops. Each is named and
     # replaced by another image.
     cfg.DATALOADER.MAX_BAD_IMAGES = 0
     # The fraction of the images that RandomSubsetTrainingSampler draws from. detectron2 reads this

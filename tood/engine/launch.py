@@ -171,13 +171,16 @@ def validate_options(args: argparse.Namespace, on_cpu: bool) -> None:
                 f"--num-machines {num_machines} needs --machine-rank (0 to {num_machines - 1}) and "
                 "--dist-url tcp://HOST:PORT with the address of machine 0, on every machine."
             )
-    if args.dist_url is not None and not re.fullmatch(
-        r"tcp://[^/\s]+:\d{1,5}|file://\S+", args.dist_url
-    ):
+    if args.dist_url is not None and not _is_address(args.dist_url):
         raise ConfigError(
             f"--dist-url {args.dist_url} must be tcp://HOST:PORT, or file:// and a file that all "
             "machines see."
         )
+
+
+def _is_address(url: str) -> bool:
+    match = re.fullmatch(r"tcp://[^/\s]+:(\d{1,5})|file://\S+", url)
+    return match is not None and int(match[1] or 0) < 2**16
 
 
 def asks_for_cpu(args: argparse.Namespace) -> bool:

@@ -201,11 +201,20 @@ def _take_over(path: Path, current: LockRecord | None, mine: LockRecord) -> bool
 
 
 def read_lock(path: Path) -> LockRecord | None:
-    """Read a lock; None if it is missing or unreadable (a file system lost its content)."""
+    """Read a lock; None if it is missing or damaged (a file system lost its content).
+
+    Raises:
+        ConfigError: it may not be read, because it is another user's.
+    """
     try:
         return LockRecord.from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except PermissionError as error:
+        raise ConfigError(
+            f"{path} is the lock of another user, and may not be read. Set OUTPUT_DIR to another "
+            "folder."
+        ) from error
 
 
 def remove_lock(path: Path, record: LockRecord) -> None:

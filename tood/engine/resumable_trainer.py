@@ -11,6 +11,8 @@ from detectron2.utils import comm
 
 from ..checkpoint import CheckpointInfo, TOODCheckpointer
 from ..compat import add_optimizer_state, load_optimizer_state
+from ..data.registration import compare_class_names
+from ..errors import CheckpointError, ConfigError
 from ..modeling.dense_detector import find_dense_core
 from .event_state import get_event_state, set_event_state
 from .hooks import ResumableEvalHook, ResumableWriterHook
@@ -21,8 +23,7 @@ from .resume import (
     iteration_ratio,
     optimizer_settings,
     report_changes,
-    solver_settings,
-    validate_optimizer_state,
+    training_settings,
 )
 from .signals import stop_request
 
@@ -42,6 +43,7 @@ class ResumableTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
         self.run_id = run_id
+        self.iteration_ratio = 1.0  # by which the iterations of the checkpoint were multiplied
         self._resumed: dict[str, Any] = {}
         self._bad_images: list[str] = []
         self._notes: list[str] = []  # warnings for the end of the setup, where they are seen
@@ -90,17 +92,42 @@ class ResumableTrainer(DefaultTrainer):
 
         Args:
             resume: continue from the last checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or does not match the model.
+            ConfigError: the checkpoint to resume has the same classes in another order.
         """
         extras = self.checkpointer.resume_or_load(
             self.cfg.MODEL.WEIGHTS, resume=resume, run_id=self.run_id
         )
         if self.checkpointer.resumed_from is not None:
+            if "events" not in self._resumed:
+                raise CheckpointError(
+                    f"{self.checkpointer.resumed_from} holds weights alone, without the iteration "
+                    "and the optimizer of a training. To fine-tune from it, name it in "
+                    "MODEL.WEIGHTS, and use another OUTPUT_DIR without --resume."
+                )
             # A checkpoint has the iteration that was finished.
             self.start_iter = self.iter + 1
             self._resumed["random_states"] = extras.get("random_states", [])
         elif resume:
             self._notes.append(
                 f"Nothing to resume in {self.cfg.OUTPUT_DIR}: training starts at iteration 0."
+            )
+        self._compare_classes()
+
+    def _compare_classes(self) -> None:
+        """The last layer of a classifier is useless where its classes are in another order."""
+        info, names = self.checkpointer.loaded_info, list(self.cfg.MODEL.TOOD.CLASS_NAMES)
+        if info is None or len(info.class_names) != len(names):
+            return
+        try:
+            compare_class_names(info.class_names, names)
+        except ConfigError as error:
+            if self.checkpointer.resumed_from is not None:
+                raise
+            self._notes.append(
+                f"{error} The training starts from classification weights of the wrong classes."
             )
 
     def train(self) -> dict[str, Any] | None:
@@ -159,7 +186,7 @@ class ResumableTrainer(DefaultTrainer):
         """Return what a checkpoint holds besides the weights and random states."""
         state = super().state_dict()
         add_optimizer_state(state, self._trainer, DefaultTrainer)
-        state["solver"] = solver_settings(self.cfg)
+        state["settings"] = training_settings(self.cfg)
         if hasattr(self, "storage"):
             state["events"] = get_event_state(self.storage)
         if hasattr(self.data_loader, "state_dict"):
@@ -171,21 +198,16 @@ class ResumableTrainer(DefaultTrainer):
             state["assignment_statistics"] = core.assignment_statistics.state_dict()
         return state
 
-    def validate_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise a CheckpointError if `load_state_dict` would fail: the optimizer does not fit."""
-        inner = state_dict.get("_trainer", {})
-        if "optimizer" in inner:
-            validate_optimizer_state(self.optimizer, inner["optimizer"])
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, and say where the config differs.
 
         A checkpoint may lack the optimizer (written by detectron2 0.4 itself), the loss scale
         (written without AMP) or the data (written by detectron2): these keep their current state.
         """
-        settings = solver_settings(self.cfg)
-        saved = state_dict.get("solver", {})
+        settings = training_settings(self.cfg)
+        saved = state_dict.get("settings", {})
         ratio = iteration_ratio(settings, saved)
+        self.iteration_ratio = ratio
         if ratio != 1:
             state_dict = convert_iterations(state_dict, ratio)
         inner = state_dict.get("_trainer", {})

@@ -5,30 +5,52 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier
 from torch.optim import Optimizer
 
 from ..config.merging import all_keys, get_value
-from ..errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
 # A schedule counts as rescaled if its number of images is the old one up to rounding.
 RESCALING_TOLERANCE = 0.01
 
-# Keys that say nothing about what is learned.
-_UNCOMPARED = ("SOLVER.CHECKPOINT_PERIOD", "SOLVER.CHECKPOINT_MINUTES")
+# Keys that say nothing about what is learned, or that name places.
+_UNCOMPARED = (
+    "CUDNN_BENCHMARK",
+    "DATALOADER.MAX_BAD_IMAGES",
+    "DATALOADER.NUM_WORKERS",
+    "DATASETS",
+    "MODEL.DEVICE",
+    "MODEL.TOOD.CUSTOM_IMPORTS",
+    "MODEL.WEIGHTS",
+    "OUTPUT_DIR",
+    "SEED",  # the data loader keeps that of the checkpoint
+    "SOLVER.CHECKPOINT_MINUTES",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "TEST",
+    "VIS_PERIOD",
+)
+# Keys that detectron2 rescales with the number of processes.
+_RESCALED = (
+    "SOLVER.BASE_LR",
+    "SOLVER.IMS_PER_BATCH",
+    "SOLVER.MAX_ITER",
+    "SOLVER.REFERENCE_WORLD_SIZE",
+    "SOLVER.STEPS",
+    "SOLVER.WARMUP_ITERS",
+)
 
 
-def solver_settings(cfg: CfgNode) -> dict[str, Any]:
-    """Return all keys below ``SOLVER`` with their values, for a checkpoint."""
-    values = {key: get_value(cfg, key) for key in all_keys(cfg.SOLVER, "SOLVER")}
+def training_settings(cfg: CfgNode) -> dict[str, Any]:
+    """Return the keys that a training depends on with their values, for a checkpoint."""
+    uncompared = tuple(f"{key}." for key in _UNCOMPARED)
+    values = {key: get_value(cfg, key) for key in all_keys(cfg)}
     return {
         key: _plain(value)
         for key, value in values.items()
-        if key not in _UNCOMPARED and not isinstance(value, CfgNode)
+        if not isinstance(value, CfgNode) and not f"{key}.".startswith(uncompared)
     }
 
 
@@ -45,7 +67,7 @@ def iteration_ratio(current: Mapping[str, Any], saved: Mapping[str, Any]) -> flo
     place in the schedule. Where only the batch differs, iterations stay as they are.
 
     Args:
-        current: what `solver_settings` returns for the config.
+        current: what `training_settings` returns for the config.
         saved: what it returned for the checkpoint; empty if that is not known.
     """
     old_batch = saved.get("SOLVER.IMS_PER_BATCH", 0)
@@ -67,9 +89,8 @@ def report_changes(current: Mapping[str, Any], saved: Mapping[str, Any], ratio: 
             saved["SOLVER.IMS_PER_BATCH"],
             ratio,
         )
-        return
     for key, value in current.items():
-        if key in saved and saved[key] != value:
+        if key in saved and saved[key] != value and not (ratio != 1 and key in _RESCALED):
             logger.warning(
                 "%s is %s from here on; the checkpoint was trained with %s.", key, value, saved[key]
             )
@@ -99,29 +120,6 @@ def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
         {key: value for key, value in group.items() if key != "params"}
         for group in optimizer.param_groups
     ]
-
-
-def validate_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Raise a CheckpointError if an optimizer's state is not that of these parameters."""
-    saved = [len(group["params"]) for group in state.get("param_groups", ())]
-    expected = [len(group["params"]) for group in optimizer.param_groups]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    buffers = state.get("state", {})
-    fits = sum(saved) == sum(expected) and all(
-        not isinstance(value, torch.Tensor)
-        or value.dim() == 0
-        or value.shape == parameters[int(index)].shape
-        for index, values in buffers.items()
-        if int(index) < len(parameters)
-        for value in values.values()
-    )
-    if saved != expected or not fits:
-        raise CheckpointError(
-            f"The checkpoint's optimizer has {sum(saved)} parameters in {len(saved)} groups, but "
-            f"the config's has {sum(expected)} in {len(expected)}. Resume with the config that it "
-            "was trained with. To start anew from its weights, name the file in MODEL.WEIGHTS, and "
-            "use another OUTPUT_DIR without --resume."
-        )
 
 
 def apply_config(

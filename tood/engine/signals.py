@@ -91,19 +91,27 @@ class StopRequest:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """While training: remember a signal instead of ending the process."""
+        """While training: remember a signal instead of ending the process.
+
+        Handlers that are not installed yet are installed for that time.
+        """
+        is_installed = bool(self._previous)
+        self.install()
         self._deferred = True
         try:
             yield
         finally:
             self._deferred = False
+            if not is_installed:
+                self.uninstall()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         repeated = False
         if number == signal.SIGINT:
             now = time.monotonic()
             repeated = now - self._last_sigint < SAME_SIGINT
-            self._last_sigint = now
+            if not repeated:
+                self._last_sigint = now
         if self.signum is None:
             self.signum = number
             if not self._deferred:

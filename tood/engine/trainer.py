@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -19,7 +18,7 @@ from ..compat import cpu_ddp
 from ..config.validation import validate_solver, validate_test
 from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..data.header_checks import check_test_headers
-from ..data.registration import compare_class_names
+from ..data.registration import compare_class_names, load_dataset
 from ..errors import ConfigError, TOODError
 from ..evaluation import build_evaluator, validate_evaluators
 from ..modeling.dense_detector import find_dense_core
@@ -140,8 +139,14 @@ class Trainer(ResumableTrainer):
         make_folder(folder)
         return [
             PhaseMetricPrinter(self.max_iter),
-            MetricsWriter(os.path.join(folder, "metrics.json"), self.start_iter),
-            ResumableTensorboardWriter(folder, self.start_iter),
+            MetricsWriter(
+                os.path.join(folder, "metrics.json"),
+                self.start_iter,
+                is_rescaled=self.iteration_ratio != 1,
+            ),
+            ResumableTensorboardWriter(
+                folder, self.start_iter, is_rescaled=self.iteration_ratio != 1
+            ),
             AssignmentPrinter(),
         ]
 
@@ -226,5 +231,5 @@ class Trainer(ResumableTrainer):
         info = checkpointer.loaded_info
         if info is not None and info.class_names:
             for name in cfg.DATASETS.TEST:
-                compare_class_names(info.class_names, MetadataCatalog.get(name).thing_classes)
+                compare_class_names(info.class_names, load_dataset(name).class_names)
         return cls.test(cfg, model)

@@ -88,20 +88,22 @@ def _by_size(latest: dict[str, float], name: str, form: str) -> str:
 class MetricsWriter(JSONWriter):
     """detectron2's ``metrics.json``, one JSON object per line, that a resume continues exactly.
 
-    A new run sets an old file aside. A resumed one removes the lines that the run wrote after its
-    checkpoint, and a line that was cut off. The line of the checkpoint's own iteration goes too: it
-    may lack an evaluation, and is written again.
+    A new run sets an old file aside, and so does one whose iterations were rescaled. Another
+    resumed one removes the lines that the run wrote after its checkpoint, and a line that was cut
+    off. The line of the checkpoint's own iteration goes too: it may lack an evaluation, and is
+    written again.
 
     Args:
         path: of the file.
         start_iter: the first iteration of this training; 0 for a new run.
+        is_rescaled: the iterations in the file have another number of images.
     """
 
-    def __init__(self, path: str | Path, start_iter: int = 0) -> None:
+    def __init__(self, path: str | Path, start_iter: int = 0, *, is_rescaled: bool = False) -> None:
         path = Path(path)
         last = -1
         if path.is_file() and path.stat().st_size:
-            if start_iter == 0:
+            if start_iter == 0 or is_rescaled:
                 set_aside(path)
             else:
                 last = _remove_lines_from(path, start_iter - 1)
@@ -115,16 +117,17 @@ class ResumableTensorboardWriter(TensorboardXWriter):
     Args:
         log_dir: folder of the event files.
         start_iter: the first iteration of this training; 0 for a new run.
+        is_rescaled: the iterations in the files have another number of images; nothing is hidden.
     """
 
-    def __init__(self, log_dir: str, start_iter: int = 0) -> None:
+    def __init__(self, log_dir: str, start_iter: int = 0, *, is_rescaled: bool = False) -> None:
         first = max(start_iter - 1, 0)
-        super().__init__(log_dir, purge_step=first)
+        super().__init__(log_dir, purge_step=None if is_rescaled else first)
         self._last_write = first - 1
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file of an earlier run to the first free name: ``metrics.1.json``."""
+    """Rename a file to the first free name: ``metrics.1.json``."""
     numbers = itertools.count(1)
     target = next(
         name
@@ -132,7 +135,7 @@ def set_aside(path: Path) -> Path:
         if not name.exists()
     )
     path.rename(target)
-    logger.info("%s is of an earlier run. It is now %s.", path, target.name)
+    logger.info("%s does not belong to this training. It is now %s.", path, target.name)
     return target
 
 

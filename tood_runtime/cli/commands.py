@@ -79,8 +79,9 @@ COMMANDS = {
             "Train a detector.",
             add_train,
             "MODEL chooses the config. Training starts from the config's weights (an ImageNet\n"
-            "backbone), or from --weights. Your own data in COCO format needs no code: set\n"
-            "DATASETS.TRAIN_ANNOTATIONS, TRAIN_IMAGES, TEST_ANNOTATIONS and TEST_IMAGES.",
+            "backbone), or from --weights. Your own data needs no code (COCO, YOLO, Pascal VOC\n"
+            "and Open Images): set DATASETS.TRAIN_ANNOTATIONS, TRAIN_IMAGES, TEST_ANNOTATIONS and\n"
+            "TEST_IMAGES.",
             (
                 "TOOD-R50-1x --num-gpus 8",
                 "--config-file configs/TOOD-R50-1x.yaml --num-gpus 1 SOLVER.IMS_PER_BATCH 2",

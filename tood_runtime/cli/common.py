@@ -124,8 +124,9 @@ def add_test_dataset(parser: CommandParser) -> None:
     """Add ``--annotations`` and ``--images``, the dataset that the model is run on."""
     parser.add_argument(
         "--annotations",
-        metavar="FILE",
-        help="COCO-format ground truth, the same as --opts DATASETS.TEST_ANNOTATIONS FILE",
+        metavar="PATH",
+        help="ground truth (COCO, YOLO, Pascal VOC or Open Images), the same as --opts "
+        "DATASETS.TEST_ANNOTATIONS PATH",
     )
     parser.add_argument(
         "--images",

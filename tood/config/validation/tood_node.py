@@ -25,13 +25,17 @@ def _pairs() -> Kind:
     return Kind(accepts, "a pair of numbers, the smaller first")
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
 _MODEL_RULES = _rules(
     "",
     ("NUM_CLASSES", integer(1, _MAX_CLASSES)),
     ("IN_FEATURES", list_of(text(), "names of feature maps", min_length=1)),
     ("CUSTOM_IMPORTS", list_of(text(), "Python files or modules")),
     ("CLASS_NAMES", list_of(Kind(lambda name: isinstance(name, str), "text"), "names")),
-    ("CATEGORY_IDS", list_of(integer(), "integers")),
+    ("CATEGORY_IDS", list_of(Kind(_is_id, "an integer or text"), "integers or text")),
     ("SCORE_THRESH_TEST", number(below=1), "At 1 nothing would be detected."),
     ("TOPK_CANDIDATES_TEST", integer(1)),
     ("NMS_THRESH_TEST", number(0, 1), "1 disables NMS."),

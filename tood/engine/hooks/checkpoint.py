@@ -58,6 +58,7 @@ class CheckpointHook(HookBase):
         self._bad_images = bad_images
         self._max_bad_images = max_bad_images
         self._rolling: list[str] = []
+        self._known_bad_images: set[str] = set()  # of all processes
         self._sums = StepSums(len(STOP_SIGNALS) + 2)
         self._last_save = time.monotonic()
 
@@ -80,8 +81,8 @@ class CheckpointHook(HookBase):
             TrainingInterrupted: a signal asked to stop; the checkpoint is written.
             DataError: the processes together met too many unreadable images.
         """
-        signum, is_late, num_bad = self._exchange()
-        if num_bad > self._max_bad_images:
+        signum, is_late, num_bad = self._agree()
+        if num_bad:
             self._require_few_bad_images()
         done = self.trainer.iter + 1
         name = f"model_{self.trainer.iter:07d}"
@@ -94,22 +95,28 @@ class CheckpointHook(HookBase):
         if signum:
             self._interrupt(signum)
 
-    def _exchange(self) -> tuple[int, bool, int]:
-        """Return the signal that asks to stop or 0, whether it is time, and unreadable images."""
+    def after_train(self) -> None:
+        """Wait for the last sums, unless a process has failed."""
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._sums.close()
+
+    def _agree(self) -> tuple[int, bool, int]:
+        """Return the signal that asks to stop or 0, whether it is time, and new bad images."""
         late = 0 < self._minutes <= (time.monotonic() - self._last_save) / 60
         is_late = late and comm.is_main_process()
         own = [int(self._stop.signum == signum) for signum in STOP_SIGNALS]
         *signals, late_sum, num_bad = self._sums.exchange(
-            [*own, int(is_late), len(self._bad_images())]
+            [*own, int(is_late), len(set(self._bad_images()) - self._known_bad_images)]
         )
         asked = [signum for signum, count in zip(STOP_SIGNALS, signals, strict=True) if count]
         return int(asked[0]) if asked else 0, bool(late_sum), num_bad
 
     def _require_few_bad_images(self) -> None:
-        """Count every file once, whichever processes met it."""
+        """Count every file once, whichever processes met it; called where there is a new one."""
         names = sorted(
             {name for part in comm.all_gather(list(self._bad_images())) for name in part}
         )
+        self._known_bad_images.update(names)
         if len(names) > self._max_bad_images:
             raise DataError(
                 f"{len(names)} training images are unreadable, for example {names[0]}: more than "
