@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tood.data.box_checks import check_annotations, same_boxes
+from tood.data.checking import join_sets
 
 from .check_cases import make_dataset
 
@@ -45,6 +46,19 @@ def test_what_reading_dropped_is_reported():
     assert [(kind.severity, kind.what) for kind in kinds] == [
         ("warning", "boxes without area dropped")
     ]
+
+
+def test_what_is_lost_is_a_warning_whatever_it_is_called():
+    dataset = make_dataset(GOOD)
+    dataset.changes.add("rows of images that are not there left out", "line 3", lost=True)
+    dataset.changes.add("unused super-category 0 dropped", "'cells'")
+    joined = join_sets([dataset, make_dataset(GOOD)])
+    for changed in (dataset, joined):
+        kinds = [f.kind for f in check_annotations(changed)][:2]
+        assert [(kind.severity, kind.name) for kind in kinds] == [
+            ("warning", "dropped-in-reading"),
+            ("note", "changed-in-reading"),
+        ]
 
 
 def test_repeated_boxes_and_two_classes():

@@ -14,11 +14,11 @@ SAME_BOX_IOU = 0.99
 # Rounding puts corners beyond the image by up to this (pixels).
 _ROUNDING = 1.0
 
-_DROPPED = FindingKind(
+_LOST = FindingKind(
     "dropped-in-reading",
     "warning",
     "",
-    "Correct or remove them in the annotations.",
+    "They are not used. Correct or remove them in the annotations, or add what they lack.",
 )
 _CHANGED = FindingKind("changed-in-reading", "note", "")
 _SUSPICIOUS = FindingKind("suspicious", "warning", "")
@@ -145,7 +145,7 @@ def find_images(
 def _reading(dataset: DetectionDataset) -> Iterable[Finding]:
     changes = dataset.changes
     for what, count in changes.counts.items():
-        base = _DROPPED if "dropped" in what else _CHANGED
+        base = _LOST if what in changes.lost else _CHANGED
         kind = FindingKind(base.name, base.severity, one_line(what), base.fix)
         yield Finding(kind, count, (one_line(changes.examples[what]),))
     for text in changes.warnings:

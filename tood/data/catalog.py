@@ -184,8 +184,7 @@ def _is_read_by_us(name: str, function: Callable[[], Any]) -> bool:
 def _log_changes(dataset: DetectionDataset) -> None:
     changes = dataset.changes
     if changes.counts:
-        dropped = any("dropped" in what for what in changes.counts)
-        level = logging.WARNING if dropped else logging.INFO
+        level = logging.WARNING if changes.lost else logging.INFO
         logger.log(level, "%s: %s.", dataset.source, changes.format())
     for sentence in changes.warnings:
         logger.warning("%s: %s", dataset.source, sentence)

@@ -162,7 +162,7 @@ def join_sets(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
     changes = ChangeLog()
     for part in (dataset.changes for dataset in datasets):
         for what, count in part.counts.items():
-            changes.add(what, part.examples[what], count)
+            changes.add(what, part.examples[what], count, what in part.lost)
         changes.warnings += part.warnings
         changes.unreadable += part.unreadable
     annotated = all(dataset.annotated for dataset in datasets)

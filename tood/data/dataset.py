@@ -20,6 +20,7 @@ class ChangeLog:
         counts: how often, by what was done, such as "missing areas set to width * height".
         examples: one place for each of them, such as "annotation 7".
         warnings: sentences about what was kept but looks wrong.
+        lost: what of it means that boxes or images of the data are not used.
         unreadable: paths of images that were left out, because they are missing or unreadable and
             nothing else says their size; empty unless `DataSource.keep_unreadable`.
     """
@@ -27,11 +28,21 @@ class ChangeLog:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
 
-    def add(self, what: str, example: object, count: int = 1) -> None:
-        """Count a change; the first example of each kind is kept."""
+    def add(self, what: str, example: object, count: int = 1, lost: bool = False) -> None:
+        """Count a change; the first example of each kind is kept.
+
+        Args:
+            what: was done, in the plural.
+            example: a place.
+            count: how often.
+            lost: whether boxes or images that may be correct are not used. That is a warning.
+        """
         if count:
+            if lost:
+                self.lost.add(what)
             self.counts[what] += count
             self.examples.setdefault(what, str(example)[:200])
 

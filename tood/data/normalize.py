@@ -139,7 +139,7 @@ def _usable_boxes(
         rows = np.flatnonzero(mask)
         if len(rows):
             first = int(rows[0])
-            changes.add(what, f"{describe(first)}: {boxes[first].tolist()}", len(rows))
+            changes.add(what, f"{describe(first)}: {boxes[first].tolist()}", len(rows), lost=True)
     return np.flatnonzero(readable & finite & ~flat)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.data.formats.builders import (
@@ -82,6 +83,7 @@ def test_rows_that_are_left_out(dataset, row, what):
     assert found.boxes.tolist() == [CAT_BOX]
     (name,) = [name for name in found.changes.counts if name.startswith(what)]
     assert found.changes.counts[name] == 1 and "line 3" in found.changes.examples[name]
+    assert found.changes.lost == (set() if "absent" in name else {name})
 
 
 def test_groups_are_crowds(dataset):
@@ -182,6 +184,8 @@ def test_one_folder_of_images_for_all_splits(dataset):
     (dataset / "train").rename(dataset / "images")
     found = read(dataset)
     assert [Path(name).name for name in found.file_names] == ["0a.jpg"]
+    what = "images without a row left out: other splits share the folder"
+    assert found.changes.counts == {what: 1}
     found = read(dataset / "train-annotations-bbox.csv")
     assert found.boxes.tolist() == [CAT_BOX]
 
@@ -227,6 +231,21 @@ def test_image_folder_of_the_config(dataset):
     assert found.file_names == [str(dataset / "elsewhere" / "0a.png")]
     with pytest.raises(DataError, match="no image folder"):
         read(dataset, images=str(dataset / "none"))
+
+
+def test_images_without_a_row_in_the_folder_of_the_config(dataset):
+    folder = dataset / "elsewhere"
+    for name in ("0a", "0b", "0c"):
+        write_image(folder / f"{name}.png")
+    found = read(dataset, images=str(folder))
+    assert np.diff(found.offsets).tolist() == [1, 0, 0]
+    assert found.changes.counts == {"images without a row taken as images without objects": 2}
+    # An image of another split: the folder has those of all splits.
+    write_rows(dataset, [open_images_row("0c", CAT, BOX)], "validation-annotations-bbox.csv")
+    found = read(dataset, images=str(folder))
+    assert [Path(name).name for name in found.file_names] == ["0a.png"]
+    what = "images without a row left out: other splits share the folder"
+    assert found.changes.counts == {what: 2} and not found.changes.lost
 
 
 def test_no_images(dataset):

@@ -117,6 +117,7 @@ def test_images_without_an_annotation_are_left_out(flat):
     found = read(flat)
     assert len(found) == 1 and "no splits" in found.changes.warnings[0]
     assert found.changes.counts == {"images without an annotation file left out": 1}
+    assert found.changes.lost == {"images without an annotation file left out"}
 
 
 def test_annotations_without_objects_are_images_without_objects(flat):

@@ -154,7 +154,7 @@ class AnnotationCollector:
         if box is None or box == []:
             found = polygon_box(segmentation)
             if found is None:
-                self._count("annotations without box dropped", row)
+                self._count("annotations without box dropped", row, lost=True)
             else:
                 self._count("missing boxes taken from the polygons", row)
             self._boxes.extend(found or _NO_BOX)
@@ -191,13 +191,13 @@ class AnnotationCollector:
             self._count("boxes with 'ignore' treated as crowds", row)
         self.is_crowd.append(any(flags))
 
-    def _count(self, what: str, row: int, value: Any = MISSING) -> None:
+    def _count(self, what: str, row: int, value: Any = MISSING, lost: bool = False) -> None:
         """Count a change; the text of the example is made once, as there may be millions."""
         if what in self.changes.counts:
             self.changes.counts[what] += 1
         else:
             shown = "" if value is MISSING else f": {printable(repr(value))}"
-            self.changes.add(what, f"{self.describe(row)}{shown}")
+            self.changes.add(what, f"{self.describe(row)}{shown}", lost=lost)
 
     def _set_error(self, row: int, problem: str) -> None:
         self.error = self.error or f"{self.describe(row)}: {problem}"

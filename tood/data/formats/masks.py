@@ -49,12 +49,12 @@ def select_masks(
         mask = valid_segmentation(given, height, width)
         if mask is None:
             example = f"{describe(row)}: {printable(given)}"
-            changes.add("boxes without a valid segmentation dropped", example)
+            changes.add("boxes without a valid segmentation dropped", example, lost=True)
         else:
             kept.append(row)
             masks.append(mask)
             if isinstance(given, list) and len(mask) < len(given):
-                changes.add("invalid polygons dropped", describe(row))
+                changes.add("invalid polygons dropped", describe(row), lost=True)
     return kept, masks
 
 

@@ -7,7 +7,7 @@ are often a small part, so rows are filtered while they are read.
 import csv
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from .openimages_files import OpenImagesLayout, find_csv_files, find_layout
 
 _SIDES = ("XMin", "YMin", "XMax", "YMax")
 _REQUIRED = ("ImageID", "LabelName", *_SIDES)
+_ABSENT = "rows with confidence 0 (verified absent) left out"
 
 
 @DATASET_FORMAT_REGISTRY.register()
@@ -107,7 +108,7 @@ def _read_rows(layout: OpenImagesLayout, labels: list[str], changes: ChangeLog) 
                     if owner is None:
                         what = "rows of images that are not there left out"
                     elif confidence is not None and float(row[confidence] or 1) == 0:
-                        what = "rows with confidence 0 (verified absent) left out"
+                        what = _ABSENT
                     elif row[label] not in class_index:
                         what = "rows of classes that the class descriptions do not have left out"
                     else:
@@ -127,7 +128,7 @@ def _read_rows(layout: OpenImagesLayout, labels: list[str], changes: ChangeLog) 
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(f"{file} is not a CSV file in UTF-8 ({error}).") from None
     for what, count in skipped.items():
-        changes.add(what, f"line {first[what]}", count)
+        changes.add(what, f"line {first[what]}", count, lost=what != _ABSENT)
     return rows
 
 
@@ -144,16 +145,20 @@ def _columns(file: Path, header: list[str]) -> dict[str, int]:
 
 def _labels_in(files: list[Path]) -> dict[str, str]:
     """Return the labels of all files, sorted, with themselves as names."""
-    labels = set()
+    labels = set(_column(files, "LabelName"))
+    return {label: label for label in sorted(labels)}
+
+
+def _column(files: list[Path], name: str) -> Iterator[str]:
+    """Yield the values of a column in all rows of some files."""
     for file in files:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines)
             try:
-                column = _columns(file, next(reader, []))["LabelName"]
-                labels |= {row[column] for row in reader if len(row) > column}
+                column = _columns(file, next(reader, []))[name]
+                yield from (row[column] for row in reader if len(row) > column)
             except (csv.Error, UnicodeDecodeError) as error:
                 raise DataError(f"{file} is not a CSV file in UTF-8 ({error}).") from None
-    return {label: label for label in sorted(labels)}
 
 
 def _build(
@@ -209,19 +214,39 @@ def _select_images(
             f"{layout.csv_file}: none of its rows belongs to an image in {layout.image_folder}. "
             "An image's name without suffix must be its ImageID."
         )
-    kept = used.copy()
-    if not layout.is_shared_folder:  # else the other images are those of other splits
-        copies = np.zeros(len(used), bool)
-        copies[list(layout.copies)] = True
-        kept |= ~copies
-        for what, mask in (
-            ("images without a row taken as images without objects", kept & ~used),
-            ("images of one name in several folders used once", ~kept),
-        ):
-            if mask.any():
-                changes.add(what, layout.images[int(mask.argmax())], int(mask.sum()))
+    copies = np.zeros(len(used), bool)
+    copies[list(layout.copies)] = True
+    copies &= ~used
+    without = ~used & ~copies
+    is_shared = layout.is_shared_folder
+    if is_shared is None:
+        is_shared = bool(without.any() and (_in_other_splits(layout) & without).any())
+    # In a shared folder, images of other splits cannot be told from those without objects.
+    kept = used if is_shared else ~copies
+    fate = (
+        "left out: other splits share the folder"
+        if is_shared
+        else "taken as images without objects"
+    )
+    for what, mask in (
+        (f"images without a row {fate}", without),
+        ("images of one name in several folders used once", copies),
+    ):
+        if mask.any():
+            changes.add(what, layout.images[int(mask.argmax())], int(mask.sum()))
     images = [image for image, keep in zip(layout.images, kept, strict=True) if keep]
     return images, (np.cumsum(kept) - 1)[owners]
+
+
+def _in_other_splits(layout: OpenImagesLayout) -> npt.NDArray[np.bool_]:
+    """(N,) which images have a row in the CSV file of another split."""
+    found = np.zeros(len(layout.images), bool)
+    others = [file for file in layout.all_csv_files if file != layout.csv_file]
+    for image_id in _column(others, "ImageID"):
+        index = layout.image_index.get(image_id)
+        if index is not None:
+            found[index] = True
+    return found
 
 
 def _refuse_pixels(corners: npt.NDArray[np.float64], describe: Callable[[int], str]) -> None:

@@ -31,7 +31,8 @@ class OpenImagesLayout:
         image_index: indices of images by ImageID: the name without suffix, or the path below the
             folder without suffix.
         copies: indices of images whose name another image in another folder has already.
-        is_shared_folder: other splits have their images in the same folder.
+        is_shared_folder: other splits have their images in the same folder; None if only their
+            rows say so.
     """
 
     csv_file: Path
@@ -41,7 +42,7 @@ class OpenImagesLayout:
     images: list[Path]
     image_index: dict[str, int]
     copies: set[int]
-    is_shared_folder: bool
+    is_shared_folder: bool | None
 
 
 def find_csv_files(folder: Path) -> dict[str, Path]:
@@ -96,12 +97,14 @@ def find_layout(path: Path, split: str, image_folder: str) -> OpenImagesLayout:
     )
 
 
-def _find_image_folder(root: Path, name: str, split: str, image_folder: str) -> tuple[Path, bool]:
-    """Return the folder of the images, and whether other splits share it."""
+def _find_image_folder(
+    root: Path, name: str, split: str, image_folder: str
+) -> tuple[Path, bool | None]:
+    """Return the folder of the images, and whether other splits share it, if that is known."""
     if image_folder:
         if not Path(image_folder).is_dir():
             raise DataError(f"There is no image folder {image_folder}. Check the path.")
-        return Path(image_folder), True
+        return Path(image_folder), None
     own = []
     for x in dict.fromkeys((name, *split_names(split))):
         own += [root / x / "data", root / "images" / x, root / x / "images", root / x]

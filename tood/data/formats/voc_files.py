@@ -137,7 +137,8 @@ def find_images(
         )
     unlabeled = index.unused(set(owner)) if not layout.has_lists else []
     if unlabeled:
-        changes.add("images without an annotation file left out", unlabeled[0], len(unlabeled))
+        what = "images without an annotation file left out"
+        changes.add(what, unlabeled[0], len(unlabeled), lost=True)
     return images
 
 

@@ -119,7 +119,7 @@ def _find_labels(
     if in_folders:
         unused = finder.unused(set(owner))
         if unused:
-            changes.add("label files without an image", unused[0], len(unused))
+            changes.add("label files without an image", unused[0], len(unused), lost=True)
     return labels
 
 
