@@ -1,5 +1,6 @@
 """Find the checkpoint that a run resumes from: the last one, or the newest that is whole."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -14,6 +15,33 @@ logger = logging.getLogger(__name__)
 # detectron2's file that holds the name of the last checkpoint.
 LAST_CHECKPOINT = "last_checkpoint"
 PREVIOUS_SUFFIX = ".previous"
+# Holds the id of the run that a folder belongs to.
+RUN_FILE = "run.json"
+
+# Of one file name, on all common file systems.
+_MAX_NAME_BYTES = 255
+
+
+def read_run_id(folder: str | os.PathLike[str]) -> str | None:
+    """Return the id of the run that a folder holds; None if it holds none, or an older version's.
+
+    Every process may call it, once the main process has the folder.
+    """
+    try:
+        content = json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8"))
+        return str(content["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_checkpoint_run_id(folder: str | os.PathLike[str]) -> str | None:
+    """Return the id of the run that wrote the checkpoint that ``last_checkpoint`` names.
+
+    It stands for :func:`read_run_id` where checkpoints were copied without the other files.
+    """
+    named = read_last_checkpoint(folder)
+    last = None if named is None else _read_candidate(named)
+    return last.run_id or None if last is not None else None
 
 
 def read_last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
@@ -25,13 +53,21 @@ def read_last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     Returns:
         A path in the folder, whatever the record says; the folder itself if it names no file; None
         if there is no record.
+
+    Raises:
+        CheckpointError: there is a record that cannot be read.
     """
+    path = Path(folder) / LAST_CHECKPOINT
     try:
-        text = (Path(folder) / LAST_CHECKPOINT).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}). Make it readable, or remove it."
+        ) from error
     name = Path(text.strip()).name
-    usable = name not in ("", "..") and "\0" not in name
+    usable = name not in ("", "..") and "\0" not in name and len(name.encode()) <= _MAX_NAME_BYTES
     return Path(folder) / name if usable else Path(folder)
 
 
@@ -39,25 +75,26 @@ def find_last_checkpoint(folder: str | os.PathLike[str], run_id: str | None = No
     """Find the checkpoint that a run resumes from.
 
     That is the one that ``last_checkpoint`` names. If it is missing or damaged, it is the newest
-    whole one of the same run before it, with a warning.
+    whole one of the same run before it, with a warning. The same if there is no ``last_checkpoint``
+    but there are checkpoints of the run.
 
     Args:
         folder: of the run.
         run_id: of the run; None accepts the checkpoints of any run.
 
     Returns:
-        A whole file, or None if the folder has no ``last_checkpoint``.
+        A whole file, or None if there is nothing to resume.
 
     Raises:
         CheckpointError: no whole checkpoint is left, or the last one belongs to another run.
     """
     named = read_last_checkpoint(folder)
     if named is None:
-        return None
+        return None if run_id is None else _find_unnamed(Path(folder), run_id)
     damaged: _Candidate | None = None
     if not named.is_file():
-        name = named.name if named != Path(folder) else "no file"
-        problem = f"{Path(folder) / LAST_CHECKPOINT} names {name}, which does not exist"
+        exists = "no file" if named == Path(folder) else f"{named.name}, which does not exist"
+        problem = f"{Path(folder) / LAST_CHECKPOINT} names {exists}"
     elif is_whole(named):
         _require_run(named, peek_file(str(named)), run_id)
         return named
@@ -73,6 +110,29 @@ def find_last_checkpoint(folder: str | os.PathLike[str], run_id: str | None = No
     logger.warning(
         "%s. Resuming from %s instead, the newest whole checkpoint before it (iteration %d).",
         problem,
+        found.path,
+        found.iteration,
+    )
+    return found.path
+
+
+def _find_unnamed(folder: Path, run_id: str) -> Path | None:
+    """The newest whole checkpoint of a run whose ``last_checkpoint`` is gone."""
+    set_aside = folder / f"{LAST_CHECKPOINT}{PREVIOUS_SUFFIX}"
+    if set_aside.is_file():
+        try:
+            name = Path(set_aside.read_text(encoding="utf-8").strip()).name
+        except (OSError, ValueError):
+            return None
+        last = _read_candidate(folder / name)
+        if last is None or last.run_id == run_id:
+            return None  # a new run has taken the folder, and was killed before it had an id
+    found = _find_whole(folder, folder, None, run_id)
+    if found is None:
+        return None
+    logger.warning(
+        "%s is missing. Resuming from %s, the newest whole checkpoint of the run (iteration %d).",
+        folder / LAST_CHECKPOINT,
         found.path,
         found.iteration,
     )

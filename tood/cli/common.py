@@ -1,6 +1,7 @@
 """What the commands share: errors in one line, the config of a model, and files."""
 
 import argparse
+import errno
 import json
 import logging
 import sys
@@ -24,6 +25,16 @@ from ..model_zoo import resolve
 USER_ERRORS = (TOODError, SourceError, ImageReadError, ImageWriteError)
 
 
+# What the system refuses: a full disk or a quota, a folder that may not be written, a file where a
+# folder is expected.
+_SYSTEM_REFUSALS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES),
+        *(errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+    }
+)
+
+
 def user_message(error: Exception) -> str:
     """Return the original message: PyTorch wraps errors of data-loader workers in a stack trace."""
     text = str(error)
@@ -32,17 +43,35 @@ def user_message(error: Exception) -> str:
 
 def _has_no_user_error(record: logging.LogRecord) -> bool:
     """A log filter: detectron2's training loop logs a stack trace of whatever ends it."""
-    return not (record.exc_info and isinstance(record.exc_info[1], USER_ERRORS))
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, USER_ERRORS) or _is_refusal(error))
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in _SYSTEM_REFUSALS
 
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Exit with code 2 and one line on stderr when one of :data:`USER_ERRORS` is raised."""
+    """Exit with code 2 and one line on stderr when one of :data:`USER_ERRORS` is raised.
+
+    The same where the system does not let a file be read or written.
+    """
     logging.getLogger("detectron2.engine.train_loop").addFilter(_has_no_user_error)
     try:
         yield
     except USER_ERRORS as error:
         sys.exit(report_error(user_message(error)))
+    except OSError as error:
+        if not _is_refusal(error):
+            raise
+        file = "A file" if error.filename is None else str(error.filename)
+        sys.exit(
+            report_error(
+                f"{file} cannot be read or written: {error.strerror}. Free some space, change the "
+                "permissions, or choose another folder."
+            )
+        )
     except KeyboardInterrupt:
         sys.exit(130)  # as a shell reports a program that Ctrl-C stopped
 

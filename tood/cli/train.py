@@ -16,8 +16,9 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from ..checkpoint.resuming import find_last_checkpoint, set_aside_last_checkpoint
-from ..checkpoint.saving import make_folder
+from ..checkpoint.saving import make_folder, write_text
 from ..compat import compute_on_main_process
+from ..config.validation import validate_solver, validate_test
 from ..data import setup_datasets
 from ..engine import Trainer, launch, setup_loggers
 from ..engine.failures import FailureReport
@@ -26,6 +27,7 @@ from ..engine.processes import restart_count
 from ..engine.run_folder import RunFolder, evaluation_folder
 from ..engine.signals import TrainingInterrupted, exit_code, requeue_job, stop_request
 from ..errors import CheckpointError, ConfigError
+from ..model_zoo.resolving import is_checkpoint
 from .common import exit_on_user_error, load_model_config
 
 logger = logging.getLogger(__name__)
@@ -70,14 +72,15 @@ def run(args: argparse.Namespace, launcher: Launcher | None = None) -> dict[str,
 def _train(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
     args.resume = args.resume or restart_count(os.environ) > 0
     with lock_run_folder(cfg.OUTPUT_DIR, args.resume) as (run_id, folder):
-        setup_run(cfg, args)
+        with keep_config_file(cfg.OUTPUT_DIR):
+            setup_run(cfg, args)
         for note in [] if folder is None else folder.notes:
             logger.warning("%s", note)
         if restarts := restart_count(os.environ):
             logger.info("The launcher has started this job again (%d): --resume.", restarts)
         trainer = Trainer(cfg, run_id)
         trainer.resume_or_load(resume=args.resume)
-        compute_on_main_process(lambda: begin_run(folder, args.resume))
+        compute_on_main_process(lambda: begin_run(folder, args.resume, cfg.dump()))
         return trainer.train() or {}
 
 
@@ -122,13 +125,14 @@ def load_run_config(args: argparse.Namespace) -> CfgNode:
 def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Prepare this process for training or evaluation, in a folder that it may write.
 
-    1. Start the loggers: everything goes to ``OUTPUT_DIR/log.txt``, the essential lines to the
+    1. Check the values of the config that need no dataset: large ones take minutes to read.
+    2. Start the loggers: everything goes to ``OUTPUT_DIR/log.txt``, the essential lines to the
        terminal.
-    2. Read the datasets that the config names, check them, and match their classes with the
+    3. Read the datasets that the config names, check them, and match their classes with the
        model's; their names go into ``MODEL.TOOD.CLASS_NAMES``, so that the config saved with the
        checkpoints needs no dataset.
-    3. Freeze the config.
-    4. Call detectron2's ``default_setup``, which logs the environment and the config, writes
+    4. Freeze the config.
+    5. Call detectron2's ``default_setup``, which logs the environment and the config, writes
        ``config.yaml``, and seeds the random number generators.
 
     Args:
@@ -136,13 +140,19 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
         args: the options of ``tood train`` or ``tood eval``.
 
     Raises:
-        ConfigError: the config does not fit the datasets.
+        ConfigError: a setting cannot work, or the config does not fit the datasets.
         DataError: a dataset is missing or invalid.
     """
+    if args.eval_only:
+        validate_test(cfg)
+    else:
+        validate_solver(cfg)
     setup_loggers(cfg.OUTPUT_DIR, comm.get_rank())
     setup_datasets(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     cfg.freeze()
-    default_setup(cfg, args)
+    # It would log the text of this file, which a checkpoint is not.
+    config_file = "" if is_checkpoint(args.config_file) else args.config_file
+    default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": config_file}))
 
 
 @contextmanager
@@ -169,16 +179,35 @@ def lock_run_folder(path: str, resume: bool) -> Iterator[tuple[str, RunFolder | 
             folder.release()
 
 
-def begin_run(folder: RunFolder | None, resume: bool) -> None:
+@contextmanager
+def keep_config_file(folder: str) -> Iterator[None]:
+    """Keep the config.yaml of an earlier run, which detectron2's setup overwrites, if that fails.
+
+    `begin_run` writes that of the new run.
+    """
+    path = Path(folder) / "config.yaml"
+    earlier = None
+    if comm.is_main_process() and path.is_file():
+        earlier = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        yield
+    finally:
+        if earlier is not None:
+            write_text(path, earlier)
+
+
+def begin_run(folder: RunFolder | None, resume: bool, config: str) -> None:
     """Replace what the folder says about its run; nothing of the setup can fail any more.
 
     Args:
         folder: of the run.
         resume: whether the run in it goes on.
+        config: the text of its config.yaml.
     """
     if folder is not None:
         if not resume:
             set_aside_last_checkpoint(folder.path)
+        write_text(folder.path / "config.yaml", config)
         folder.write_run_file()
 
 

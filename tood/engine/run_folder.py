@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from ..checkpoint.saving import make_folder, remove_temporary_files, write_text
+from ..checkpoint.resuming import RUN_FILE, read_checkpoint_run_id, read_run_id
+from ..checkpoint.saving import make_folder, os_error_reason, remove_temporary_files, write_text
 from ..errors import CheckpointError, ConfigError
 from .lock_file import (
     HEARTBEAT_SECONDS,
@@ -25,8 +26,6 @@ from .lock_file import (
 from .processes import LaunchId, this_process
 
 logger = logging.getLogger(__name__)
-
-RUN_FILE = "run.json"
 
 
 class RunFolder:
@@ -77,12 +76,12 @@ class RunFolder:
             ConfigError: another run uses the folder, or it cannot be written.
         """
         folder = Path(path)
-        run_id = (read_run_id(folder) if resume else None) or uuid.uuid4().hex[:12]
+        run_id = _resumed_run_id(folder) if resume else None
         record = LockRecord(
             token=uuid.uuid4().hex,
             process=this_process(),
             launch=LaunchId.of(os.environ if environ is None else environ),
-            run_id=run_id,
+            run_id=run_id or uuid.uuid4().hex[:12],
             started=time.strftime("%Y-%m-%d %H:%M:%S %z"),
         )
         try:
@@ -92,6 +91,11 @@ class RunFolder:
         except CheckpointError as error:
             remove_lock(folder / LOCK_FILE, record)
             raise ConfigError(str(error)) from error
+        except OSError as error:
+            remove_lock(folder / LOCK_FILE, record)
+            raise ConfigError(
+                f"The folder {folder} cannot be written: {os_error_reason(error)}."
+            ) from error
         held = cls(folder, record, heartbeat_seconds)
         held.notes += [] if reason is None else [reason]
         held._thread.start()
@@ -151,16 +155,11 @@ class RunFolder:
                 failed = True
 
 
-def read_run_id(folder: str | os.PathLike[str]) -> str | None:
-    """Return the id of the run that a folder holds; None if it holds none, or an older version's.
-
-    Every process may call it, once the main process has the folder.
-    """
+def _resumed_run_id(folder: Path) -> str | None:
     try:
-        content = json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8"))
-        return str(content["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return read_run_id(folder) or read_checkpoint_run_id(folder)
+    except CheckpointError:
+        return None  # said again where the checkpoint is read
 
 
 def holds_training(folder: str | os.PathLike[str]) -> bool:

@@ -40,6 +40,32 @@ def setup_loggers(output_dir: str, rank: int = 0) -> None:
         for handler in logger.handlers:
             if getattr(handler, "stream", None) is sys.stdout:
                 handler.addFilter(is_essential)
+    for name in ("tood", "tood_runtime", "fvcore", "detectron2"):
+        for handler in logging.getLogger(name).handlers:
+            if getattr(handler, "stream", None) is not sys.stdout:
+                handler.handleError = _LogFileProblem(output_dir)  # type: ignore[method-assign]
+
+
+class _LogFileProblem:
+    """Says once that log.txt cannot be written, instead of a stack trace for each of its lines.
+
+    Args:
+        output_dir: the folder of the file.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self._output_dir = output_dir
+        self._is_known = False
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        """Called by the handler of the file, while the error is handled."""
+        if not self._is_known and sys.stderr is not None:
+            self._is_known = True
+            error = sys.exc_info()[1]
+            print(
+                f"WARNING: lines are missing in {self._output_dir}/log.txt: {error}.",
+                file=sys.stderr,
+            )
 
 
 def is_essential(record: logging.LogRecord) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..checkpoint.info import CheckpointInfo, read_info
-from ..checkpoint.resuming import read_last_checkpoint
+from ..checkpoint.resuming import read_last_checkpoint, read_run_id
 from ..checkpoint.safe_load import peek_file
 from ..config.files import available_models, find_config_file, named_config, suggest_model
 from ..config.loading import load_config, load_config_text
@@ -142,7 +142,7 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
     """
     text = os.fspath(name_or_path)
     if os.path.isfile(text):
-        if _is_checkpoint(Path(text)):
+        if is_checkpoint(text):
             return _resolve_checkpoint(text)
         return ResolvedModel(Path(text), None)
     if named_config(text) is not None:
@@ -157,9 +157,13 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
     return ResolvedModel(find_config_file(text), None)
 
 
-def _is_checkpoint(path: Path) -> bool:
-    """By its name, or by its first bytes: a zip file or a pickle."""
-    if path.suffix in _CHECKPOINT_SUFFIXES:
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a checkpoint, by its name or its first bytes: a zip file or a pickle.
+
+    Args:
+        path: of an existing file.
+    """
+    if Path(path).suffix in _CHECKPOINT_SUFFIXES:
         return True
     with open(path, "rb") as file:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
@@ -189,10 +193,21 @@ def _resolve_run(folder: Path) -> ResolvedModel:
     if last is not None and last != folder:
         names.insert(0, last.name)
     for name in names:
-        if name and (folder / name).is_file():
+        if name and (folder / name).is_file() and not _is_of_another_run(folder / name):
             return ResolvedModel(config_file, str(folder / name))
     missing = (
-        f"{folder} holds no checkpoint (model_final.pth, or the file that last_checkpoint names). "
+        f"{folder} holds no checkpoint of its run (the file that last_checkpoint names, or "
+        "model_final.pth). "
         f"Give the weights, or name {config_file} to use its MODEL.WEIGHTS."
     )
     return ResolvedModel(config_file, None, missing)
+
+
+def _is_of_another_run(path: Path) -> bool:
+    """Whether an earlier run in the folder has left a checkpoint, which config.yaml does not fit."""
+    run_id = read_run_id(path.parent)
+    try:
+        info = read_info(peek_file(str(path)), str(path))
+    except CheckpointError:
+        return False  # whoever loads it says what is wrong
+    return bool(run_id and info is not None and info.run_id and info.run_id != run_id)

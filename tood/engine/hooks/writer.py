@@ -1,6 +1,15 @@
 """Writes metrics without doubled or missing iterations, however often a run was resumed."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from detectron2.engine.hooks import PeriodicWriter
+
+from ...checkpoint.saving import os_error_reason
+from ...errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 class ResumableWriterHook(PeriodicWriter):
@@ -15,10 +24,41 @@ class ResumableWriterHook(PeriodicWriter):
 
     def before_train(self) -> None:
         """Build the writers of the trainer."""
-        self._writers = self.trainer.build_writers()
+        with self._one_sentence():
+            self._writers = self.trainer.build_writers()
 
     def catch_up(self) -> None:
         """Write the line of the iteration before the first one, if it was due."""
         if self.trainer.start_iter > 0 and self.trainer.start_iter % self._period == 0:
-            for writer in self._writers:
-                writer.write()
+            with self._one_sentence():
+                for writer in self._writers:
+                    writer.write()
+
+    def after_step(self) -> None:
+        """Write the metrics if they are due.
+
+        Raises:
+            ConfigError: they cannot be written; the message says why.
+        """
+        with self._one_sentence():
+            super().after_step()
+
+    def after_train(self) -> None:
+        """Write what is left. A run that has failed keeps its own error."""
+        try:
+            with self._one_sentence():
+                super().after_train()
+        except ConfigError as error:
+            if self.trainer.iter >= self.trainer.max_iter:
+                raise
+            logger.warning("%s", error)
+
+    @contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"The metrics in {self.trainer.cfg.OUTPUT_DIR} cannot be written: "
+                f"{os_error_reason(error)}. Continue with --resume."
+            ) from error
