@@ -1,6 +1,7 @@
 """Training in the workers of a local Ray, as demo/train_on_ray.py does it."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -21,12 +22,11 @@ def test_two_workers(tmp_path):
     """They are one training: one folder, a checkpoint with the random states of both."""
     write_dataset(tmp_path / "data", num_train=4, num_val=2, size=64)
     output = tmp_path / "run"
-    pairs = options(tmp_path / "data", output, 0)[4:]
-    pairs += ["OUTPUT_DIR", str(output), "SOLVER.MAX_ITER", "3", "SOLVER.STEPS", "()"]
-    pairs += ["SOLVER.REFERENCE_WORLD_SIZE", "0", "TEST.EVAL_PERIOD", "0"]
-    config = ROOT / "configs/quickstart/TOOD-R18-shapes.yaml"
-    command = [sys.executable, str(ROOT / "demo/train_on_ray.py"), "--config-file", str(config)]
-    command += ["--num-workers", "2", "--storage", str(tmp_path / "ray"), *pairs]
+    config = str(ROOT / "configs/quickstart/TOOD-R18-shapes.yaml")
+    words = options(tmp_path / "data", output, 0)[2:]  # without "train" and the model's name
+    words += ["SOLVER.MAX_ITER", "3", "SOLVER.STEPS", "()", "SOLVER.REFERENCE_WORLD_SIZE", "0"]
+    command = [sys.executable, str(ROOT / "demo/train_on_ray.py"), "--num-workers", "2"]
+    command += ["--storage", str(tmp_path / "ray"), "--config-file", config, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -34,3 +34,4 @@ def test_two_workers(tmp_path):
     assert state["iteration"] == 2
     assert len(state["random_states"]) == 2
     assert state["trainer"]["data"]["num_drawn"] == 6
+    assert state["tood"]["run_id"] == json.loads((output / "run.json").read_text())["run_id"]
