@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
+from torch import Tensor
 
 from ..errors import CheckpointError, TOODError
 from ..modeling.dense_detector import DenseDetectorCore, find_dense_core
@@ -109,7 +110,7 @@ class CheckpointLoader(DetectionCheckpointer):
         )
         if not report.is_match:
             raise CheckpointError(report.format())
-        _validate_values(weights)
+        _validate_values(weights, expected)
         validate(weights.extras)
         self._log_exceptions(report)
         skipped = {*report.new_classes, *(weights.tensors.keys() - expected.keys())}  # counters
@@ -183,8 +184,14 @@ class CheckpointLoader(DetectionCheckpointer):
             )
 
 
-def _validate_values(weights: LoadedWeights) -> None:
-    """Raise if the weights contain NaN or infinite values."""
+def _validate_values(weights: LoadedWeights, expected: Mapping[str, Tensor]) -> None:
+    """Raise if the weights are no floating-point numbers, or contain NaN or infinite values."""
+    for key, value in weights.tensors.items():
+        if key in expected and expected[key].is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(
+                f"{weights.path} holds {weights.origins[key]} as {str(value.dtype)[6:]}, but the "
+                "model needs floating-point numbers. Use a checkpoint before its quantization."
+            )
     diverged = [
         weights.origins[key]
         for key, value in weights.tensors.items()

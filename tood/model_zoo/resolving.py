@@ -196,15 +196,14 @@ def _resolve_run(folder: Path) -> ResolvedModel:
         if name and (folder / name).is_file() and not _is_of_another_run(folder / name):
             return ResolvedModel(config_file, str(folder / name))
     missing = (
-        f"{folder} holds no checkpoint of its run (the file that last_checkpoint names, or "
-        "model_final.pth). "
-        f"Give the weights, or name {config_file} to use its MODEL.WEIGHTS."
+        f"{folder} holds no checkpoint of its run (model_final.pth, or the file that "
+        f"last_checkpoint names). Give the weights, or name {config_file} to use its MODEL.WEIGHTS."
     )
     return ResolvedModel(config_file, None, missing)
 
 
 def _is_of_another_run(path: Path) -> bool:
-    """Whether an earlier run in the folder has left a checkpoint, which config.yaml does not fit."""
+    """Whether an earlier run in the folder has left a checkpoint; config.yaml is not its."""
     run_id = read_run_id(path.parent)
     try:
         info = read_info(peek_file(str(path)), str(path))
