@@ -6,12 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
 from tests.analysis.cases import GT_BOX, PARALLEL_HEAD, RETINANET, box_with_iou, make_boxes
+from tests.data.coco_files import coco_content, write_coco, write_images
+from tood.analysis.ground_truth import read_ground_truth
 from tood.data import build_test_loader
+from tood.data.registration import register_coco
 from tood.errors import DataError
 from tood.evaluation import AlignmentEvaluator, FastCOCOEvaluator, alignment_evaluator
 from tood.modeling.structures import ImagePredictions
@@ -92,3 +96,16 @@ def test_image_of_another_dataset(make_cfg):
     evaluator = AlignmentEvaluator(cfg.DATASETS.TEST[0], build_model(cfg))
     with pytest.raises(DataError, match="99"):
         evaluator.process([{"image_id": 99}], [{}])
+
+
+def test_boxes_outside_of_their_image_do_not_count(make_cfg, tmp_path):
+    """As in the COCO evaluation."""
+    content = coco_content()
+    content["annotations"][0]["bbox"] = [90, 5, 10, 10]
+    write_images(tmp_path, content)
+    name = register_coco(write_coco(tmp_path, content), str(tmp_path))
+    evaluator = AlignmentEvaluator(name, build_model(make_cfg()))
+    found = [read_ground_truth(evaluator._dataset, index)[0] for index in range(3)]
+    assert [len(boxes) for boxes in found] == [1, 2, 2]
+    DatasetCatalog.remove(name)
+    MetadataCatalog.pop(name)

@@ -28,15 +28,16 @@ def test_boxes_that_leave_their_image():
         (0, 0, 600, 10, 42, 50),
         (0, 1, 640, 10, 50, 50),  # outside: touches the edge
         (0, 1, 10, 10, 0.5, 50),  # below 1 px, nothing else
+        (0, 1, 650, 10, 0.5, 50),  # both: outside, which evaluation ignores
     ]
     found = findings(make_dataset(boxes))
     found.pop("suspicious", None)
     assert {name: count for name, (count, _) in found.items()} == {
         "boxes-beyond": 2,
-        "boxes-outside": 1,
+        "boxes-outside": 2,
         "small-boxes": 1,
     }
-    assert found["boxes-outside"][1] == ("b [640, 10, 50, 50] in 0.jpg (640x480)",)
+    assert found["boxes-outside"][1][0] == "b [640, 10, 50, 50] in 0.jpg (640x480)"
 
 
 def test_what_reading_dropped_is_reported():

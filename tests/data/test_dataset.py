@@ -91,3 +91,20 @@ def test_changes_keep_the_first_example():
     changes.add("boxes dropped", "annotation 9")
     changes.add("nothing", "x", 0)
     assert changes.format() == "boxes dropped: 3 (for example annotation 1)"
+
+
+def test_boxes_that_training_and_evaluation_leave_out():
+    boxes = [
+        (0, 0, 10, 10, 20, 20),
+        (0, 0, 640, 10, 20, 20),  # touches the right edge from outside
+        (0, 0, 639, 10, 20, 20),
+        (0, 0, -20, 10, 20, 20),
+        (0, 0, 10, 10, 0.5, 20),
+        (0, 0, 10, 10, 20, 20),  # a crowd
+    ]
+    dataset = make_dataset(boxes, is_crowd=[False] * 5 + [True])
+    assert dataset.is_outside.tolist() == [False, True, False, True, False, False]
+    assert dataset.is_small.tolist() == [False] * 4 + [True, False]
+    assert dataset.is_object.tolist() == [True, False, True, False, False, False]
+    assert dataset.ignore_outside_boxes().is_crowd.tolist() == [0, 1, 0, 1, 0, 1]
+    assert dataset.is_crowd.tolist() == [False] * 5 + [True]

@@ -16,6 +16,7 @@ from tood.data.model_input import (
     resized_boxes,
     resized_sizes,
 )
+from tood.data.transforms import ResizeShortestEdge
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.structures import AnchorGrid, AssignerInput
 
@@ -41,6 +42,16 @@ def assigner_input(height: int, width: int, offset: float) -> AssignerInput:
     assert len(inside) == len(grid.anchors)
     assert counts == [len(level) for level in anchors]
     return AssignerInput.from_anchors(anchors, STRIDES)
+
+
+@pytest.mark.parametrize("size", [(9000, 3), (3, 9000), (3000, 1), (640, 480)])
+def test_sizes_are_those_of_the_augmentations(size):
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    transform = ResizeShortestEdge([120], 200, "choice").get_transform(image)
+    heights, widths = resized_sizes([height], [width], 120, 200)
+    assert (heights[0], widths[0]) == (transform.new_h, transform.new_w)
+    assert (min(size) > 3) or min(heights[0], widths[0]) == 1
 
 
 @pytest.mark.parametrize("flip", ["none", "horizontal", "vertical"])

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from .dataset import DetectionDataset
-from .filtering import MIN_BOX_SIDE, MIN_IMAGE_SIDE
+from .dataset import MIN_BOX_SIDE, DetectionDataset
+from .filtering import MIN_IMAGE_SIDE
 from .findings import Finding, FindingKind, find, one_line
 
 # Boxes of one image are the same from this IoU on.
@@ -64,7 +64,7 @@ OUTSIDE_BOXES = FindingKind(
     "boxes-outside",
     "warning",
     "boxes outside of their image",
-    "Training skips them; in evaluation they count as missed. Correct them.",
+    "Training skips them, and evaluation ignores them. Correct them.",
 )
 LEAVING_BOXES = FindingKind(
     "boxes-beyond",
@@ -185,8 +185,8 @@ def _places(dataset: DetectionDataset) -> Iterable[Finding]:
     limits = np.stack([dataset.widths, dataset.heights], 1)[index]
     low, size = dataset.boxes[:, :2], dataset.boxes[:, 2:]
     high = low + size
-    small = (size < MIN_BOX_SIDE).any(1)
-    outside = ((np.minimum(high, limits) <= np.maximum(low, 0)).any(1)) & ~small
+    outside = dataset.is_outside
+    small = dataset.is_small & ~outside
     beyond = ((low < -_ROUNDING) | (high > limits + _ROUNDING)).any(1) & ~outside & ~small
     for kind, mask in ((SMALL_BOXES, small), (OUTSIDE_BOXES, outside), (LEAVING_BOXES, beyond)):
 

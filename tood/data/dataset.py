@@ -11,6 +11,9 @@ from detectron2.structures import BoxMode
 
 FileId = int | str
 
+# As the reference implementation: its training skips boxes with a smaller side (pixels).
+MIN_BOX_SIDE = 1.0
+
 
 @dataclass
 class ChangeLog:
@@ -122,6 +125,28 @@ class DetectionDataset:
             | (x + width <= 0)
             | (y + height <= 0)
         )
+
+    @property
+    def is_small(self) -> npt.NDArray[np.bool_]:
+        """(M,) which boxes have a side below :data:`MIN_BOX_SIDE`.
+
+        The sides count as they were annotated: adding them to x and y would round 1.0 to less.
+        """
+        return np.asarray((self.boxes[:, 2:] < MIN_BOX_SIDE).any(axis=1))
+
+    @property
+    def is_object(self) -> npt.NDArray[np.bool_]:
+        """(M,) which boxes training uses: no crowds, large enough, in their image."""
+        return ~(self.is_crowd | self.is_small | self.is_outside)
+
+    def ignore_outside_boxes(self) -> "DetectionDataset":
+        """Return the dataset as it is evaluated: boxes outside of their image are crowds.
+
+        Detections are clipped to the image, so none can match them. As crowds, they are not counted
+        as missed, and a detection there is not wrong either.
+        """
+        outside = self.is_outside
+        return replace(self, is_crowd=self.is_crowd | outside) if outside.any() else self
 
     def record(self, index: int) -> dict[str, Any]:
         """Return an image as one of detectron2's dataset dicts."""

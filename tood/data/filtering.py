@@ -8,12 +8,11 @@ import numpy.typing as npt
 from tood_runtime.image_io import printable_path
 
 from ..errors import DataError
-from .dataset import DetectionDataset
+from .dataset import MIN_BOX_SIDE, DetectionDataset
 
 logger = logging.getLogger(__name__)
 
-# As the reference implementation: its training skips boxes and images with a smaller side (pixels).
-MIN_BOX_SIDE = 1.0
+# As the reference implementation: its training skips images with a smaller side (pixels).
 MIN_IMAGE_SIDE = 32
 
 
@@ -71,16 +70,7 @@ def unusable_boxes(dataset: DetectionDataset) -> dict[str, npt.NDArray[np.bool_]
         For each reason, which says in the plural what these boxes are, a mask (M,). A box has at
         most one reason.
     """
-    x, y, width, height = dataset.boxes.T
-    counts = np.diff(dataset.offsets)
-    image_width, image_height = (
-        np.repeat(side, counts) for side in (dataset.widths, dataset.heights)
-    )
-    # The sides as they were annotated: adding them to x and y would round a side of 1.0 to less.
-    small = (width < MIN_BOX_SIDE) | (height < MIN_BOX_SIDE)
-    outside = (np.minimum(x + width, image_width) <= np.maximum(x, 0)) | (
-        np.minimum(y + height, image_height) <= np.maximum(y, 0)
-    )
+    small, outside = dataset.is_small, dataset.is_outside
     return {
         f"boxes with a side below {MIN_BOX_SIDE:g} pixel": small,
         "boxes outside of their image": outside & ~small,

@@ -116,7 +116,7 @@ def _point_grid(cfg: CfgNode) -> PointGrid | None:
 def resized_sizes(
     heights: npt.ArrayLike, widths: npt.ArrayLike, min_size: int, max_size: int
 ) -> tuple[Sizes, Sizes]:
-    """Return heights and widths (N,) after detectron2's ``ResizeShortestEdge``.
+    """Return heights and widths (N,) after `tood.data.transforms.ResizeShortestEdge`.
 
     Args:
         heights: (N,) pixels.
@@ -134,8 +134,8 @@ def resized_sizes(
     longer = np.maximum(new_heights, new_widths)
     scale = np.where(longer > max_size, max_size * 1.0 / longer, 1.0)
     return (
-        (new_heights * scale + 0.5).astype(np.int64),
-        (new_widths * scale + 0.5).astype(np.int64),
+        np.maximum(1, (new_heights * scale + 0.5).astype(np.int64)),
+        np.maximum(1, (new_widths * scale + 0.5).astype(np.int64)),
     )
 
 

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from .box_checks import describe_box, find_boxes, find_images
 from .dataset import DetectionDataset
-from .filtering import MIN_BOX_SIDE
 from .findings import Finding, FindingKind
 from .model_input import ModelInput, contains_point, resized_boxes, resized_sizes
 
@@ -18,12 +17,6 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 # Limits of the histogram's bins, in pixels: 2, 2.8, 4, ..., 1448.
 HISTOGRAM_LIMITS = tuple(float(2 ** (k / 2)) for k in range(2, 22))
 
-FLAT_IMAGES = FindingKind(
-    "flat-images",
-    "error",
-    "images with a side of 0 pixels after resizing",
-    "Their aspect ratio is extreme. Cut them or leave them out.",
-)
 NO_POINT = FindingKind(
     "no-anchor-point",
     "warning",
@@ -77,14 +70,6 @@ class SizeSummary:
     without_point_flipped: int | None
 
 
-def is_object(dataset: DetectionDataset) -> npt.NDArray[np.bool_]:
-    """(M,) boxes that training uses: no crowds, at least 1 pixel wide and high, in the image."""
-    limits = np.stack([dataset.widths, dataset.heights], 1)[dataset.image_index]
-    low, size = dataset.boxes[:, :2], dataset.boxes[:, 2:]
-    inside = (np.minimum(low + size, limits) > np.maximum(low, 0)).all(1)
-    return ~dataset.is_crowd & (size >= MIN_BOX_SIDE).all(1) & inside
-
-
 def summarize_sizes(
     dataset: DetectionDataset, model_input: ModelInput, is_train: bool
 ) -> list[SizeSummary]:
@@ -109,7 +94,7 @@ def _summarize(
     is_train: bool,
 ) -> SizeSummary:
     heights, widths = resized_sizes(dataset.heights, dataset.widths, *limits)
-    objects = is_object(dataset)
+    objects = dataset.is_object
     boxes = resized_boxes(dataset, heights, widths)[objects]
     areas = np.prod(boxes[:, 2:].astype(np.float64) - boxes[:, :2], axis=1)
     small, medium = ((areas < limit).sum() for limit in AREA_LIMITS)
@@ -171,14 +156,7 @@ def check_sizes(
     if is_train:
         limits = [(size, model_input.max_train_size) for size in model_input.train_sizes]
     sizes = [resized_sizes(dataset.heights, dataset.widths, *limit) for limit in limits]
-    flat = np.logical_or.reduce([np.minimum(*size) < 1 for size in sizes])
-    yield from find_images(
-        FLAT_IMAGES,
-        dataset,
-        flat,
-        lambda index: f" ({dataset.widths[index]}x{dataset.heights[index]})",
-    )
-    objects = is_object(dataset)
+    objects = dataset.is_object
     boxes = resized_boxes(dataset, *sizes[-1])
     thin = objects & ((boxes[:, 2:] - boxes[:, :2]) < 1).any(1)
     yield from find_boxes(THIN_BOXES, dataset, np.flatnonzero(thin))
@@ -193,7 +171,7 @@ def check_sizes(
     most = model_input.detections_per_image
     if most >= 0:
         counted = np.zeros(dataset.num_boxes + 1, np.int64)
-        counted[1:] = np.cumsum(~dataset.is_crowd)
+        counted[1:] = np.cumsum(~dataset.ignore_outside_boxes().is_crowd)
         counts = np.diff(counted[dataset.offsets])
         yield from find_images(
             MANY_OBJECTS, dataset, counts > most, lambda index: f" ({counts[index]})"

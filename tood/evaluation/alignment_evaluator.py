@@ -31,7 +31,8 @@ class AlignmentEvaluator(DatasetEvaluator):
     number of processes. `tood.analysis.alignment.alignment_per_instance` and
     `tood.analysis.alignment.classify_detections` define the numbers, because the paper does
     not say which predictions belong to an instance and what counts when there is none. Crowd
-    regions are skipped. Boxes are clipped to the image, as detections are.
+    regions and boxes outside of their image are skipped, as in the COCO evaluation. Predictions are
+    clipped to the image, as detections are.
 
     Args:
         dataset_name: of a registered dataset.
@@ -45,7 +46,7 @@ class AlignmentEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, model: nn.Module, output_dir: str | None = None) -> None:
         self.recorder = PredictionRecorder(model)
         self.output_dir = output_dir
-        self._dataset = load_dataset(dataset_name)
+        self._dataset = load_dataset(dataset_name).ignore_outside_boxes()
         if not self._dataset.annotated:
             raise DataError(
                 f"{self._dataset.source} has no annotations, so alignment cannot be measured on it."

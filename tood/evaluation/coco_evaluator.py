@@ -7,7 +7,6 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -182,11 +181,7 @@ class FastCOCOEvaluator(COCOEvaluator):
 
 
 def _ignore_outside_boxes(dataset: DetectionDataset) -> DetectionDataset:
-    """Ignore boxes outside of their image, which training skips.
-
-    Detections are clipped to the image, so none can match them. They become crowds, so that a
-    detection there is not wrong either.
-    """
+    """Ignore boxes outside of their image, which training skips, with a warning."""
     outside = dataset.is_outside & ~dataset.is_crowd
     rows = np.flatnonzero(outside)
     if not len(rows):
@@ -197,7 +192,7 @@ def _ignore_outside_boxes(dataset: DetectionDataset) -> DetectionDataset:
         dataset.boxes[rows[0]].tolist(),
         printable(dataset.file_names[dataset.image_index[rows[0]]]),
     )
-    return replace(dataset, is_crowd=dataset.is_crowd | outside)
+    return dataset.ignore_outside_boxes()
 
 
 def _one_per_image(predictions: Predictions) -> Predictions:
