@@ -14,7 +14,7 @@ from tests.data.coco_files import coco_content, write_coco, write_images
 from tests.evaluation.perfect import assert_perfect, detect_truth, evaluate_perfect
 from tood.data.catalog import ReadOptions, set_read_options
 from tood.data.registration import load_dataset, register_coco
-from tood.errors import ConfigError, DataError
+from tood.errors import CheckpointError, ConfigError, DataError
 from tood.evaluation import FastCOCOEvaluator, coco_evaluator
 
 
@@ -76,6 +76,25 @@ def test_results_have_the_ids_of_the_file(register, tmp_path):
     assert results[0]["bbox"] == [4, 6, 22, 30]
     saved = torch.load(tmp_path / "instances_predictions.pth", weights_only=False)
     assert [prediction["image_id"] for prediction in saved] == ["id 1", "id 2", "id 3"]
+
+
+def test_files_that_cannot_be_written_cost_no_ap(register, tmp_path, caplog):
+    content = coco_content()
+    name = register(content)
+    blocked = tmp_path / "file" / "inference"
+    blocked.parent.touch()
+    assert evaluate_perfect(name, output_dir=blocked)["AP"] == pytest.approx(100)
+    assert f"{blocked.parent} is a file" in caplog.text
+    (tmp_path / "results" / "coco_instances_results.json").mkdir(parents=True)
+    assert evaluate_perfect(name, output_dir=tmp_path / "results")["AP"] == pytest.approx(100)
+    assert "coco_instances_results.json cannot be written" in caplog.text
+    del content["annotations"]  # then the results are all there is
+    evaluator = FastCOCOEvaluator(register(content), output_dir=blocked)
+    evaluator.reset()
+    for inputs, outputs in detect_truth(load_dataset(name)):
+        evaluator.process([inputs], [outputs])
+    with pytest.raises(CheckpointError, match="is a file"):
+        evaluator.evaluate()
 
 
 def test_a_dataset_that_changed_is_not_evaluated_against_the_old_one(register, tmp_path):

@@ -99,9 +99,18 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     Raises:
         CheckpointError: the file cannot be written, and what was there before is intact.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file, atomically; see `write_text`.
+
+    Raises:
+        CheckpointError: see `write_text`.
+    """
     path = Path(path)
     try:
-        _replace(path, lambda file: _write_bytes(file, text.encode()))
+        _replace(path, lambda file: _write_bytes(file, data))
     except OSError as error:
         raise CheckpointError(_message(path, error, "file")) from error
 

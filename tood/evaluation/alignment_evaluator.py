@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from ..analysis.alignment import alignment_per_instance, classify_detections
 from ..analysis.ground_truth import read_ground_truth
 from ..analysis.recorder import PredictionRecorder
+from ..checkpoint.saving import make_folder, write_text
 from ..data.registration import load_dataset
-from ..errors import DataError
+from ..errors import CheckpointError, DataError
 from ..modeling.structures import ImagePredictions
 
 logger = logging.getLogger(__name__)
@@ -130,8 +131,11 @@ class AlignmentEvaluator(DatasetEvaluator):
             **{key: sums[key] for key in ("correct", "redundant", "error", "instances")},
         }
         if self.output_dir is not None:
-            Path(self.output_dir).mkdir(parents=True, exist_ok=True)
-            Path(self.output_dir, "alignment.json").write_text(json.dumps(result))
+            try:
+                make_folder(self.output_dir)
+                write_text(Path(self.output_dir, "alignment.json"), json.dumps(result))
+            except CheckpointError as error:
+                logger.error("%s", error)
         logger.info("Alignment: %s", ", ".join(f"{k} {v:.4g}" for k, v in result.items()))
         return {"alignment": result}
 

@@ -1,6 +1,7 @@
 """COCO evaluation in seconds instead of minutes, against the data that the model is trained on."""
 
 import functools
+import io
 import itertools
 import json
 import logging
@@ -10,15 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..checkpoint.saving import make_folder, write_bytes, write_text
 from ..data.dataset import DetectionDataset, FileId
 from ..data.formats.json_file import printable
 from ..data.registration import load_dataset, validate_ground_truth
-from ..errors import ConfigError, DataError
+from ..errors import CheckpointError, ConfigError, DataError
 from .coco_metrics import STANDARD_LIMITS, format_summary, make_coco, run_coco_evaluation
 
 try:
@@ -33,7 +36,11 @@ Predictions = list[dict[str, Any]]
 
 
 class FastCOCOEvaluator(COCOEvaluator):
-    """Replacement for detectron2's ``COCOEvaluator``, with the same results.
+    """Replacement for detectron2's ``COCOEvaluator``, with the same results but for three things.
+
+    Boxes outside of their image are ignored, because detections are clipped to it; objects of any
+    size count, not only those up to 1e5 x 1e5 pixels; and the files are written after the
+    evaluation, so a full disk costs no AP.
 
     The ground truth is the normalized dataset (`tood.data.registration.load_dataset`), so training
     and evaluation have the same boxes, and no JSON file is read or written for it. Matching and
@@ -47,7 +54,8 @@ class FastCOCOEvaluator(COCOEvaluator):
         tasks: "bbox", "segm" or both; by default what the model predicts. "segm" needs a dataset
             that was read with ``MODEL.MASK_ON``.
         distributed: collect the results of all processes.
-        output_dir: folder for the results; None writes none.
+        output_dir: folder for the results; None writes none. A file that cannot be written is an
+            error in the log, unless there is no ground truth and so no AP.
         use_fast_impl: ignored; ``COCOEvaluator`` selects detectron2's own C++ with it.
         kpt_oks_sigmas: ignored.
         max_dets_per_image: how many detections per image and class count; at least 100, COCO's
@@ -70,7 +78,9 @@ class FastCOCOEvaluator(COCOEvaluator):
     ) -> None:
         self._logger = logger
         self._distributed = distributed
-        self._output_dir = None if output_dir is None else os.fspath(output_dir)
+        # COCOEvaluator would write into its _output_dir before it evaluates.
+        self._output_dir: str | None = None
+        self._folder = None if output_dir is None else os.fspath(output_dir)
         self._tasks = tasks
         self._cpu_device = "cpu"
         self._metadata = MetadataCatalog.get(dataset_name)
@@ -109,17 +119,30 @@ class FastCOCOEvaluator(COCOEvaluator):
     def _eval_predictions(
         self, predictions: Predictions, img_ids: Sequence[FileId] | None = None
     ) -> None:
-        """Write and evaluate the collected predictions; see ``COCOEvaluator``."""
+        """Evaluate the collected predictions and write them; see ``COCOEvaluator``."""
         results = list(itertools.chain(*(x["instances"] for x in _one_per_image(predictions))))
         results = self._known_classes(results)
-        if self._output_dir:
-            self._write_results(results)
-        if not self._do_evaluation:
-            logger.info("%s has no annotations, so only results are written.", self._dataset.source)
-            return
-        for result in results:
-            result["image_id"] = self._positions[result["image_id"]] + 1
-            result["category_id"] += 1
+        try:
+            if self._do_evaluation:
+                self._evaluate_results(results, img_ids)
+            else:
+                source = self._dataset.source
+                logger.info("%s has no annotations, so only results are written.", source)
+        finally:
+            if self._folder is not None:
+                self._write_files(self._folder, predictions, results)
+
+    def _evaluate_results(
+        self, results: list[dict[str, Any]], img_ids: Sequence[FileId] | None
+    ) -> None:
+        results = [
+            {
+                **result,
+                "image_id": self._positions[result["image_id"]] + 1,
+                "category_id": result["category_id"] + 1,
+            }
+            for result in results
+        ]
         positions = None if img_ids is None else [self._positions[x] + 1 for x in img_ids]
         for task in sorted(self._tasks or self._tasks_from_predictions(results)):
             evaluated = self._evaluate_task(task, results, positions)
@@ -156,9 +179,13 @@ class FastCOCOEvaluator(COCOEvaluator):
 
     def _eval_box_proposals(self, predictions: Predictions) -> None:
         """Evaluate proposals, which ``COCOEvaluator`` matches by the ids of the ground truth."""
-        super()._eval_box_proposals(
-            [{**x, "image_id": self._positions[x["image_id"]] + 1} for x in predictions]
-        )
+        self._output_dir = self._folder
+        try:
+            super()._eval_box_proposals(
+                [{**x, "image_id": self._positions[x["image_id"]] + 1} for x in predictions]
+            )
+        finally:
+            self._output_dir = None
 
     def _known_classes(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Leave out classes beyond the dataset's, if it does not say how many it has."""
@@ -172,12 +199,24 @@ class FastCOCOEvaluator(COCOEvaluator):
             )
         return known
 
-    def _write_results(self, results: list[dict[str, Any]]) -> None:
-        path = os.path.join(self._output_dir or "", "coco_instances_results.json")
-        logger.info("Saving results to %s", path)
-        category_ids = self._dataset.category_ids
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump([{**x, "category_id": category_ids[x["category_id"]]} for x in results], file)
+    def _write_files(
+        self, folder: str, predictions: Predictions, results: list[dict[str, Any]]
+    ) -> None:
+        """Write ``instances_predictions.pth``, as ``COCOEvaluator`` does, and the results."""
+        path = os.path.join(folder, "coco_instances_results.json")
+        ids = self._dataset.category_ids
+        try:
+            make_folder(folder)
+            buffer = io.BytesIO()
+            torch.save(predictions, buffer)
+            write_bytes(os.path.join(folder, "instances_predictions.pth"), buffer.getvalue())
+            logger.info("Saving results to %s", path)
+            entries = [{**x, "category_id": ids[x["category_id"]]} for x in results]
+            write_text(path, json.dumps(entries))
+        except CheckpointError as error:
+            if not self._do_evaluation:
+                raise
+            logger.error("%s", error)
 
 
 def _ignore_outside_boxes(dataset: DetectionDataset) -> DetectionDataset:
