@@ -5,6 +5,7 @@ import torch
 
 from tests.checkpoint.builders import equal_weights
 from tood.checkpoint import CheckpointInfo, TOODCheckpointer
+from tood.checkpoint.resuming import read_checkpoint_run_id, read_run_id
 from tood.checkpoint.safe_load import is_whole
 from tood.errors import CheckpointError
 
@@ -200,3 +201,46 @@ def test_damaged_state_is_refused(model, tmp_path, state):
     optimizer = sgd(model.parameters())
     with pytest.raises(CheckpointError):
         TOODCheckpointer(model, str(tmp_path), optimizer=optimizer).resume_or_load("", resume=True)
+
+
+def test_last_checkpoint_that_is_gone(save, model, tmp_path, caplog):
+    """The run's own checkpoints are still there; those of an earlier run are none of it."""
+    save("model_0000099", 99, "first")
+    own = save("model_0000004", 4, "second")
+    (tmp_path / "last_checkpoint").unlink()
+    find = TOODCheckpointer(model, str(tmp_path)).find_last_checkpoint
+    assert find("second") == own and "last_checkpoint is missing" in caplog.text
+    assert find("third") is None and find() is None
+
+
+def test_new_run_that_was_killed_while_it_took_the_folder(save, model, tmp_path):
+    """The record of the old run is set aside, and run.json still has its id."""
+    save("model_0000004", 4, "old")
+    checkpointer = TOODCheckpointer(model, str(tmp_path))
+    checkpointer.set_aside_last_checkpoint()
+    assert checkpointer.find_last_checkpoint("old") is None
+    save("model_0000009", 9, "new")
+    (tmp_path / "last_checkpoint").unlink()
+    assert checkpointer.find_last_checkpoint("new") == tmp_path / "model_0000009.pth"
+
+
+@pytest.mark.parametrize("text", ["", "\n", ".", "x" * 5000, "a\0b"])
+def test_last_checkpoint_that_names_no_file(save, model, tmp_path, caplog, text):
+    whole = save("model_0000004", 4)
+    (tmp_path / "last_checkpoint").write_text(text)
+    assert TOODCheckpointer(model, str(tmp_path)).find_last_checkpoint() == whole
+    assert "last_checkpoint names no file. Resuming from" in caplog.text
+
+
+def test_unreadable_last_checkpoint_is_not_a_missing_one(model, tmp_path):
+    """A training from iteration 0 would overwrite the run's checkpoints."""
+    (tmp_path / "last_checkpoint").mkdir()
+    with pytest.raises(CheckpointError, match=r"last_checkpoint cannot be read \(Is a directory"):
+        TOODCheckpointer(model, str(tmp_path)).resume_or_load("", resume=True)
+
+
+def test_run_id_of_copied_checkpoints(save, tmp_path):
+    """Only the checkpoint and its record were copied to another machine."""
+    assert read_run_id(tmp_path) is None and read_checkpoint_run_id(tmp_path) is None
+    save("model_0000004", 4, "copied")
+    assert read_run_id(tmp_path) is None and read_checkpoint_run_id(tmp_path) == "copied"
