@@ -1,150 +1,47 @@
-"""A training gives the same result in any number of processes, however they are started."""
+"""Processes, and the launches that they belong to."""
 
 import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-import torch
 
-from tests.engine.helpers import read_metrics
-from tests.engine.kill_runner import options
-from tests.helpers import ROOT
-from tood.data.synthetic import write_dataset
-
-# Iterations of the warm-up phase: 1 epoch of 10 images, 2 at a time.
-WARMUP_ITERS = 5
-PYTHON = sys.executable
+from tood.engine import processes
+from tood.engine.processes import LaunchId, is_running, restart_count, this_process
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("processes")
-    write_dataset(folder / "data", num_train=10, num_val=3, size=64)
-    return folder
+def test_jobs_without_a_name_of_their_own():
+    """torchrun calls all jobs "none" unless --rdzv-id is given."""
+    start = {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "1"}
+    assert not LaunchId.of(start).restarts(LaunchId.of({"TORCHELASTIC_RUN_ID": "none"}))
+    assert not LaunchId.of({}).restarts(LaunchId.of({}))
 
 
-def train(folder: Path, name: str, start: list[str], *extra: str) -> Path:
-    """Train for 8 iterations; return the folder of the run."""
-    finish(start_training(folder, name, start, *extra))
-    return folder / name
+def test_pod_of_the_same_name(monkeypatch):
+    """Kubernetes starts a container again in its pod, or a pod of the same name."""
+    environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    monkeypatch.setattr(processes.time, "time", lambda: 100.0)
+    before = LaunchId.of(environ)
+    monkeypatch.setattr(processes.time, "time", lambda: 200.0)
+    assert LaunchId.of(environ).restarts(before) and not before.restarts(LaunchId.of(environ))
 
 
-def start_training(folder: Path, name: str, start: list[str], *extra: str) -> subprocess.Popen:
-    """Start a training of 8 iterations.
-
-    The learning rate is small, because training amplifies rounding: with 0.015, differences of 1e-8
-    in the losses of the first iterations are 1e-2 after 12.
-    """
-    output = folder / name
-    command = [
-        *start,
-        *options(folder / "data", output, 0),
-        *("SOLVER.REFERENCE_WORLD_SIZE", "0", "SOLVER.BASE_LR", "0.0001"),
-        *("SOLVER.MAX_ITER", "8", "SOLVER.STEPS", "()", "MODEL.TOOD.WARMUP.EPOCHS", "1"),
-        *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "0"),
-        *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0"),
-        *extra,
-    ]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.mark.parametrize(
+    "environ, count",
+    [
+        ({}, 0),
+        ({"SLURM_RESTART_COUNT": "0", "TORCHELASTIC_RESTART_COUNT": "0"}, 0),
+        ({"SLURM_RESTART_COUNT": "2", "TORCHELASTIC_RESTART_COUNT": "0"}, 2),
+        ({"SLURM_RESTART_COUNT": "2", "TORCHELASTIC_RESTART_COUNT": "1"}, 1),
+        ({"SLURM_RESTART_COUNT": "x"}, 0),
+    ],
+)
+def test_restart_count(environ, count):
+    assert restart_count(environ) == count
 
 
-def finish(process: subprocess.Popen) -> None:
-    text, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, text[-4000:]
-
-
-def start_by(launcher: str, count: int) -> list[str]:
-    if launcher == "torchrun":
-        torchrun = [PYTHON, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        return [*torchrun, str(count), "-m", "tood"]
-    return [PYTHON, "-m", "tood"]
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    """Weights and losses are equal to 1e-6, which is what sums in another order change."""
-    weights = [torch.load(run / "model_final.pth", weights_only=True) for run in (one, other)]
-    for name, value in weights[0]["model"].items():
-        scale = value.abs().max().clamp(min=1e-3)
-        difference = (weights[1]["model"][name] - value).abs().max() / scale
-        assert difference <= 1e-6, name
-    events = [
-        torch.load(run / "model_final.pth", weights_only=True)["trainer"]["events"]
-        for run in (one, other)
-    ]
-    for name in ("total_loss", "loss_cls", "loss_box_reg", "phase_aligned"):
-        losses = [[value for value, _ in event[name]["values"]] for event in events]
-        assert len(losses[0]) == 8
-        assert losses[1] == pytest.approx(losses[0], rel=1e-6), name
-    # 3 images, which 2 processes cannot share equally.
-    precisions = [
-        [row["bbox/AP50"] for row in read_metrics(run) if "bbox/AP50" in row]
-        for run in (one, other)
-    ]
-    assert len(precisions[0]) == 1
-    assert precisions[1] == pytest.approx(precisions[0], rel=1e-3)
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one(folder):
-    """Both phases; the batch is shared, so the two processes see one image each."""
-    one = train(folder, "one", start_by("tood", 1))
-    two = train(folder, "two", start_by("tood", 2), "--num-gpus", "2")
-    assert_equal_runs(one, two)
-    state = torch.load(two / "model_final.pth", weights_only=True)
-    assert state["tood"]["phase"] == "aligned"
-    assert state["trainer"]["hooks"]["PhaseHook"]["warmup_iters"] == WARMUP_ITERS
-    assert len(state["random_states"]) == 2
-
-
-@pytest.mark.slow
-def test_two_machines_equal_one(folder):
-    """Two machines on loopback, with one process each."""
-    one = train(folder, "alone", start_by("tood", 1))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    machines = [
-        start_training(
-            folder,
-            "machines",
-            start_by("tood", 1),
-            *("--num-machines", "2", "--machine-rank", str(rank), "--dist-url", url),
-        )
-        for rank in (0, 1)
-    ]
-    for machine in machines:
-        finish(machine)
-    assert_equal_runs(one, folder / "machines")
-
-
-@pytest.mark.slow
-def test_torchrun_equals_launch(folder):
-    two = train(folder, "launch", start_by("tood", 2), "--num-gpus", "2")
-    torchrun = train(folder, "torchrun", start_by("torchrun", 2))
-    assert_equal_runs(two, torchrun)
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_continues(folder):
-    """2 processes train 4 of 8 iterations, in the warm-up phase; 1 process goes on."""
-    whole = train(folder, "whole", start_by("tood", 1))
-    # The schedule of 8 iterations, stopped after 4.
-    part = train(folder, "part", start_by("tood", 2), "--num-gpus", "2", "SOLVER.MAX_ITER", "4")
-    train(folder, "part", start_by("tood", 1), "--resume")
-    assert_equal_runs(whole, part)
-    states = [torch.load(run / "model_final.pth", weights_only=True) for run in (whole, part)]
-    for state in states:
-        assert state["trainer"]["hooks"]["PhaseHook"]["warmup_iters"] == WARMUP_ITERS
-        assert state["trainer"]["hooks"]["LRScheduler"]["last_epoch"] == 8
-        assert state["trainer"]["data"]["num_drawn"] == 16
-        assert state["tood"]["phase"] == "aligned"
+def test_process_description():
+    me = this_process()
+    assert me.pid == os.getpid() and is_running(me) is True
+    assert is_running(replace(me, pid=2**22 + 1)) is False
+    assert is_running(replace(me, host="elsewhere")) is None
+    assert int(me.start) > 0  # not the name of the process, which may contain spaces and brackets

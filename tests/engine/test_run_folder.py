@@ -15,12 +15,10 @@ import pytest
 
 from tood.engine import lock_file, processes
 from tood.engine.lock_file import LOCK_FILE, LockRecord, read_lock
-from tood.engine.processes import LaunchId, is_running, restart_count, this_process
+from tood.engine.processes import LaunchId, this_process
 from tood.engine.run_folder import (
     RUN_FILE,
     RunFolder,
-    evaluation_folder,
-    holds_training,
     read_run_id,
 )
 from tood.errors import ConfigError
@@ -217,36 +215,6 @@ def test_restarted_job_takes_over_at_once(folder, leave_lock, first, second, nam
         assert "the launcher has started the same job again" in held.notes[0]
 
 
-def test_jobs_without_a_name_of_their_own():
-    """torchrun calls all jobs "none" unless --rdzv-id is given."""
-    start = {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "1"}
-    assert not LaunchId.of(start).restarts(LaunchId.of({"TORCHELASTIC_RUN_ID": "none"}))
-    assert not LaunchId.of({}).restarts(LaunchId.of({}))
-
-
-def test_pod_of_the_same_name(monkeypatch):
-    """Kubernetes starts a container again in its pod, or a pod of the same name."""
-    environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    monkeypatch.setattr(processes.time, "time", lambda: 100.0)
-    before = LaunchId.of(environ)
-    monkeypatch.setattr(processes.time, "time", lambda: 200.0)
-    assert LaunchId.of(environ).restarts(before) and not before.restarts(LaunchId.of(environ))
-
-
-@pytest.mark.parametrize(
-    "environ, count",
-    [
-        ({}, 0),
-        ({"SLURM_RESTART_COUNT": "0", "TORCHELASTIC_RESTART_COUNT": "0"}, 0),
-        ({"SLURM_RESTART_COUNT": "2", "TORCHELASTIC_RESTART_COUNT": "0"}, 2),
-        ({"SLURM_RESTART_COUNT": "2", "TORCHELASTIC_RESTART_COUNT": "1"}, 1),
-        ({"SLURM_RESTART_COUNT": "x"}, 0),
-    ],
-)
-def test_restart_count(environ, count):
-    assert restart_count(environ) == count
-
-
 def race(folder, num: int) -> list[str]:
     """Let several threads take the folder at once; return what came out, and release it."""
     barrier, results, held = threading.Barrier(num), [], []
@@ -309,19 +277,6 @@ def test_takeover_that_was_killed_in_the_middle(folder, leave_lock, monkeypatch)
     assert not list(folder.iterdir())
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc/version"), reason="no /proc")
-def test_folders_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path, reason in (
-        (tmp_path / "file", "file is a file"),
-        (tmp_path / "file" / "run", "file is a file"),
-        ("/proc/tood", "cannot be created"),
-    ):
-        with pytest.raises(ConfigError, match=reason) as error:
-            RunFolder.acquire(path, **FAST)
-        assert "\n" not in str(error.value)
-
-
 def test_full_disk(folder, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -330,22 +285,3 @@ def test_full_disk(folder, monkeypatch):
     with pytest.raises(ConfigError, match=f"{LOCK_FILE} cannot be written: the disk is full"):
         RunFolder.acquire(folder, **FAST)
     assert not list(folder.iterdir())
-
-
-def test_process_description():
-    me = this_process()
-    assert me.pid == os.getpid() and is_running(me) is True
-    assert is_running(replace(me, pid=2**22 + 1)) is False
-    assert is_running(replace(me, host="elsewhere")) is None
-    assert int(me.start) > 0  # not the name of the process, which may contain spaces and brackets
-
-
-@pytest.mark.parametrize(
-    "name", [RUN_FILE, LOCK_FILE, "last_checkpoint", "metrics.json", "model_0000499.pth"]
-)
-def test_evaluation_beside_a_training(tmp_path, name):
-    assert not holds_training(tmp_path) and not holds_training(tmp_path / "missing")
-    (tmp_path / "config.yaml").write_text("")  # of an earlier evaluation
-    assert evaluation_folder(str(tmp_path)) == str(tmp_path)
-    (tmp_path / name).write_text("")
-    assert evaluation_folder(str(tmp_path)) == str(tmp_path / "evaluation")
