@@ -23,7 +23,7 @@ def test_folders_that_cannot_be_written(tmp_path):
         ("/proc/tood", "cannot be created"),
     ):
         with pytest.raises(ConfigError, match=reason) as error:
-            RunFolder.acquire(path, **FAST)
+            RunFolder.acquire(path, environ={})
         assert "\n" not in str(error.value)
 
 
