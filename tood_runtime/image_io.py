@@ -55,7 +55,9 @@ def printable_path(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def read_image(path: str | os.PathLike[str], apply_orientation: bool = True) -> RGBImage:
+def read_image(
+    path: str | os.PathLike[str], apply_orientation: bool = True, min_side: int | None = None
+) -> RGBImage:
     """Decode an image file, the first frame if it has several.
 
     Palette, gray and CMYK images become RGB; an alpha channel is dropped. 16-bit gray images keep
@@ -67,6 +69,8 @@ def read_image(path: str | os.PathLike[str], apply_orientation: bool = True) -> 
         path: a regular file.
         apply_orientation: turn the image as its EXIF orientation says, as detectron2 does when it
             reads training images. Pillow turns TIFF files in any case.
+        min_side: for a rough look, decode JPEG files at a fraction of their size, with at least so
+            many pixels per side.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -81,6 +85,8 @@ def read_image(path: str | os.PathLike[str], apply_orientation: bool = True) -> 
             reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
             raise ImageReadError(reason)
         with Image.open(path) as image:
+            if min_side is not None and image.format == "JPEG":
+                image.draft("RGB", (min_side, min_side))
             pixels = _pil_to_rgb(image, apply_orientation)
         if pixels.size == 0:
             raise ImageReadError("it has no pixels")

@@ -8,6 +8,7 @@ from PIL import Image
 from tests.data.builders import make_dataset, save_photos
 from tood.data import header_checks
 from tood.data.header_checks import BackgroundHeaderCheck, check_test_headers, start_header_check
+from tood.data.image_headers import check_image_headers
 from tood.errors import DataError
 
 
@@ -53,7 +54,7 @@ def test_bad_training_images_are_found_in_the_background(sets, tiny_cfg, caplog,
     check = start_header_check(tiny_cfg)
     check.join(60)
     (message,) = caplog.messages
-    assert "Training will meet images that it cannot use." in message
+    assert "has images that cannot be used (5 of 5 were checked)." in message
     assert "another size than annotated: 2" in message and sets["train"].file_names[0] in message
     assert check.report.num_images == 5
     assert list(check.report.images.values()) == [[0, 3]]
@@ -74,3 +75,24 @@ def test_the_background_can_be_stopped(sets, caplog):
     check = BackgroundHeaderCheck(sets["train"])
     check.stop()
     assert threading.active_count() == before and not caplog.messages
+
+
+def test_what_was_found_before_the_stop_is_said(sets, caplog, monkeypatch):
+    Image.new("RGB", (50, 50)).save(sets["train"].file_names[0])
+    monkeypatch.setattr(header_checks, "_STEP", 1)
+    first_step, release = threading.Event(), threading.Event()
+
+    def check_then_wait(*args, **kwargs):
+        report = check_image_headers(*args, **kwargs)
+        first_step.set()
+        release.wait(60)
+        return report
+
+    monkeypatch.setattr(header_checks, "check_image_headers", check_then_wait)
+    check = BackgroundHeaderCheck(sets["train"])
+    assert first_step.wait(60)
+    check._stopped.set()
+    release.set()
+    check.stop()
+    (message,) = caplog.messages
+    assert "(1 of 5 were checked)" in message and sets["train"].file_names[0] in message

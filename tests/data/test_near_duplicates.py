@@ -72,6 +72,9 @@ def test_orientation_is_applied(tmp_path):
     photo(1).transpose(Image.Transpose.ROTATE_270).save(tmp_path / "turned.png")
     first, second = (fingerprint_images([str(tmp_path / n)]) for n in ("tag.jpg", "turned.png"))
     assert near_duplicates(first, second) == [Match(0, 0)]
+    first = fingerprint_images([str(tmp_path / "tag.jpg")], apply_exif=False)
+    assert near_duplicates(first, second) == []
+    assert near_duplicates(first, fingerprint_images(save_photos(tmp_path, [1]))) == [Match(0, 0)]
 
 
 def test_the_most_similar_image_is_named(tmp_path):

@@ -116,7 +116,7 @@ def check_sets(
         dataset = join_sets([load_dataset(name) for name in cfg.DATASETS[split]])
         name = split.lower()
         if decode:
-            prints[name] = fingerprint_images(dataset.file_names)
+            prints[name] = fingerprint_images(dataset.file_names, apply_exif=model_input.apply_exif)
         report = check_dataset(dataset, model_input, split == "TRAIN", prints.get(name))
         sets[name] = CheckedSet(dataset, report)
     if len(sets) < 2:

@@ -73,7 +73,7 @@ class BackgroundHeaderCheck:
         self._thread.join(timeout)
 
     def stop(self) -> None:
-        """End the check early, without a message."""
+        """End the check early; what was found until then is logged."""
         self._stopped.set()
         self._thread.join()
 
@@ -88,14 +88,16 @@ class BackgroundHeaderCheck:
                     indices=indices,
                     stop=self._stopped.is_set,
                 )
-                if self._stopped.is_set():
-                    return
                 self.report = report if self.report is None else _join(self.report, report)
+                if self._stopped.is_set():
+                    break
         except RuntimeError:  # no threads are started while the interpreter shuts down
             return
         if self.report is not None and self.report.errors:
             logger.warning(
-                "Training will meet images that it cannot use. %s",
+                "The training set has images that cannot be used (%d of %d were checked). %s",
+                self.report.num_images,
+                len(self._dataset),
                 " ".join(finding.format() for finding in self.report.errors),
             )
 

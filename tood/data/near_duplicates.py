@@ -1,18 +1,16 @@
 """Finds test images that the training set contains: equal files, and copies that were edited."""
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tood_runtime.image_io import ImageReadError, printable_path, read_image
 
@@ -70,15 +68,19 @@ class Match(NamedTuple):
     other: int
 
 
-def fingerprint(path: str) -> tuple[Bits, npt.NDArray[np.uint8]]:
+def fingerprint(path: str, apply_exif: bool = True) -> tuple[Bits, npt.NDArray[np.uint8]]:
     """Decode an image; return its hash (2,) and its thumbnail (256,).
 
     JPEG files are decoded at a fraction of their size, but read to the end.
 
+    Args:
+        path: of the image.
+        apply_exif: ``INPUT.APPLY_EXIF_ORIENTATION``.
+
     Raises:
         ImageReadError: it cannot be decoded.
     """
-    gray = _read_gray(path)
+    gray = Image.fromarray(read_image(path, apply_exif, _DRAFT_SIDE)).convert("L")
     side = _HASH_SIDE
     across = _resize(gray, side + 1, side)
     down = _resize(gray, side, side + 1)
@@ -89,27 +91,19 @@ def fingerprint(path: str) -> tuple[Bits, npt.NDArray[np.uint8]]:
     return np.packbits(bits).view(np.uint64), thumbnail.ravel()
 
 
-def _read_gray(path: str) -> Image.Image:
-    # What fails here fails again in read_image, which says why.
-    with contextlib.suppress(Exception):
-        if Path(path).is_file():
-            with Image.open(path) as image:
-                if image.format == "JPEG":
-                    image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
-                    return ImageOps.exif_transpose(image).convert("L")
-    return Image.fromarray(read_image(path)).convert("L")
-
-
 def _resize(gray: Image.Image, width: int, height: int) -> npt.NDArray[np.uint8]:
     return np.asarray(gray.resize((width, height), Image.Resampling.BOX))
 
 
-def fingerprint_images(paths: Sequence[str], num_threads: int = 8) -> Fingerprints:
+def fingerprint_images(
+    paths: Sequence[str], num_threads: int = 8, apply_exif: bool = True
+) -> Fingerprints:
     """Decode images (N) and fingerprint them.
 
     Args:
         paths: of the images.
         num_threads: how many to decode at once.
+        apply_exif: ``INPUT.APPLY_EXIF_ORIENTATION``.
     """
     bits = np.zeros((len(paths), 2), np.uint64)
     thumbnails = np.zeros((len(paths), _THUMBNAIL_SIDE**2), np.uint8)
@@ -118,7 +112,7 @@ def fingerprint_images(paths: Sequence[str], num_threads: int = 8) -> Fingerprin
         failed = []
         for index in range(start, min(start + _PART, len(paths))):
             try:
-                bits[index], thumbnails[index] = fingerprint(paths[index])
+                bits[index], thumbnails[index] = fingerprint(paths[index], apply_exif)
             except ImageReadError as error:
                 prefix = f"Cannot read the image {printable_path(paths[index])}: "
                 failed.append((index, str(error).removeprefix(prefix).rstrip(".")))

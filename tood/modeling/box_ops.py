@@ -13,7 +13,7 @@ INSIDE_MARGIN = 0.01
 
 
 # Pixels. No image reaches this far, and float32 still holds products of such sides.
-MAX_COORDINATE = 1e8
+MAX_FINITE_COORDINATE = 1e8
 
 
 def is_usable_box(boxes: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def is_usable_box(boxes: Tensor) -> Tensor:
     """
     x1, y1, x2, y2 = boxes.unbind(-1)
     # False for NaN: comparisons with it are.
-    return (boxes.abs().amax(-1) <= MAX_COORDINATE) & (x2 > x1) & (y2 > y1)
+    return (boxes.abs().amax(-1) <= MAX_FINITE_COORDINATE) & (x2 > x1) & (y2 > y1)
 
 
 def box_area(boxes: Tensor) -> Tensor:

@@ -109,6 +109,9 @@ def test_label_map_of_cvat(flat):
     lines = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ndog:1,2,3::\ncat:4,5,6::\n"
     write(flat / "labelmap.txt", lines)
     assert read(flat).class_names == ["dog", "cat"]
+    write(flat / "labelmap.txt", f"{lines}dog:7,8,9::\n")
+    with pytest.raises(DataError, match=r"labelmap.txt has the class 'dog' twice"):
+        read(flat)
 
 
 def test_images_without_an_annotation_are_left_out(flat):

@@ -70,9 +70,9 @@ def test_parts_and_attributes_are_ignored(flat):
     ("xml", "what", "box"),
     [
         (voc_xml([("cat", (30, 40, 11, 21))]), "boxes with exchanged corners sorted", CAT_BOX),
-        (voc_xml([CAT], size=None), "sizes of images that are missing in the file", CAT_BOX),
-        (voc_xml([CAT], size=(0, 0)), "sizes of images that are missing in the file", CAT_BOX),
-        (voc_xml([CAT], size=("", "x")), "sizes of images that are missing in the file", CAT_BOX),
+        (voc_xml([CAT], size=None), "missing image sizes read from the images", CAT_BOX),
+        (voc_xml([CAT], size=(0, 0)), "missing image sizes read from the images", CAT_BOX),
+        (voc_xml([CAT], size=("", "x")), "missing image sizes read from the images", CAT_BOX),
         (voc_xml([CAT], size=(640, 480)), "wrong sizes of images in the file", CAT_BOX),
         (
             "<annotation><size><width>64</width><height>48</height></size><object><name>cat</name>"

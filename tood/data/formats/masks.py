@@ -7,6 +7,7 @@ from typing import Any
 import pycocotools.mask as mask_util
 
 from ..dataset import ChangeLog
+from ..normalize import MAX_COORDINATE
 from .json_file import printable
 
 Polygons = list[list[float]]
@@ -113,6 +114,6 @@ def _is_polygon(polygon: Any) -> bool:
         isinstance(polygon, list)
         and len(polygon) >= 6
         and len(polygon) % 2 == 0
-        and all(type(value) in (int, float) and abs(value) < 1e8 for value in polygon)
+        and all(type(value) in (int, float) and abs(value) <= MAX_COORDINATE for value in polygon)
         and all(math.isfinite(value) for value in polygon)
     )

@@ -178,7 +178,7 @@ def _image_sizes(
         if written == size or header is NO_HEADER:
             continue
         if written is None:
-            changes.add("sizes of images that are missing in the file", annotation.path)
+            changes.add("missing image sizes read from the images", annotation.path)
             continue
         # One pixel for the tools that count from 0 where others count from 1.
         turned = written == size[::-1] and header.orientation > 1

@@ -8,7 +8,14 @@ from tood_runtime.sources import IMAGE_SUFFIXES
 
 from ...errors import DataError
 from ..dataset import ChangeLog
-from .files import all_splits, list_files, read_class_names, read_lines, split_names
+from .files import (
+    all_splits,
+    list_files,
+    read_class_names,
+    read_lines,
+    refuse_repeated_names,
+    split_names,
+)
 from .json_file import printable
 from .voc_xml import VocAnnotation
 
@@ -154,7 +161,9 @@ def read_class_list(root: Path) -> list[str]:
     if (root / _LABEL_MAP).is_file():
         lines = [line for line in read_lines(root / _LABEL_MAP) if not line.startswith("#")]
         names = [line.split(":")[0].strip() for line in lines]
-        return [name for name in names if name and name != "background"]
+        names = [name for name in names if name and name != "background"]
+        refuse_repeated_names(names, root / _LABEL_MAP)
+        return names
     return []
 
 
