@@ -141,6 +141,33 @@ def test_leaks(check, data, capsys):
     assert "error    test images that are training images too" in capsys.readouterr().out
 
 
+def test_what_stops_training_is_in_the_report(check, data, capsys):
+    """Other classes, an explicit number of classes, and a test set without boxes."""
+
+    def rename(content):
+        content["categories"][1]["name"] = "wall"
+        content["annotations"].clear()
+
+    edit(data / "val.json", rename)
+    assert check("MODEL.TOOD.NUM_CLASSES", "3", "--output", data / "out") == 1
+    report = json.loads((data / "out" / "report.json").read_text())
+    errors = {
+        name: [(f["kind"], f["count"]) for f in findings if f["severity"] == "error"]
+        for name, findings in (
+            ("train", report["train"]["findings"]),
+            ("test", report["test"]["findings"]),
+            ("compared", report["compared"]),
+        )
+    }
+    assert errors == {
+        "train": [("not-usable", 1)],
+        "test": [("no-boxes", 2)],
+        "compared": [("different-classes", 2)],
+    }
+    text = capsys.readouterr().out
+    assert "MODEL.TOOD.NUM_CLASSES is 3, but" in text and "no boxes at all" in text
+
+
 def test_one_set_alone(check, data, capsys):
     shutil.copy(data / "images" / "1.jpg", data / "images" / "3.jpg")
     for split, name in (("TRAIN", "train"), ("TEST", "test")):

@@ -2,7 +2,7 @@
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -12,12 +12,11 @@ from tabulate import tabulate
 from tood_runtime.cli.parser import EXIT_OK
 
 from ..analysis.dataset_page import CheckedSet, write_page
-from ..data import setup_datasets
 from ..data.checking import check_dataset, compare_sets, join_sets
 from ..data.findings import Finding, one_line
 from ..data.model_input import ModelInput
 from ..data.near_duplicates import Fingerprints, fingerprint_images
-from ..data.registration import load_dataset
+from ..data.registration import load_dataset, read_datasets
 from ..data.size_checks import PERCENTILES, SizeSummary
 from ..errors import ConfigError
 from .common import (
@@ -51,13 +50,13 @@ def main(args: argparse.Namespace) -> int:
     validate_output_file("--json", args.json)
     # The backbone is built for its strides only.
     cfg = load_model_config(args, trained=False, opts=["MODEL.DEVICE", args.device or "cpu"])
-    splits = prepare_splits(cfg)
+    problems = prepare_splits(cfg)
     output = None if args.output is None else make_output_folder(args.output)
     model_input = ModelInput.from_config(cfg)
     with warnings.catch_warnings():
         # The report names them.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        sets, shared = check_sets(cfg, splits, model_input, args.decode)
+        sets, shared = check_sets(cfg, problems, model_input, args.decode)
     print_report(sets, shared)
     content = {
         **{name: checked.report.as_dict() for name, checked in sets.items()},
@@ -72,8 +71,8 @@ def main(args: argparse.Namespace) -> int:
     return exit_code(sets, shared, args.strict)
 
 
-def prepare_splits(cfg: CfgNode) -> list[str]:
-    """Set up the datasets that the config names, and return their splits.
+def prepare_splits(cfg: CfgNode) -> dict[str, list[str]]:
+    """Read the datasets that the config names, and return by split why they cannot be used.
 
     Where only one of ``TRAIN_ANNOTATIONS`` and ``TEST_ANNOTATIONS`` is set, only that set is
     checked: COCO, the default of the other, is not what is meant.
@@ -86,24 +85,27 @@ def prepare_splits(cfg: CfgNode) -> list[str]:
     for split in ("TRAIN", "TEST"):
         if given and split not in given and not cfg.DATASETS[f"{split}_IMAGES"]:
             cfg.DATASETS[split] = ()
-    setup_datasets(cfg, keep_unreadable=True)
-    splits = [split for split in ("TRAIN", "TEST") if cfg.DATASETS[split]]
-    if not splits:
+    problems = read_datasets(cfg)
+    problems = {split: found for split, found in problems.items() if cfg.DATASETS[split]}
+    if not problems:
         raise ConfigError(
             "DATASETS.TRAIN and DATASETS.TEST are empty, so there is nothing to check. Set "
             "DATASETS.TRAIN_ANNOTATIONS and TRAIN_IMAGES."
         )
-    return splits
+    return problems
 
 
 def check_sets(
-    cfg: CfgNode, splits: Sequence[str], model_input: ModelInput, decode: bool = True
+    cfg: CfgNode,
+    problems: Mapping[str, Sequence[str]],
+    model_input: ModelInput,
+    decode: bool = True,
 ) -> tuple[dict[str, CheckedSet], list[Finding]]:
     """Check the datasets of a config, each split as one set, and compare the splits.
 
     Args:
-        cfg: with datasets that are set up.
-        splits: of "TRAIN" and "TEST".
+        cfg: with datasets that were read.
+        problems: by split, "TRAIN" and "TEST", why its datasets cannot be used.
         model_input: how the model sees them.
         decode: whether to decode all images.
 
@@ -112,12 +114,12 @@ def check_sets(
     """
     sets: dict[str, CheckedSet] = {}
     prints: dict[str, Fingerprints] = {}
-    for split in splits:
+    for split, reasons in problems.items():
         dataset = join_sets([load_dataset(name) for name in cfg.DATASETS[split]])
         name = split.lower()
         if decode:
             prints[name] = fingerprint_images(dataset.file_names, apply_exif=model_input.apply_exif)
-        report = check_dataset(dataset, model_input, split == "TRAIN", prints.get(name))
+        report = check_dataset(dataset, model_input, split == "TRAIN", prints.get(name), reasons)
         sets[name] = CheckedSet(dataset, report)
     if len(sets) < 2:
         return sets, []

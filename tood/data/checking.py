@@ -121,6 +121,7 @@ def check_dataset(
     model_input: ModelInput,
     is_train: bool,
     fingerprints: Fingerprints | None = None,
+    problems: Sequence[str] = (),
     num_threads: int = 8,
 ) -> DatasetReport:
     """Check a set: its annotations, and its image files by their headers.
@@ -131,6 +132,7 @@ def check_dataset(
         is_train: whether it is trained on.
         fingerprints: of its images, if they were decoded; which of them could not be decoded is
             reported too.
+        problems: why it cannot be used; see `tood.data.registration.read_datasets`.
         num_threads: how many files to read at once.
     """
     headers = check_image_headers(
@@ -138,6 +140,7 @@ def check_dataset(
     )
     image_findings = _image_findings(dataset, headers, fingerprints)
     findings = [
+        *(Finding(FindingKind("not-usable", "error", one_line(x)), 1, ()) for x in problems),
         *_with_left_out(image_findings, dataset),
         *check_annotations(dataset),
         *check_sizes(dataset, model_input, is_train),

@@ -29,6 +29,7 @@ __all__ = [
     "compare_class_names",
     "load_dataset",
     "match_classes",
+    "read_datasets",
     "register_coco",
     "register_dataset",
     "setup_datasets",
@@ -37,9 +38,7 @@ __all__ = [
 ]
 
 
-def setup_datasets(
-    cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST"), keep_unreadable: bool = False
-) -> None:
+def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
     """Prepare the datasets of a config.
 
     1. Register your own datasets: where ``DATASETS.{TRAIN,TEST}_ANNOTATIONS`` is set, it replaces
@@ -52,13 +51,54 @@ def setup_datasets(
     Args:
         cfg: changed in place, so it must not be frozen.
         splits: the splits to prepare; ``("TEST",)`` for evaluation alone.
-        keep_unreadable: go on with missing and unreadable images, to report them all; see
-            `DataSource`.
 
     Raises:
         DataError: a dataset is missing or invalid.
         ConfigError: data keys contradict each other, or the classes are not the model's.
     """
+    datasets = _prepare(cfg, splits)
+    for prepared in datasets:
+        _validate_use(cfg, prepared)
+        if cfg.MODEL.META_ARCHITECTURE == "TOOD":
+            set_classes(cfg.MODEL.TOOD, prepared.name)
+        else:
+            _validate_equal_classes(prepared, datasets[0])
+
+
+def read_datasets(cfg: CfgNode) -> dict[str, list[str]]:
+    """Prepare the datasets of a config like `setup_datasets`, to report all that is wrong.
+
+    Args:
+        cfg: changed in place.
+
+    Returns:
+        By split, what `setup_datasets` would raise about datasets that can be read. What
+        `tood.data.checking` finds is not part of it: images that are missing or unreadable, no
+        boxes, only crowds, and other classes in the other split.
+
+    Raises:
+        DataError: a dataset is invalid.
+        ConfigError: data keys contradict each other, or sets of one split have different classes.
+    """
+    datasets = _prepare(cfg, ("TRAIN", "TEST"), keep_unreadable=True)
+    problems: dict[str, list[str]] = {split: [] for split in ("TRAIN", "TEST")}
+    for prepared in datasets:
+        _validate_equal_classes(prepared, next(x for x in datasets if x.split == prepared.split))
+        try:
+            dataset = prepared.dataset
+            if not (dataset.annotated and dataset.is_crowd.all()):  # also without any box
+                _validate_use(cfg, prepared)
+            if prepared is datasets[0] and cfg.MODEL.META_ARCHITECTURE == "TOOD":
+                set_classes(cfg.MODEL.TOOD, prepared.name)
+        except (ConfigError, DataError) as error:
+            problems[prepared.split].append(str(error))
+    return problems
+
+
+def _prepare(
+    cfg: CfgNode, splits: tuple[str, ...], keep_unreadable: bool = False
+) -> list["_Prepared"]:
+    """Read and register the datasets of some splits."""
     _validate_keys(cfg, splits)
     options = ReadOptions(
         bool(cfg.MODEL.MASK_ON), bool(cfg.INPUT.APPLY_EXIF_ORIENTATION), keep_unreadable
@@ -70,21 +110,7 @@ def setup_datasets(
             _register(prepared.function)
             cfg.DATASETS[prepared.split] = (prepared.name,)
         keep_dataset(prepared.name, prepared.dataset)
-        _validate_masks(cfg, prepared.dataset)
-        if prepared.split == "TEST":
-            validate_ground_truth(prepared.dataset)
-        elif not prepared.dataset.annotated:
-            raise DataError(
-                f"{prepared.dataset.source} has no annotations, so nothing can be trained on it."
-            )
-        if cfg.MODEL.META_ARCHITECTURE == "TOOD":
-            set_classes(cfg.MODEL.TOOD, prepared.name)
-        elif prepared.dataset.class_names != datasets[0].dataset.class_names:
-            raise ConfigError(
-                f"{prepared.name} has the classes {prepared.dataset.class_names}, but "
-                f"{datasets[0].name} has {datasets[0].dataset.class_names}. All sets must have the "
-                "same classes in the same order."
-            )
+    return datasets
 
 
 @dataclass(frozen=True)
@@ -95,6 +121,24 @@ class _Prepared:
     name: str
     dataset: DetectionDataset
     function: ConfiguredDataset | None
+
+
+def _validate_use(cfg: CfgNode, prepared: _Prepared) -> None:
+    """Check that a dataset can be trained on, or evaluated."""
+    dataset = prepared.dataset
+    _validate_masks(cfg, dataset)
+    if prepared.split == "TEST":
+        validate_ground_truth(dataset)
+    elif not dataset.annotated:
+        raise DataError(f"{dataset.source} has no annotations, so nothing can be trained on it.")
+
+
+def _validate_equal_classes(prepared: _Prepared, first: _Prepared) -> None:
+    if prepared.dataset.class_names != first.dataset.class_names:
+        raise ConfigError(
+            f"{prepared.name} has the classes {prepared.dataset.class_names}, but {first.name} has "
+            f"{first.dataset.class_names}. All sets must have the same classes in the same order."
+        )
 
 
 def _read_all(cfg: CfgNode, splits: tuple[str, ...], options: ReadOptions) -> list[_Prepared]:
