@@ -115,12 +115,6 @@ def test_last_checkpoint_names_whole_files_only(save, model, tmp_path, monkeypat
     assert sorted(x.name for x in tmp_path.iterdir()) == ["last_checkpoint", "model_0000009.pth"]
 
 
-def test_temporary_files_are_removed_by_the_first_save(save, tmp_path):
-    (tmp_path / ".model.pth.1.tood-tmp").write_bytes(b"half")
-    save("model_0000009", 9)
-    assert not (tmp_path / ".model.pth.1.tood-tmp").exists()
-
-
 # ---- another model or optimizer ---------------------------------------------------------------
 
 

@@ -58,9 +58,9 @@ POD = {
         (
             {**SRUN, "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu03",
              "MASTER_PORT": "1234"},
-            "torchrun", (3, 4, 1, 2), "gpu03:1234",
+            "the launcher", (3, 4, 1, 2), "gpu03:1234",
         ),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "torchrun", (0, 1, 0, 1), None),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "the launcher", (0, 1, 0, 1), None),
         (SRUN, "srun", (3, 4, 1, 2), f"gpu03:{15000 + 4711 * 16 % 16000}"),
         ({**SRUN, "SLURM_STEP_ID": "1"}, "srun", (3, 4, 1, 2),
          f"gpu03:{15001 + 4711 * 16 % 16000}"),
@@ -68,7 +68,8 @@ POD = {
         ({**SRUN, "WORLD_SIZE": "4", "PMI_SIZE": "4"}, "srun", (3, 4, 1, 2), None),
         ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "2,2"}, "srun", (3, 4, 1, 2), None),
         (POD, "PyTorchJob", (1, 3, 0, 1), "tood-master-0:23456"),
-        ({**POD, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, "torchrun", (1, 3, 0, 1), None),
+        ({**POD, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, "the launcher", (1, 3, 0, 1),
+         None),
     ],
 )  # fmt: skip
 def test_launchers(environ, name, place, address):

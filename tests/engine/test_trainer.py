@@ -1,12 +1,13 @@
 """Real training runs on the synthetic shapes."""
 
+import json
 import logging
 
 import pytest
 from detectron2.engine import DefaultTrainer
 
 from tests.engine.helpers import read_metrics
-from tood.data import build_train_loader
+from tood.data import build_train_loader, setup_datasets
 from tood.engine import PhaseHook, Trainer, TrainingDivergedError
 from tood.errors import ConfigError
 
@@ -44,6 +45,25 @@ def test_reference_world_size(run_cfg):
     assert trainer.max_iter == 24
     (hook,) = [h for h in trainer._hooks if isinstance(h, PhaseHook)]
     assert hook.warmup_iters == 4  # one epoch of 8 images, 2 at a time
+
+
+def test_text_ids_train_and_evaluate(run_cfg, shapes, tmp_path):
+    """Category ids as text, which CATEGORY_IDS of the config then has."""
+    for split, name in (("TRAIN", "train"), ("TEST", "val")):
+        content = json.loads((shapes / f"{name}.json").read_text())
+        for category in content["categories"]:
+            category["id"] = f"c{category['id']}"
+        for annotation in content["annotations"]:
+            annotation["category_id"] = f"c{annotation['category_id']}"
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        run_cfg.DATASETS[f"{split}_ANNOTATIONS"] = str(path)
+    setup_datasets(run_cfg)
+    assert run_cfg.MODEL.TOOD.CATEGORY_IDS == ["c1", "c2", "c3", "c4", "c5"]
+    run_cfg.SOLVER.MAX_ITER, run_cfg.MODEL.TOOD.SCORE_THRESH_TEST = 1, 0.0
+    Trainer(run_cfg).train()
+    (results,) = tmp_path.rglob("coco_instances_results.json")
+    assert json.loads(results.read_text())[0]["category_id"] in run_cfg.MODEL.TOOD.CATEGORY_IDS
 
 
 def test_own_train_loader(run_cfg):

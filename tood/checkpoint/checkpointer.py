@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
+from ..compat import compute_on_main_process
 from ..errors import CheckpointError
 from .info import INFO_KEY, CheckpointInfo
 from .loader import CheckpointLoader
@@ -19,7 +20,7 @@ from .resuming import (
     read_last_checkpoint,
     set_aside_last_checkpoint,
 )
-from .saving import remove_temporary_files, write_checkpoint, write_text
+from .saving import write_checkpoint, write_text
 
 _T = TypeVar("_T")
 
@@ -70,7 +71,6 @@ class TOODCheckpointer(CheckpointLoader):
         self.loaded_info: CheckpointInfo | None = None
         self.resumed_from: Path | None = None
         self._info = info
-        self._has_saved = False
 
     def save(self, name: str, **kwargs: Any) -> Path | None:
         """Write a checkpoint, and its name into ``last_checkpoint`` when the file is whole.
@@ -96,14 +96,10 @@ class TOODCheckpointer(CheckpointLoader):
             if info.iteration is None and isinstance(kwargs.get("iteration"), int):
                 info = replace(info, iteration=kwargs["iteration"])
             data[INFO_KEY] = info.to_dict()
-        if not self._has_saved:
-            # Only the run that owns the folder writes checkpoints, so these are of killed runs.
-            remove_temporary_files(self.save_dir)
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", path)
         write_checkpoint(data, path)
         self.tag_last_checkpoint(path.name)
-        self._has_saved = True
         return path
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -153,26 +149,14 @@ class TOODCheckpointer(CheckpointLoader):
                 match the model.
         """
         self.resumed_from = None
-        last = _together(lambda: self._shared_last_checkpoint(run_id)) if resume else None
+        last = None
+        if resume:  # file systems may show the processes different states
+            last = compute_on_main_process(lambda: self.find_last_checkpoint(run_id))
         if last is None:
             return _together(lambda: self.load(path, checkpointables=[]))
         extras = _together(lambda: self._resume(last))
         self.resumed_from = last
         return extras
-
-    def _shared_last_checkpoint(self, run_id: str | None) -> Path | None:
-        """What the main process finds: file systems may show the processes different states."""
-        found: Path | None = None
-        error: CheckpointError | None = None
-        if comm.is_main_process():
-            try:
-                found = self.find_last_checkpoint(run_id)
-            except CheckpointError as caught:
-                error = caught
-        found, message = comm.all_gather((found, None if error is None else str(error)))[0]
-        if message is not None:
-            raise CheckpointError(message) from error
-        return found
 
     def _resume(self, path: Path) -> dict[str, Any]:
         strict, self.strict = self.strict, True

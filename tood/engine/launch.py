@@ -146,8 +146,8 @@ def validate_options(args: argparse.Namespace, on_cpu: bool) -> None:
         gpus = "1 GPU" if available == 1 else f"{available} GPUs"
         fix = "Lower --num-gpus." if available else "Use --num-gpus 1, which runs on the CPU."
         raise ConfigError(
-            f"--num-gpus {args.num_gpus} exceeds the {gpus} on this machine. {fix} MODEL.DEVICE "
-            f"cpu starts {args.num_gpus} processes on the CPU."
+            f"--num-gpus {args.num_gpus} exceeds the {gpus} on this machine. {fix} With "
+            f"MODEL.DEVICE cpu at the end, it starts {args.num_gpus} processes on the CPU."
         )
     for option, least in (("num_gpus", 0), ("num_machines", 1), ("machine_rank", 0)):
         value = getattr(args, option)

@@ -112,8 +112,8 @@ def _detect_torchrun(environ: Mapping[str, str]) -> Launcher | None:
     rank, world_size = _number(environ, "RANK"), _number(environ, "WORLD_SIZE", least=1)
     if environ.get("LOCAL_RANK"):
         local_rank, local_size = _number(environ, "LOCAL_RANK"), _local_size(environ, world_size)
-        # torchrun's variables, possibly set by something else.
-        name = "torchrun"
+        # Scripts and other programs set torchrun's variables too.
+        name = "torchrun" if environ.get("TORCHELASTIC_RUN_ID") else "the launcher"
     else:
         if world_size == 1:  # one pod, whose GPUs --num-gpus may count
             return None
