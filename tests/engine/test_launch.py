@@ -52,7 +52,8 @@ def test_options_against_a_launcher(line, message):
     "count, line, message",
     [
         (0, "--num-gpus 8", "--num-gpus 8 exceeds the 0 GPUs on this machine. Use --num-gpus 1, "
-         "which runs on the CPU. With MODEL.DEVICE cpu at the end, it starts 8 processes on the CPU."),
+         "which runs on the CPU. With MODEL.DEVICE cpu at the end, it starts 8 processes on the "
+         "CPU."),
         (1, "--num-gpus 8", "--num-gpus 8 exceeds the 1 GPU on this machine. Lower --num-gpus. "),
         (4, "--num-gpus 8", "--num-gpus 8 exceeds the 4 GPUs on this machine. Lower --num-gpus. "),
         (1, "--num-gpus -1", "--num-gpus must be at least 0, not -1."),
