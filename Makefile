@@ -34,6 +34,8 @@ STAMP := $(ENV_DIR)/.tood-setup-$(shell pwd | cksum | cut -d' ' -f1)
 PIP_INSTALL := -m pip install --disable-pip-version-check -q
 QUICKSTART_ARGS ?=
 PYTEST_ARGS ?=
+# Tests run in two processes of one thread each; the tests of a file stay together.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .PHONY: setup quickstart check test test-slow lint format docs wheel release-check
 .DEFAULT_GOAL := setup
@@ -61,10 +63,10 @@ quickstart: setup
 check: lint test
 
 test: setup
-	@$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: setup
-	@$(PY) -m pytest -m slow $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow $(PYTEST_ARGS)
 
 lint: setup
 	@$(PY) -m ruff format --check .
