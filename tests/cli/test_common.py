@@ -1,7 +1,9 @@
 """What the commands share."""
 
+import errno
 import json
 import logging
+import os
 
 import pytest
 
@@ -135,3 +137,17 @@ def test_output_below_a_file_is_refused_before_any_work(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ConfigError, match=r"notes.txt is a file"):
         validate_output_file("--json", str(tmp_path / "notes.txt" / "found.json"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EISDIR])
+def test_what_the_system_refuses_is_one_line(number, capsys):
+    with pytest.raises(SystemExit) as end, exit_on_user_error():
+        raise OSError(number, os.strerror(number), "/data/log.txt")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: /data/log.txt cannot be read or written: {os.strerror(number)}")
+
+
+def test_other_system_errors_keep_their_stack_trace():
+    with pytest.raises(ConnectionError), exit_on_user_error():
+        raise ConnectionError(errno.ECONNRESET, "Connection reset")

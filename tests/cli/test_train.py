@@ -8,8 +8,10 @@ import sys
 from argparse import Namespace
 
 import pytest
+import torch
 
 from tests.helpers import ROOT
+from tood.checkpoint import CheckpointInfo
 from tood.cli import common, train
 from tood.config import load_config
 from tood.data import class_info
@@ -41,6 +43,66 @@ def test_train_resume_evaluate(tood, config, options, tmp_path, capsys):
     assert tood("eval", run, "--output", tmp_path / "eval") == 0
     assert "copypaste: AP,AP50" in capsys.readouterr().out
     assert (tmp_path / "eval" / "log.txt").is_file()
+
+
+def test_one_file_is_a_model_to_train_and_evaluate(
+    tood, errors, options, run_folder, tmp_path, capsys
+):
+    """So is not one that names a module to import, or weights without a training to resume."""
+    file, config = run_folder / "model_final.pth", (run_folder / "config.yaml").read_text()
+    weights = torch.load(file, weights_only=True)
+    info = CheckpointInfo(config, class_names=list(CLASSES))
+    torch.save({"model": weights, "tood": info.to_dict()}, file)
+    assert tood("eval", file) == 0
+    assert "copypaste: AP,AP50" in capsys.readouterr().out
+    assert tood("train", file, "--output", tmp_path / "more", "SOLVER.MAX_ITER", 1) == 0
+    assert f"Loading weights from {file}" in (tmp_path / "more" / "log.txt").read_text()
+
+    (run_folder / "last_checkpoint").write_text(file.name)
+    assert tood("train", run_folder, "--resume") == 2
+    assert "holds weights alone, without the iteration" in errors()[0]
+    info = CheckpointInfo(f"{config}\nMODEL: {{TOOD: {{CUSTOM_IMPORTS: [a.py]}}}}")
+    torch.save({"model": weights, "tood": info.to_dict()}, file)
+    assert tood("eval", file) == 2
+
+
+def test_classes_in_another_order(tood, errors, config, options, shapes, tmp_path, capsys):
+    """A resume is refused; fine-tuning is warned about."""
+    run, other = tmp_path / "run", {}
+    assert tood("train", config, "--output", run, *options, "SOLVER.MAX_ITER", 1) == 0
+    for split in ("train", "val"):
+        content = json.loads((shapes / f"{split}.json").read_text())
+        names = [category["name"] for category in content["categories"]]
+        for category, name in zip(content["categories"], [*names[1:], names[0]], strict=True):
+            category["name"] = name
+        other[split] = tmp_path / f"{split}.json"
+        other[split].write_text(json.dumps(content))
+    line = ["train", config, *options, "DATASETS.TRAIN_ANNOTATIONS", other["train"]]
+    line += ["DATASETS.TEST_ANNOTATIONS", other["val"]]
+    message = "have the same classes in another order: class 0 is 'circle' for the model and"
+    assert tood(*line, "OUTPUT_DIR", run, "--resume") == 2
+    assert message in errors()[0]
+    weights = ["MODEL.WEIGHTS", run / "model_final.pth", "OUTPUT_DIR", tmp_path / "new"]
+    assert tood(*line, *weights, "SOLVER.MAX_ITER", 1) == 0
+    assert message in capsys.readouterr().out
+
+
+def test_values_are_checked_before_data_is_read(tood, errors, config, options, tmp_path):
+    line = ["train", config, "--output", tmp_path / "run", *options, "SOLVER.MAX_ITER", 0]
+    assert tood(*line, "DATASETS.TRAIN_ANNOTATIONS", "/nowhere.json") == 2
+    (error,) = errors()
+    assert "SOLVER.MAX_ITER" in error
+
+
+def test_what_data_reading_says_is_in_the_log(tood, config, options, shapes, tmp_path):
+    content = json.loads((shapes / "train.json").read_text())
+    del content["annotations"][0]["area"]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    line = ["train", config, "--output", str(tmp_path), *options, "DATASETS.TRAIN_ANNOTATIONS"]
+    args = parse([*line, str(tmp_path / "train.json")])[1]
+    train.setup_run(train.load_run_config(args), args)
+    log = (tmp_path / "log.txt").read_text()
+    assert str(tmp_path / "train.json") in log.partition("Environment info")[0]
 
 
 def test_detectron2s_evaluation_command(config, options, weights, tmp_path, capsys, monkeypatch):
@@ -98,11 +160,13 @@ def test_a_failed_start_leaves_the_earlier_run_as_it_was(
     tood, errors, config, options, weights, tmp_path
 ):
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    (tmp_path / "config.yaml").write_text("of the earlier run")
     line = ["train", config, "--output", tmp_path, *options]
     assert tood(*line, "DATASETS.TRAIN_ANNOTATIONS", "/nowhere.json") == 2
     assert tood(*line, "MODEL.WEIGHTS", "/nowhere.pth") == 2
     assert len(errors()) == 2
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert (tmp_path / "config.yaml").read_text() == "of the earlier run"
     assert not (tmp_path / "run.json").exists() and not (tmp_path / "run.lock").exists()
 
 

@@ -45,13 +45,16 @@ class ResumableWriterHook(PeriodicWriter):
 
     def after_train(self) -> None:
         """Write what is left. A run that has failed keeps its own error."""
-        try:
+        if self.trainer.iter >= self.trainer.max_iter:
             with self._one_sentence():
                 super().after_train()
-        except ConfigError as error:
-            if self.trainer.iter >= self.trainer.max_iter:
-                raise
-            logger.warning("%s", error)
+            return
+        for writer in self._writers:
+            try:
+                writer.write()
+                writer.close()
+            except Exception as error:  # the same one again, or detectron2's of a second line
+                logger.warning("The last metrics are not in every file: %s", error)
 
     @contextmanager
     def _one_sentence(self) -> Iterator[None]:
