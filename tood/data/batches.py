@@ -61,6 +61,7 @@ class TrainingBatches:
         self._make_sampler = sampler_factory(cfg, dataset)
         self._landscape = dataset.widths > dataset.heights
         self._seed: int = int(cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed())
+        self._given_seed = int(cfg.SEED)
         self._start = 0
         self._num_batches = 0
         self._bad: dict[str, None] = {}
@@ -123,6 +124,13 @@ class TrainingBatches:
         """
         self._fetched = None
         self._seed = int(state["seed"])
+        if self._given_seed >= 0 and self._given_seed != self._seed:
+            logger.warning(
+                "SEED is %d, but the order of the images and their augmentation keep the seed of "
+                "the checkpoint, %d.",
+                self._given_seed,
+                self._seed,
+            )
         self._bad = dict.fromkeys(state["bad_images"])
         changed = [
             f"{_LAYOUT[key]} was {state.get(key)} and is {value}"
