@@ -179,7 +179,7 @@ def test_masks_of_an_own_function(records):
         (lambda r: r[0]["annotations"][0].update(bbox=[1, 2, 3]), "not four numbers"),
         (lambda r: r[0]["annotations"][0].update(bbox=None), "not four numbers"),
         (lambda r: r[0]["annotations"][0].update(bbox_mode=BoxMode.XYWHA_ABS), "XYXY_ABS, XYWH"),
-        (lambda r: r[0]["annotations"][0].update(bbox_mode="x"), "no BoxMode"),
+        (lambda r: r[0]["annotations"][0].update(bbox_mode="x"), "not a BoxMode"),
         (lambda r: r[0]["annotations"].append(7), "is 7, not a dict"),
         (lambda r: r.append({**r[0]}), "two of its images have the id 'one'"),
         (lambda r: r.clear(), "no images"),

@@ -71,7 +71,7 @@ def edit_ids(content):
 
 @pytest.mark.parametrize("names", [[], list(CLASSES)])
 def test_category_ids_come_from_the_file_whoever_names_the_classes(shapes_cfg, edited_json, names):
-    """Ids 1, 2, ... would be other categories of the file, in silence."""
+    """Ids 1, 2, ... would silently be other categories of the file."""
     shapes_cfg.DATASETS.TEST_ANNOTATIONS = edited_json(edit_ids)
     shapes_cfg.MODEL.TOOD.CLASS_NAMES = names
     assert class_info(shapes_cfg) == (list(CLASSES), [10, 20, 30, 40, 50])

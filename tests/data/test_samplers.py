@@ -139,5 +139,5 @@ def test_invalid_keys(tiny_cfg, dataset):
         sampler_factory(tiny_cfg, dataset)
     tiny_cfg.DATALOADER.SAMPLER_TRAIN = "ClassAwareTrainingSampler"
     crowds = make_dataset([(0, 0, 0, 0, 9, 9)], is_crowd=[True])
-    with pytest.raises(DataError, match="needs objects that are no crowds"):
+    with pytest.raises(DataError, match="needs objects that are not crowds"):
         sampler_factory(tiny_cfg, crowds)

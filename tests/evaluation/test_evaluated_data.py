@@ -173,7 +173,7 @@ def test_all_boxes_outside_of_their_images(register):
 
 
 def test_very_large_boxes(register):
-    """COCO's largest object has 1e10 pixels; larger ones would not count, in silence."""
+    """COCO's largest object has 1e10 pixels; larger ones would silently not count."""
     content = coco_content()
     for entry in content["images"]:
         entry.update(width=400_000, height=400_000)

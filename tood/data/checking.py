@@ -220,7 +220,7 @@ def compare_sets(
     Args:
         train: the training set.
         test: the test set.
-        fingerprints: of the images of both, if they were decoded; finds copies that are no equal
+        fingerprints: of the images of both, if they were decoded; finds copies that are not equal
             files.
     """
     findings = _compare_classes(train, test)

@@ -136,7 +136,7 @@ class DetectionDataset:
 
     @property
     def is_object(self) -> npt.NDArray[np.bool_]:
-        """(M,) which boxes training uses: no crowds, large enough, in their image."""
+        """(M,) which boxes training uses: not crowds, large enough, in their image."""
         return ~(self.is_crowd | self.is_small | self.is_outside)
 
     def ignore_outside_boxes(self) -> "DetectionDataset":

@@ -177,7 +177,9 @@ def _box(where: str, annotation: dict[str, Any]) -> list[float]:
     try:
         mode = BoxMode(mode)
     except ValueError:
-        raise DataError(f"{where} has the bbox_mode {printable(mode)}, no BoxMode.") from None
+        raise DataError(
+            f"{where} has the bbox_mode {printable(mode)}, which is not a BoxMode."
+        ) from None
     if mode not in _MODES:
         available = ", ".join(accepted.name for accepted in _MODES)
         raise DataError(f"{where} has the bbox_mode {mode.name}. Available: {available}.")

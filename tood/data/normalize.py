@@ -57,7 +57,7 @@ def build_dataset(
         widths: (N,) pixels.
         image_index: (M,) the image of each box.
         class_ids: (M,) its class index.
-        boxes: (M, 4) [x, y, width, height]; values that are no numbers as NaN.
+        boxes: (M, 4) [x, y, width, height]; values that are not numbers as NaN.
         is_crowd: (M,) see `DetectionDataset`; None for no crowds.
         areas: (M,) of the objects, NaN where unknown; None where no area is known.
         segmentations: M masks where masks are used.

@@ -169,7 +169,7 @@ def sampler_factory(cfg: CfgNode, dataset: DetectionDataset) -> Callable[[int], 
     if name == "ClassAwareTrainingSampler":
         if dataset.is_crowd.all():
             raise DataError(
-                f"{name} needs objects that are no crowds, and {dataset.source} has none."
+                f"{name} needs objects that are not crowds, and {dataset.source} has none."
             )
         sampler = ClassAwareSampler(dataset)
         return lambda seed: sampler

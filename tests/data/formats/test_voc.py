@@ -191,5 +191,5 @@ def test_what_is_no_pascal_voc_dataset(tmp_path):
     with pytest.raises(DataError, match="There are no XML files"):
         read(tmp_path)
     assert not VocFormat.matches(write(tmp_path / "x.json", "{}"))
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         read(tmp_path / "x.json")

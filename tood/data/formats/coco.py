@@ -94,7 +94,7 @@ def read_classes(json_file: str) -> tuple[list[str], list[FileId]]:
     """Return the names and ids of the classes of a COCO file, without looking for its images.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it is not such a file.
     """
     file = parse_coco(json_file)
     categories = read_categories(file, _rows_with_boxes(file), ChangeLog())

@@ -131,7 +131,7 @@ class AnnotationCollector:
 
     @property
     def boxes(self) -> npt.NDArray[np.float64]:
-        """(M, 4), NaN where a value is no number."""
+        """(M, 4), NaN where a value is not a number."""
         return np.frombuffer(self._boxes, np.float64).reshape(-1, 4)
 
     @property
@@ -204,7 +204,7 @@ class AnnotationCollector:
 
 
 def _number(value: Any) -> float:
-    """A value of a bbox; NaN for what is no number. Text that is a number is one."""
+    """A value of a bbox; NaN for what is not a number. Text that is a number is one."""
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)

@@ -71,7 +71,7 @@ def _texts(file: COCOFile, table: IdTable, changes: ChangeLog) -> list[Any]:
         if isinstance(name, (list, dict)):
             raise DataError(
                 f"{file.shown}: category {printable(category_id)} has the name {printable(name)}, "
-                "which is no text."
+                "which is not text."
             )
         if name is None or not str(name).strip():
             names[position] = f"class {category_id}"

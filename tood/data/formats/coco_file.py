@@ -137,7 +137,7 @@ def parse_coco(json_file: str, with_masks: bool = False) -> COCOFile:
     if "annotations" in content:
         if not isinstance(content["annotations"], list):
             raise DataError(
-                f"{shown} is not a COCO-format dataset: its 'annotations' are no list, but "
+                f"{shown} is not a COCO-format dataset: its 'annotations' are not a list, but "
                 f"{printable(content['annotations'])}."
             )
         content["annotations"] = []

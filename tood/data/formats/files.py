@@ -34,7 +34,7 @@ _SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 
-# A value of coordinates in fractions of the image that can be no such fraction. Boxes may end
+# A value of coordinates in fractions of the image that cannot be such a fraction. Boxes may end
 # beyond their image, so values a little above 1 occur.
 MAX_FRACTION = 2.0
 
@@ -122,9 +122,9 @@ def list_files(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and its subfolders, sorted within each folder.
 
     Files and folders whose name starts with a dot are left out: macOS puts files such as
-    "._image.jpg", which are no images, into archives.
+    "._image.jpg", which are not images, into archives.
     """
-    seen = set()  # a link to a folder above would be followed for ever
+    seen = set()  # a link to a folder above would be followed forever
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:

@@ -20,7 +20,7 @@ def find_images(
 ) -> list[str]:
     """Return the paths of images, given their names in an annotation file.
 
-    A name that is no path below the folder is resolved where exactly one existing file results:
+    A name that is not a path below the folder is resolved where exactly one existing file results:
     backslashes, Windows drives and absolute paths of another computer, ``images/`` in front of what
     lies in the folder, escaped and upload paths of labeling tools.
 
@@ -97,7 +97,7 @@ class _Folders:
             try:
                 with os.scandir(folder or ".") as entries:
                     self._names[folder] = {entry.name for entry in entries if entry.is_file()}
-            except (OSError, ValueError):  # missing, no folder, too long, not encodable
+            except (OSError, ValueError):  # missing, not a folder, too long, not encodable
                 self._names[folder] = set()
         # File systems may ignore case, which the list does not show.
         return name in self._names[folder] or os.path.isfile(path)

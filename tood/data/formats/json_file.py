@@ -13,7 +13,7 @@ from ...errors import DataError
 
 # Bytes of a file that are decoded at once.
 _PART = 2**20
-# How files start that are no text.
+# How files start that are not text.
 _BINARY_STARTS = {b"\x1f\x8b": "compressed with gzip", b"PK\x03\x04": "a ZIP archive"}
 
 
@@ -31,7 +31,7 @@ def load_text(json_file: str) -> str:
     """Read the text of a JSON file: UTF-8, UTF-16 or UTF-32, with or without byte order mark.
 
     Raises:
-        DataError: it is missing, empty or no text.
+        DataError: it is missing, empty or not text.
     """
     path = Path(json_file)
     shown = printable(json_file, 300)

@@ -55,7 +55,7 @@ class VocFormat(DatasetFormat):
 def _read(source: DataSource) -> DetectionDataset:
     folder = Path(source.annotations)
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Name the folder of the Pascal VOC dataset.")
+        raise DataError(f"{folder} is not a folder. Name the folder of the Pascal VOC dataset.")
     changes = ChangeLog()
     layout = find_layout(folder, source.split, changes)
     parsed = map_threads(read_annotation, layout.all_files)

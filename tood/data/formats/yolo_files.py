@@ -140,7 +140,9 @@ def images_of_split(
             in_folders = False
             images += _listed_images(path, description, changes, keep_missing)
         else:
-            raise DataError(f"{description.file}: {path} is no folder and no .txt list of images.")
+            raise DataError(
+                f"{description.file}: {path} is neither a folder nor a .txt list of images."
+            )
     unique = list(dict.fromkeys(images))
     if unique:
         changes.add("images that are named twice used once", unique[0], len(images) - len(unique))
