@@ -86,5 +86,9 @@ def find(
 
 def one_line(text: str | os.PathLike[str]) -> str:
     """Return a name from a file as one printable line, with everything else escaped."""
-    escaped = printable_path(text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped)
+    return escape_unprintable(printable_path(text))
+
+
+def escape_unprintable(text: str) -> str:
+    """Return a text without line breaks and control sequences of a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

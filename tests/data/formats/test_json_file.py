@@ -93,3 +93,18 @@ def test_byte_that_is_no_utf_8(read, monkeypatch, part):
         read(text[:500] + b"\xff" + text[500:])
     with pytest.raises(DataError, match=rf"\(byte {len(text)} is not utf-8\)"):
         read(text + "é".encode()[:1])
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ("a\n b\tc", "a b c"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),  # what a terminal would obey
+        ("\ud800", r"\ud800"),
+        ("é日本", "é日本"),
+        (["x"], "['x']"),
+        ("x" * 200, "x" * 100 + "..."),
+    ],
+)
+def test_values_in_messages(value, expected):
+    assert json_file.printable(value) == expected

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import DataError
+from ..findings import escape_unprintable
 
 # Bytes of a file that are decoded at once.
 _PART = 2**20
@@ -18,12 +19,13 @@ _BINARY_STARTS = {b"\x1f\x8b": "compressed with gzip", b"PK\x03\x04": "a ZIP arc
 
 
 def printable(value: object, limit: int = 100) -> str:
-    """Return a value of a file for messages: short, on one line, without lone surrogates."""
+    """Return a value of a file for messages: short, on one line, nothing unprintable."""
     try:
         text = value if isinstance(value, str) else repr(value)
     except (ValueError, RecursionError):  # integers of thousands of digits, absurd nesting
         return f"a value of type {type(value).__name__}"
     text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    text = escape_unprintable(text)
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
