@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,20 @@ def test_torchrun_is_one_training_and_survives_a_killed_worker(train, tmp_path):
     iterations = [row["iteration"] for row in read_metrics(run) if "total_loss" in row]
     assert iterations == sorted(set(iterations)) and iterations[-1] == 59
     assert (run / "model_final.pth").is_file() and not (run / "run.lock").exists()
+
+
+def test_bad_image_of_one_process(train, shapes, tmp_path):
+    """With MAX_BAD_IMAGES, all go on, and the main log says so; without, one reports it for all."""
+    images = tmp_path / "images"
+    shutil.copytree(shapes / "images", images)
+    name = json.loads((shapes / "train.json").read_text())["images"][3]["file_name"]
+    (images / name).write_bytes((images / name).read_bytes()[:60])
+    more = ["--num-gpus", "2", "DATASETS.TRAIN_IMAGES", str(images), "SOLVER.MAX_ITER", "8"]
+    assert train([], *more).wait(timeout=TIMEOUT) == 2
+    lines = (tmp_path / "0.txt").read_text().splitlines()
+    assert [name in line for line in lines if line.startswith("error:")] == [True]
+    assert train([], *more, "DATALOADER.MAX_BAD_IMAGES", "1").wait(timeout=TIMEOUT) == 0
+    assert "1 unreadable training images are skipped" in (tmp_path / "run/log.txt").read_text()
 
 
 @pytest.mark.parametrize("launcher, code", [(TORCHRUN, 1), ([], 143)], ids=["torchrun", "tood"])

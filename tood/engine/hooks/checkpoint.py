@@ -123,6 +123,14 @@ class CheckpointHook(HookBase):
                 f"DATALOADER.MAX_BAD_IMAGES {self._max_bad_images}. Replace them, or raise it. The "
                 "log names each."
             )
+        if comm.get_world_size() > 1:  # the log of another process may be the only one to say so
+            logger.warning(
+                "%d unreadable training images are skipped (at most %d), for example %s. The "
+                "log.txt of the process that met it says why.",
+                len(names),
+                self._max_bad_images,
+                names[0],
+            )
 
     def _save_as(self, name: str) -> Path | None:
         path = self._save(name)
