@@ -18,7 +18,8 @@ def test_stable_order_and_offsets():
 
 
 @pytest.mark.parametrize(
-    "side, kept", [(0.0, False), (-1.0, False), (1e-9, True), (1e6, True), (1.1e6, False)]
+    "side, kept",
+    [(0.0, False), (-1.0, False), (1e-9, False), (1e-3, True), (1e6, True), (1.1e6, False)],
 )
 def test_sides(side, kept):
     dataset = make_dataset([(0, 0, 1.5, 1, side, 5), (0, 0, 1, 1, 5, 5)])
@@ -81,3 +82,17 @@ def test_nothing_to_read():
         make_dataset([], num_images=0)
     with pytest.raises(DataError, match="no classes"):
         make_dataset([], class_names=[], category_ids=[])
+
+
+def test_boxes_that_32_bits_cannot_hold():
+    """Numbers of 32 bits are 2**-4 apart at 10**6, and 2**-17 (0.0000076) below 128."""
+    boxes = [
+        (0, 0, 100, 100, 1e-6, 5),  # rounded to no width
+        (0, 0, 100, 100, 0.001, 5),  # changed by less than 1 %
+        (0, 0, 900_000, 100, 1.03, 5),  # to 1 or 1.0625
+        (0, 0, 900_000, 100, 64.03, 5),
+    ]
+    dataset = make_dataset(boxes, size=(1_000_000, 480))
+    assert dataset.boxes[:, 2].tolist() == [0.001, 64.03]
+    what = "boxes too small for 32-bit coordinates dropped"
+    assert dataset.changes.counts == {what: 2}

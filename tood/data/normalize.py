@@ -18,6 +18,9 @@ MAX_COORDINATE = 1e6
 # probably not [x, y, width, height].
 SUSPICIOUS_FRACTION = 0.1
 SUSPICIOUS_MARGIN = 0.05
+# The part of a box's side that the rounding of its corners to 32 bits may change; at most half of
+# what an IoU of 0.95 allows.
+MAX_ROUNDING = 0.02
 # How the change is called, by readers too.
 WRONG_AREAS = "areas that cannot be the box's set to width * height"
 
@@ -43,7 +46,7 @@ def build_dataset(
 ) -> DetectionDataset:
     """Build a dataset from what a file says, one entry per box in any order.
 
-    Boxes without finite values or without area are dropped, because no detection can match them;
+    Boxes without finite values or without area in 32 bits are dropped: no detection can match them;
     areas that cannot be the box's are replaced; everything is counted.
 
     Args:
@@ -131,16 +134,28 @@ def _usable_boxes(
     with np.errstate(invalid="ignore"):
         finite = (np.abs(boxes) <= MAX_COORDINATE).all(axis=1)
         flat = finite & ~((boxes[:, 2] > 0) & (boxes[:, 3] > 0))
+        lost = finite & ~flat & _is_lost(boxes)
     for what, mask in (
         ("boxes of images that cannot be read left out", ~readable),
         ("boxes without finite values dropped", readable & ~finite),
         ("boxes without area dropped", readable & flat),
+        ("boxes too small for 32-bit coordinates dropped", readable & lost),
     ):
         rows = np.flatnonzero(mask)
         if len(rows):
             first = int(rows[0])
             changes.add(what, f"{describe(first)}: {boxes[first].tolist()}", len(rows), lost=True)
-    return np.flatnonzero(readable & finite & ~flat)
+    return np.flatnonzero(readable & finite & ~flat & ~lost)
+
+
+def _is_lost(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which boxes (M, 4) lose their sides in 32 bits, which detections have."""
+    lost = np.zeros(len(boxes), bool)
+    for axis in (0, 1):
+        start, side = boxes[:, axis], boxes[:, axis + 2]
+        rounded = (start + side).astype(np.float32) - start.astype(np.float32)
+        lost |= np.abs(rounded - side) > MAX_ROUNDING * side
+    return lost
 
 
 def _refuse_fractions(

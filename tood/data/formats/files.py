@@ -17,6 +17,7 @@ from tood_runtime.sources import IMAGE_SUFFIXES
 
 from ...errors import DataError
 from ..dataset import ChangeLog
+from .json_file import printable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,7 +57,7 @@ def reading(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or path
+        where = printable(str(error.filename or path), 300)
         raise DataError(f"{where} cannot be read: {error.strerror or error}.") from error
 
 
