@@ -96,20 +96,6 @@ def test_without_a_seed_one_is_drawn(build_loader, loader_cfg):
     assert take(second, 2) == expected
 
 
-def test_another_seed_after_a_resume_is_said(build_loader, caplog):
-    state = build_loader(SEED=3).state_dict()
-    build_loader(SEED=3).load_state_dict(state)
-    build_loader(SEED=-1).load_state_dict(state)
-    assert not caplog.messages
-    loader = build_loader(SEED=4)
-    loader.load_state_dict(state)
-    assert loader.state_dict()["seed"] == 3
-    assert caplog.messages == [
-        "SEED is 4, but the order of the images and their augmentation keep the seed of the "
-        "checkpoint, 3."
-    ]
-
-
 # ---- resume ----------------------------------------------------------------------------------
 
 

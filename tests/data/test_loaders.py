@@ -107,3 +107,17 @@ def test_class_counts_are_logged(build_loader, images, caplog):
     (table,) = [m for m in caplog.messages if m.startswith("Distribution of instances among all 3")]
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[3:]]
     assert rows == [["a", "3"], ["b", "3"], ["c", "2"], ["total", "8"]]
+
+
+def test_another_seed_after_a_resume_is_said(build_loader, caplog):
+    state = build_loader(SEED=3).state_dict()
+    build_loader(SEED=3).load_state_dict(state)
+    build_loader(SEED=-1).load_state_dict(state)
+    assert not caplog.messages
+    loader = build_loader(SEED=4)
+    loader.load_state_dict(state)
+    assert loader.state_dict()["seed"] == 3
+    assert caplog.messages == [
+        "SEED is 4, but the order of the images and their augmentation keep the seed of the "
+        "checkpoint, 3."
+    ]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import ExifTags, Image, ImageEnhance
 
 from tood.data import near_duplicates as module
 from tood.data.near_duplicates import (
@@ -16,6 +16,7 @@ from tood.data.near_duplicates import (
     near_duplicates,
     repeated_files,
 )
+from tood_runtime.image_io import ImageReadError, read_image
 
 from .check_cases import photo, save_photos
 
@@ -125,3 +126,19 @@ def test_equal_files(tmp_path):
     a, b, c, d, e, missing = (str(tmp_path / name) for name in "abcdex")
     assert equal_files([missing, d, c, b], [a, missing, e, b]) == [Match(2, 0), Match(3, 3)]
     assert repeated_files([a, b, missing, c, missing, d, e]) == [Match(3, 0), Match(6, 0)]
+
+
+def test_reduced_images(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    ramp = np.repeat(np.arange(0, 256, dtype=np.uint8)[None, :, None], 512, 0).repeat(3, 2)
+    Image.fromarray(ramp).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    # 256x512 is decoded at a quarter; no side may be below 64.
+    assert read_image(tmp_path / "a.jpg", False, min_side=64).shape == (128, 64, 3)
+    assert read_image(tmp_path / "a.jpg", min_side=64).shape == (64, 128, 3)
+    assert read_image(tmp_path / "a.png", min_side=64).shape == (512, 256, 3)
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(ImageReadError, match="truncated"):
+        read_image(tmp_path / "cut.jpg", min_side=64)

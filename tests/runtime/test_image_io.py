@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image as detectron2_read_image
-from PIL import ExifTags, Image
+from PIL import Image
 
 from tood_runtime import image_io
 from tood_runtime.image_io import (
@@ -291,19 +291,3 @@ def test_files_get_the_usual_permissions(scene, tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     save_image(scene, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_reduced_images(tmp_path):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    ramp = np.repeat(np.arange(0, 256, dtype=np.uint8)[None, :, None], 512, 0).repeat(3, 2)
-    Image.fromarray(ramp).save(tmp_path / "a.jpg", exif=exif)
-    Image.fromarray(ramp).save(tmp_path / "a.png")
-    # 256x512 is decoded at a quarter; no side may be below 64.
-    assert read_image(tmp_path / "a.jpg", False, min_side=64).shape == (128, 64, 3)
-    assert read_image(tmp_path / "a.jpg", min_side=64).shape == (64, 128, 3)
-    assert read_image(tmp_path / "a.png", min_side=64).shape == (512, 256, 3)
-    data = (tmp_path / "a.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(data[: len(data) * 3 // 4])
-    with pytest.raises(ImageReadError, match="truncated"):
-        read_image(tmp_path / "cut.jpg", min_side=64)

@@ -64,6 +64,7 @@ def test_box_in_pixels(dataset):
     assert list(found.changes.counts) == [
         "images without a label file taken as images without objects"
     ]
+    assert read(dataset).boxes.dtype == np.float64
 
 
 def test_orientation_of_the_image_is_applied_to_the_fractions(dataset):
@@ -295,7 +296,3 @@ def test_what_is_no_yolo_dataset(tmp_path):
 def test_a_link_to_a_folder_above_ends(dataset):
     (dataset.parent / "images" / "train" / "loop").symlink_to(dataset.parent / "images")
     assert len(read(dataset)) == 2
-
-
-def test_boxes_are_float64(dataset):
-    assert read(dataset).boxes.dtype == np.float64
