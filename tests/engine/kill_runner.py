@@ -91,20 +91,25 @@ def die_in_iteration(iteration: int, delay: float, num_bytes: int | None) -> Cal
 
     Args:
         iteration: the first iteration in which it may die.
-        delay: seconds after the beginning of that iteration; anything may be under way by then.
+        delay: in iterations, after the beginning of that iteration; anything may be under way by
+            then.
         num_bytes: die in the middle of writing instead, after so many bytes of a checkpoint.
     """
 
     def prepare() -> None:
         run_step, write = Trainer.run_step, saving._RecordingFile.write
         written = -1  # not counting yet
+        started = time.monotonic()
 
         def run_step_and_die(self: Trainer) -> None:
-            nonlocal written
+            nonlocal written, started
+            duration, started = time.monotonic() - started, time.monotonic()
             if self.iter >= iteration and written < 0:
                 written = 0
                 if num_bytes is None:
-                    threading.Timer(delay, die).start()
+                    # The first iteration of a run cannot know how long the next one takes.
+                    is_first = self.iter == self.start_iter
+                    threading.Timer(0 if is_first else delay * duration, die).start()
             run_step(self)
 
         def write_and_die(self: Any, data: bytes) -> int:
@@ -177,9 +182,7 @@ def main() -> int:
     rng = random.Random(args.seed)
     data = write_dataset(args.folder / "data", num_train=10, num_val=3, size=64)
     whole, killed = args.folder / "whole", args.folder / "killed"
-    start = time.monotonic()
     code = run_forked(options(data, whole, args.num_workers), lambda: None)
-    duration = time.monotonic() - start
     if code:
         print(f"the uninterrupted run ended with {code}")
         return 1
@@ -189,7 +192,7 @@ def main() -> int:
         iteration = min(last_iteration(killed) + rng.randint(1, 5), MAX_ITER - 1)
         num_bytes = rng.randrange(size) if rng.random() < 0.4 else None
         # At most two iterations later, so that it does not end first.
-        delay = rng.uniform(0, 2 * duration / MAX_ITER) if iteration < MAX_ITER - 2 else 0
+        delay = rng.uniform(0, 2) if iteration < MAX_ITER - 5 else 0
         code = run_forked(command, die_in_iteration(iteration, delay, num_bytes))
         if code != -signal.SIGKILL:
             print(f"run {kill + 1}, to be killed in iteration {iteration}, ended with {code}")
