@@ -240,12 +240,15 @@ def test_images_without_a_row_in_the_folder_of_the_config(dataset):
     found = read(dataset, images=str(folder))
     assert np.diff(found.offsets).tolist() == [1, 0, 0]
     assert found.changes.counts == {"images without a row taken as images without objects": 2}
+    (warning,) = found.changes.warnings
+    assert warning.startswith("2 of the 3 images in ") and "another split" in warning
     # An image of another split: the folder has those of all splits.
     write_rows(dataset, [open_images_row("0c", CAT, BOX)], "validation-annotations-bbox.csv")
     found = read(dataset, images=str(folder))
     assert [Path(name).name for name in found.file_names] == ["0a.png"]
     what = "images without a row left out: other splits share the folder"
-    assert found.changes.counts == {what: 2} and not found.changes.lost
+    assert found.changes.counts == {what: 2}
+    assert not found.changes.lost and not found.changes.warnings
 
 
 def test_no_images(dataset):

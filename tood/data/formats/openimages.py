@@ -221,6 +221,11 @@ def _select_images(
     is_shared = layout.is_shared_folder
     if is_shared is None:
         is_shared = bool(without.any() and (_in_other_splits(layout) & without).any())
+        if not is_shared and without.sum() > used.sum():
+            changes.warnings.append(
+                f"{without.sum()} of the {len(used)} images in {layout.image_folder} have no row. "
+                "If they belong to another split, name a folder without them."
+            )
     # In a shared folder, images of other splits cannot be told from those without objects.
     kept = used if is_shared else ~copies
     fate = (
