@@ -5,7 +5,11 @@ import torch
 
 from tests.checkpoint.builders import equal_weights
 from tood.checkpoint import CheckpointInfo, TOODCheckpointer
-from tood.checkpoint.resuming import read_checkpoint_run_id, read_run_id
+from tood.checkpoint.resuming import (
+    read_checkpoint_run_id,
+    read_run_id,
+    set_aside_last_checkpoint,
+)
 from tood.checkpoint.safe_load import is_whole
 from tood.errors import CheckpointError
 
@@ -84,11 +88,10 @@ def test_run_id(save, model, tmp_path):
 
 def test_set_aside(save, model, tmp_path):
     checkpointer = TOODCheckpointer(model, str(tmp_path))
-    assert checkpointer.set_aside_last_checkpoint() is None
+    assert set_aside_last_checkpoint(tmp_path) is None
     path = save("model_0000009", 9)
-    TOODCheckpointer(model, str(tmp_path), save_to_disk=False).set_aside_last_checkpoint()
     assert checkpointer.has_checkpoint()
-    assert checkpointer.set_aside_last_checkpoint() == path
+    assert set_aside_last_checkpoint(tmp_path) == path
     assert not checkpointer.has_checkpoint() and checkpointer.find_last_checkpoint() is None
     assert checkpointer.resume_or_load("", resume=True) == {} and checkpointer.resumed_from is None
     assert path.exists() and (tmp_path / "last_checkpoint.previous").read_text() == path.name
@@ -211,7 +214,7 @@ def test_new_run_that_was_killed_while_it_took_the_folder(save, model, tmp_path)
     """The record of the old run is set aside, and run.json still has its id."""
     save("model_0000004", 4, "old")
     checkpointer = TOODCheckpointer(model, str(tmp_path))
-    checkpointer.set_aside_last_checkpoint()
+    set_aside_last_checkpoint(tmp_path)
     assert checkpointer.find_last_checkpoint("old") is None
     save("model_0000009", 9, "new")
     (tmp_path / "last_checkpoint").unlink()

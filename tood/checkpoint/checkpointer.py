@@ -18,7 +18,6 @@ from .resuming import (
     LAST_CHECKPOINT,
     find_last_checkpoint,
     read_last_checkpoint,
-    set_aside_last_checkpoint,
 )
 from .saving import write_checkpoint, write_text
 
@@ -118,15 +117,6 @@ class TOODCheckpointer(CheckpointLoader):
     def find_last_checkpoint(self, run_id: str | None = None) -> Path | None:
         """Find the checkpoint to resume from; see :func:`.resuming.find_last_checkpoint`."""
         return find_last_checkpoint(self.save_dir, run_id) if self.save_dir else None
-
-    def set_aside_last_checkpoint(self) -> Path | None:
-        """Forget the run that used the folder before; see :func:`.set_aside_last_checkpoint`.
-
-        Call it at a start without ``--resume``. Only a process that writes does anything.
-        """
-        if not self.save_dir or not self.save_to_disk:
-            return None
-        return set_aside_last_checkpoint(self.save_dir)
 
     def resume_or_load(
         self, path: str, *, resume: bool = True, run_id: str | None = None

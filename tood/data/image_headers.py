@@ -11,7 +11,6 @@ from PIL import Image
 from tood_runtime.image_header import ImageHeader, is_animated, read_header
 from tood_runtime.image_io import ImageReadError, printable_path
 
-from ..errors import DataError
 from .dataset import DetectionDataset
 from .findings import MAX_EXAMPLES, Finding, FindingKind, one_line
 
@@ -125,15 +124,6 @@ class HeaderReport:
     def errors(self) -> list[Finding]:
         """The findings that training or evaluation would stop at."""
         return [finding for finding in self.findings if finding.kind.severity == "error"]
-
-    def format(self) -> str:
-        """One line per kind that occurs; empty if there is none."""
-        return "\n".join(finding.format() for finding in self.findings)
-
-    def raise_errors(self) -> None:
-        """Raise a DataError about the first kind of error, if there is one."""
-        if self.errors:
-            raise DataError(f"{self.source} has {self.errors[0].format()}")
 
 
 def check_image_headers(

@@ -1,6 +1,5 @@
 """How a config brings images and boxes to the network: sizes after resizing, and anchor points."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,15 +78,6 @@ class ModelInput:
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
             apply_exif=cfg.INPUT.APPLY_EXIF_ORIENTATION,
         )
-
-    def training_sizes(self, dataset: DetectionDataset) -> Iterator[tuple[Sizes, Sizes]]:
-        """Yield heights and widths (N,) of the images at each size to train at."""
-        for size in self.train_sizes:
-            yield resized_sizes(dataset.heights, dataset.widths, size, self.max_train_size)
-
-    def test_sizes(self, dataset: DetectionDataset) -> tuple[Sizes, Sizes]:
-        """Return heights and widths (N,) of the images in evaluation."""
-        return resized_sizes(dataset.heights, dataset.widths, self.test_size, self.max_test_size)
 
 
 def _point_grid(cfg: CfgNode) -> PointGrid | None:

@@ -16,7 +16,7 @@ from .launchers import Launcher
 from .signals import STOP_SIGNALS
 
 # Seconds that the others get to end, or to finish a checkpoint, once one process has failed or has
-# stopped. They may wait for it for ever otherwise.
+# stopped. They may wait for it forever otherwise.
 GRACE_SECONDS = 30.0
 
 ProcessFunction = Callable[[argparse.Namespace, Launcher | None], Any]

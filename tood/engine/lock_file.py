@@ -1,6 +1,6 @@
 """A file that locks a folder for one process, across machines that share the file system.
 
-The lock names its holder, which writes it anew every 15 seconds. Of a process on the same machine,
+The lock names its holder, which rewrites it every 15 seconds. Of a process on the same machine,
 the kernel says whether it still runs. Of any other, the file does: a lock that looks older than two
 minutes is watched, and counts as abandoned if it does not change. The watching, not a comparison of
 times, decides: clocks of machines differ.

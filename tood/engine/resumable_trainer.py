@@ -171,7 +171,7 @@ class ResumableTrainer(DefaultTrainer):
         elif states:
             logger.warning(
                 "The checkpoint was written by %d processes and is resumed by %d, so random states "
-                "start anew.",
+                "start over.",
                 len(states),
                 comm.get_world_size(),
             )

@@ -69,7 +69,7 @@ class RunFolder:
             resume: continue the run that it holds, if any.
             environ: the environment variables, which tell the launcher's restart of a job from
                 another job; by default those of this process.
-            heartbeat_seconds: how often the lock is written anew.
+            heartbeat_seconds: how often the lock is rewritten.
             stale_seconds: the age at which the lock of another machine looks abandoned.
 
         Raises:
@@ -131,7 +131,7 @@ class RunFolder:
         self.release()
 
     def _beat(self) -> None:
-        """Write the lock anew now and then, in a thread."""
+        """Rewrite the lock now and then, in a thread."""
         count, failed = 0, False
         while not self._stopped.wait(self._seconds):
             count += 1

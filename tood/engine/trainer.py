@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase, hooks
+from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
@@ -63,7 +63,9 @@ class Trainer(ResumableTrainer):
     """
 
     def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
-        validate_solver(cfg)
+        build = type(self).build_lr_scheduler.__func__  # type: ignore[attr-defined]
+        is_own = build is not DefaultTrainer.build_lr_scheduler.__func__
+        validate_solver(cfg, own_scheduler=is_own)
         validate_evaluators(cfg)
         check_test_headers(cfg)
         with cpu_ddp():

@@ -152,7 +152,7 @@ def test_batch_norm_of_one_value(tiny_cfg, opts, gpus, refused, monkeypatch):
 
 @pytest.mark.parametrize("name, refused", [("RetinaNet", True), ("GeneralizedRCNN", False)])
 def test_all_detections_of_detectron2s_models(tiny_cfg, name, refused):
-    """RetinaNet takes -1 as an index from the end, and would drop one detection in silence."""
+    """RetinaNet takes -1 as an index from the end, and would drop one detection silently."""
     tiny_cfg.MODEL.META_ARCHITECTURE = name
     tiny_cfg.TEST.DETECTIONS_PER_IMAGE = -1
     if refused:

@@ -172,7 +172,7 @@ class _Machine:
 
 
 def require_key(key: Any) -> Any:
-    """Return a key of a dictionary; nested tuples could take for ever to hash."""
+    """Return a key of a dictionary; nested tuples could take forever to hash."""
     if isinstance(key, _KEY_TYPES):
         return key
     if isinstance(key, tuple) and all(isinstance(item, _KEY_TYPES) for item in key):
