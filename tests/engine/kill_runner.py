@@ -166,9 +166,10 @@ def compare_runs(whole: Path, killed: Path) -> list[str]:
         torch.load(run / "model_final.pth", weights_only=True) for run in (whole, killed)
     ]
     found += differences(*checkpoints)
+    # detectron2 writes the lines of one call in any order.
     metrics = [
-        [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
-        for run in (whole, killed)
+        {str(row["iteration"]): row for row in map(json.loads, text.splitlines())}
+        for text in ((run / "metrics.json").read_text() for run in (whole, killed))
     ]
     return found + differences(*metrics, "metrics")
 
