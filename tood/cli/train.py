@@ -64,8 +64,7 @@ def run(args: argparse.Namespace, launcher: Launcher | None = None) -> dict[str,
     with report.wait_for_others(), exit_on_user_error(), report.only_first():
         cfg = load_run_config(args)
         launch.join(launcher, cfg.MODEL.DEVICE)
-        stop_request.install()
-        with exit_when_interrupted(args):
+        with stop_request.installed(), exit_when_interrupted(args):
             return _evaluate(cfg, args) if args.eval_only else _train(cfg, args)
 
 

@@ -142,7 +142,6 @@ class ResumableTrainer(DefaultTrainer):
             TrainingInterrupted: one of these signals; an exit with its exit code.
             TrainingDivergedError: the loss is NaN or infinite.
         """
-        stop_request.install()
         with stop_request.deferred():
             results: dict[str, Any] | None = super().train()
             return results

@@ -90,20 +90,25 @@ class StopRequest:
         self._previous.clear()
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """While training: remember a signal instead of ending the process.
-
-        Handlers that are not installed yet are installed for that time.
-        """
-        is_installed = bool(self._previous)
+    def installed(self) -> Iterator[None]:
+        """Handle the signals for a while, unless they are handled already."""
+        was_installed = bool(self._previous)
         self.install()
-        self._deferred = True
         try:
             yield
         finally:
-            self._deferred = False
-            if not is_installed:
+            if not was_installed:
                 self.uninstall()
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """While training: remember a signal instead of ending the process."""
+        with self.installed():
+            self._deferred = True
+            try:
+                yield
+            finally:
+                self._deferred = False
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         repeated = False
