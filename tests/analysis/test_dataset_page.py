@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.check_cases import make_dataset
+from tests.data.builders import make_dataset
 from tood.analysis.dataset_charts import class_histogram, size_charts
 from tood.analysis.dataset_page import CheckedSet, draw_boxes, write_page
 from tood.data.checking import check_dataset

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.data.check_cases import photo
+from tests.data.builders import photo
 from tests.helpers import CONFIGS
 
 

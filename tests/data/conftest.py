@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from tests.data.builders import make_dataset
@@ -86,3 +87,11 @@ def build_loader(loader_cfg, images, monkeypatch):
         return build_train_loader(changed)
 
     return build
+
+
+@pytest.fixture
+def registered():
+    """The name of a dataset that the test registers."""
+    yield "registered_by_a_test"
+    DatasetCatalog.pop("registered_by_a_test", None)
+    MetadataCatalog.pop("registered_by_a_test", None)

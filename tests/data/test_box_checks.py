@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.data.builders import make_dataset
 from tood.data.box_checks import check_annotations, same_boxes
 from tood.data.checking import join_sets
-
-from .check_cases import make_dataset
 
 GOOD = [(0, 0, 10, 10, 50, 50), (0, 1, 100, 100, 50, 50), (0, 2, 200, 100, 50, 50)]
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.builders import make_dataset, photo, save_photos
 from tood.data.checking import check_dataset, compare_sets
 from tood.data.model_input import ModelInput, PointGrid
 from tood.data.near_duplicates import fingerprint_images
-
-from .check_cases import make_dataset, photo, save_photos
 
 MODEL_INPUT = ModelInput(
     train_sizes=(120,), test_size=120, grid=PointGrid((8, 16), (64.0, 128.0), 0.0, 32)

@@ -130,14 +130,6 @@ def test_own_function_without_class_names_gets_the_models(shapes_cfg, shapes, re
     assert MetadataCatalog.get(registered).thing_classes == list(CLASSES)
 
 
-@pytest.fixture
-def registered():
-    """The name of a dataset that the test registers."""
-    yield "registered_by_a_test"
-    DatasetCatalog.pop("registered_by_a_test", None)
-    MetadataCatalog.pop("registered_by_a_test", None)
-
-
 @pytest.mark.parametrize(
     "expected, names, outcome",
     [

@@ -9,6 +9,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import transform_instance_annotations
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
+from tests.data.builders import make_dataset
 from tood.data.model_input import (
     ModelInput,
     PointGrid,
@@ -19,8 +20,6 @@ from tood.data.model_input import (
 from tood.data.transforms import ResizeShortestEdge
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.structures import AnchorGrid, AssignerInput
-
-from .check_cases import make_dataset
 
 STRIDES = (8, 16, 32, 64, 128)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageEnhance
 
+from tests.data.builders import photo, save_photos
 from tood.data import near_duplicates as module
 from tood.data.near_duplicates import (
     Match,
@@ -17,8 +18,6 @@ from tood.data.near_duplicates import (
     repeated_files,
 )
 from tood_runtime.image_io import ImageReadError, read_image
-
-from .check_cases import photo, save_photos
 
 EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "resized": lambda image: image.resize((80, 60)),

@@ -127,14 +127,6 @@ def test_set_up_again_reads_again(shapes_cfg, edited_json):
     assert shapes_cfg.DATASETS.TRAIN == (name,) and load_dataset(name).num_boxes == count - 1
 
 
-@pytest.fixture
-def registered():
-    """The name of a dataset that the test registers."""
-    yield "registered_by_a_test"
-    DatasetCatalog.pop("registered_by_a_test", None)
-    MetadataCatalog.pop("registered_by_a_test", None)
-
-
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -2,10 +2,9 @@
 
 import numpy as np
 
+from tests.data.builders import make_dataset
 from tood.data.model_input import ModelInput, PointGrid
 from tood.data.size_checks import check_sizes, summarize_sizes
-
-from .check_cases import make_dataset
 
 GRID = PointGrid((8, 16, 32), (64.0, 128.0, 256.0), 0.0, 32)
 # Images of 640x480 become 320x240 in evaluation; training uses that and 640x480.

@@ -9,10 +9,46 @@ import numpy as np
 from PIL import Image
 
 from tood.data.dataset import DetectionDataset
+from tood.data.formats.base import DataSource
+from tood.data.formats.voc import VocFormat
+from tood.data.formats.yolo import YoloFormat
 from tood.data.normalize import build_dataset
 
 CLASSES = ["person", "car, red", "no"]  # with a comma, and one that YAML reads as False
 LABELS = ["/m/01g317", "/m/0k4j", "/m/0no"]
+
+# An object of Pascal VOC, and its box: pixels 11 to 30 and 21 to 40, counted from 1.
+VOC_CAT = ("cat", (11, 21, 30, 40))
+VOC_CAT_BOX = [10, 20, 20, 20]
+YOLO_BOX = "0.5 0.5 0.25 0.5"  # in 64x48: [24, 12, 16, 24]
+
+
+def read_voc(path: Path | str, split: str = "train", **options) -> DetectionDataset:
+    return VocFormat.read(DataSource(str(path), split=split, **options))
+
+
+def read_voc_xml(folder: Path, xml: str | bytes, **options) -> DetectionDataset:
+    """Read a folder after its a.xml was replaced."""
+    (folder / "a.xml").write_bytes(xml if isinstance(xml, bytes) else xml.encode())
+    return read_voc(folder, **options)
+
+
+def read_yolo(path: Path | str, split: str = "train", **options) -> DetectionDataset:
+    return YoloFormat.read(DataSource(str(path), split=split, **options))
+
+
+def read_yolo_rows(yolo_file: Path, text: str | bytes) -> DetectionDataset:
+    """Read a dataset after the labels of its image a were replaced."""
+    label = yolo_file.parent / "labels" / "train" / "a.txt"
+    label.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_yolo(yolo_file)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file and create its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
 
 
 def write_image(path: Path, size: tuple[int, int] = (64, 48), orientation: int = 1) -> Path:

@@ -6,31 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.coco_files import coco_content, write_coco, write_images
-from tood.data.formats import DataSource, read_dataset
+from tests.data.coco_files import coco_content, write_coco
 from tood.data.formats.coco import read_classes
 from tood.errors import DataError
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_images(tmp_path / "images", coco_content())
-    return tmp_path
-
-
-@pytest.fixture
-def read(folder):
-    """Reads a content, or bytes, as a file."""
-
-    def read_content(content, encoding="utf-8", **options):
-        if isinstance(content, bytes):
-            path = folder / "annotations.json"
-            path.write_bytes(content)
-        else:
-            path = write_coco(folder, content, encoding)
-        return read_dataset(DataSource(str(path), str(folder / "images"), **options))
-
-    return read_content
 
 
 def test_plain_file(read, folder):
@@ -264,7 +242,7 @@ def test_read_classes_needs_no_images(tmp_path):
 
 
 def test_parsing_in_one_pass_and_by_place_agree(read):
-    """The second way is taken where something besides the annotations looks like one."""
+    """The second way is taken where something that is not an annotation looks like one."""
     content = coco_content()
     plain = read(content)
     content["annotations"][4]["file_name"] = "x"

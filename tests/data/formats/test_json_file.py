@@ -4,30 +4,9 @@ import json
 
 import pytest
 
-from tests.data.coco_files import coco_content, write_coco, write_images
+from tests.data.coco_files import coco_content, write_coco
 from tood.data.formats import DataSource, json_file, read_dataset
 from tood.errors import DataError
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_images(tmp_path / "images", coco_content())
-    return tmp_path
-
-
-@pytest.fixture
-def read(folder):
-    """Reads a content, or bytes, as a file."""
-
-    def read_content(content, encoding="utf-8", **options):
-        if isinstance(content, bytes):
-            path = folder / "annotations.json"
-            path.write_bytes(content)
-        else:
-            path = write_coco(folder, content, encoding)
-        return read_dataset(DataSource(str(path), str(folder / "images"), **options))
-
-    return read_content
 
 
 @pytest.mark.parametrize(

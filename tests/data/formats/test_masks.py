@@ -6,30 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from tests.data.coco_files import coco_content, write_coco, write_images
-from tood.data.formats import DataSource, read_dataset
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_images(tmp_path / "images", coco_content())
-    return tmp_path
-
-
-@pytest.fixture
-def read(folder):
-    """Reads a content, or bytes, as a file."""
-
-    def read_content(content, encoding="utf-8", **options):
-        if isinstance(content, bytes):
-            path = folder / "annotations.json"
-            path.write_bytes(content)
-        else:
-            path = write_coco(folder, content, encoding)
-        return read_dataset(DataSource(str(path), str(folder / "images"), **options))
-
-    return read_content
-
+from tests.data.coco_files import coco_content
 
 POLYGON = [[4, 6, 26, 6, 26, 36]]
 

@@ -1,59 +1,34 @@
 """Pascal VOC: annotation files as people have them, and what is refused."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.data.formats.builders import (
+    VOC_CAT,
+    VOC_CAT_BOX,
+    read_voc,
+    read_voc_xml,
     voc_xml,
     write_image,
 )
-from tood.data.dataset import DetectionDataset
-from tood.data.formats.base import DataSource
-from tood.data.formats.voc import VocFormat
 from tood.errors import DataError
 
-CAT = ("cat", (11, 21, 30, 40))  # pixels 11 to 30 and 21 to 40, counted from 1
-CAT_BOX = [10, 20, 20, 20]
-
-
-def read(path: Path | str, split: str = "train", **kwargs) -> DetectionDataset:
-    return VocFormat.read(DataSource(str(path), split=split, **kwargs))
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-@pytest.fixture
-def flat(tmp_path: Path) -> Path:
-    """A folder with an image and its annotation, without splits."""
-    write_image(tmp_path / "a.jpg")
-    write(tmp_path / "a.xml", voc_xml([CAT], file_name="a.jpg"))
-    return tmp_path
-
-
-def read_xml(flat: Path, xml: str | bytes, **kwargs) -> DetectionDataset:
-    (flat / "a.xml").write_bytes(xml if isinstance(xml, bytes) else xml.encode())
-    return read(flat, **kwargs)
+CAT, CAT_BOX = VOC_CAT, VOC_CAT_BOX
 
 
 def test_pixels_count_from_1(flat):
     """xmin 1 and xmax W are the whole width, as in detectron2's reader."""
-    found = read_xml(flat, voc_xml([CAT, ("dog", (1, 1, 64, 48)), ("cat", (5, 6, 5, 6))]))
+    found = read_voc_xml(flat, voc_xml([CAT, ("dog", (1, 1, 64, 48)), ("cat", (5, 6, 5, 6))]))
     assert found.boxes.tolist() == [CAT_BOX, [0, 0, 64, 48], [4, 5, 1, 1]]
     assert found.class_names == ["cat", "dog"] and found.class_ids.tolist() == [0, 1, 0]
 
 
 def test_a_single_value_below_1_is_an_error_of_one_object(flat):
-    found = read_xml(flat, voc_xml([("cat", (0, 1, 30, 40)), *[CAT] * 1000]))
+    found = read_voc_xml(flat, voc_xml([("cat", (0, 1, 30, 40)), *[CAT] * 1000]))
     assert found.boxes[:2].tolist() == [[-1, 0, 31, 40], CAT_BOX]
 
 
 def test_difficult_objects_are_crowds(flat):
-    found = read_xml(flat, voc_xml([CAT, CAT], difficult=[False, True]))
+    found = read_voc_xml(flat, voc_xml([CAT, CAT], difficult=[False, True]))
     assert found.is_crowd.tolist() == [False, True]
 
 
@@ -62,7 +37,7 @@ def test_parts_and_attributes_are_ignored(flat):
         "<truncated>1</truncated><pose>Left</pose><part><name>head</name><bndbox><xmin>1</xmin>"
         "<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part></object>"
     )
-    found = read_xml(flat, voc_xml([CAT]).replace("</object>", extra))
+    found = read_voc_xml(flat, voc_xml([CAT]).replace("</object>", extra))
     assert found.boxes.tolist() == [CAT_BOX] and found.class_names == ["cat"]
 
 
@@ -72,7 +47,11 @@ def test_parts_and_attributes_are_ignored(flat):
         (voc_xml([("cat", (30, 40, 11, 21))]), "boxes with exchanged corners sorted", CAT_BOX),
         (voc_xml([CAT], size=None), "missing image sizes read from the images", CAT_BOX),
         (voc_xml([CAT], size=(0, 0)), "missing image sizes read from the images", CAT_BOX),
-        (voc_xml([CAT], size=("", "x")), "missing image sizes read from the images", CAT_BOX),
+        (
+            voc_xml([CAT], size=("", "x")),
+            "missing image sizes read from the images",
+            CAT_BOX,
+        ),
         (voc_xml([CAT], size=(640, 480)), "wrong sizes of images in the file", CAT_BOX),
         (
             "<annotation><size><width>64</width><height>48</height></size><object><name>cat</name>"
@@ -84,7 +63,7 @@ def test_parts_and_attributes_are_ignored(flat):
     ],
 )
 def test_what_is_counted(flat, xml, what, box):
-    found = read_xml(flat, xml)
+    found = read_voc_xml(flat, xml)
     assert found.boxes.tolist() == [box]
     assert found.changes.counts == {what: 1}
     assert (found.widths[0], found.heights[0]) == (64, 48)
@@ -93,14 +72,14 @@ def test_what_is_counted(flat, xml, what, box):
 def test_fractions_of_pixels_are_kept(flat):
     """A few of them, as in Pascal VOC 2012; if most objects have them, they count from 0."""
     odd = ("cat", ("11.25", "21.5", " 30.75 ", "4e1"))
-    found = read_xml(flat, voc_xml([odd, CAT, CAT]))
+    found = read_voc_xml(flat, voc_xml([odd, CAT, CAT]))
     assert found.boxes[:2].tolist() == [[10.25, 20.5, 20.5, 19.5], CAT_BOX]
-    found = read_xml(flat, voc_xml([odd, CAT]))
+    found = read_voc_xml(flat, voc_xml([odd, CAT]))
     assert found.boxes.tolist() == [[11.25, 21.5, 19.5, 18.5], [11, 21, 19, 19]]
 
 
 def test_boxes_of_less_than_a_pixel_are_not_exchanged_corners(flat):
-    found = read_xml(flat, voc_xml([("cat", (11.5, 21, 11, 40)), CAT, CAT]))
+    found = read_voc_xml(flat, voc_xml([("cat", (11.5, 21, 11, 40)), CAT, CAT]))
     assert found.boxes[0].tolist() == [10.5, 20, 0.5, 20]
     assert not found.changes.counts
 
@@ -118,7 +97,7 @@ def test_boxes_of_less_than_a_pixel_are_not_exchanged_corners(flat):
     ],
 )
 def test_encodings(flat, encode):
-    found = read_xml(flat, encode(voc_xml([("Löwe", CAT[1])])))
+    found = read_voc_xml(flat, encode(voc_xml([("Löwe", CAT[1])])))
     assert found.class_names == ["Löwe"] and found.boxes.tolist() == [CAT_BOX]
 
 
@@ -129,11 +108,20 @@ def test_encodings(flat, encode):
         ("\0", "a.xml is not valid XML"),
         ("<annotation><object>", "a.xml is not valid XML"),
         ("<html></html>", "its root is <html>, not <annotation>"),
-        (voc_xml([CAT]).replace("<name>cat</name>", "<name> </name>"), "object 1 has no <name>"),
+        (
+            voc_xml([CAT]).replace("<name>cat</name>", "<name> </name>"),
+            "object 1 has no <name>",
+        ),
         ("<annotation><object><name>a</name></object></annotation>", r"\(a\) has no <bndbox>"),
-        (voc_xml([CAT, ("a", (1, 2, "x", 4))]), "object 2: <xmax> is 'x', which is not a number"),
+        (
+            voc_xml([CAT, ("a", (1, 2, "x", 4))]),
+            "object 2: <xmax> is 'x', which is not a number",
+        ),
         (voc_xml([("a", (1, "", 3, 4))]), "object 1: <ymin> is ''"),
-        (voc_xml([("Löwe", CAT[1])]).encode("latin-1"), "not text in utf-8-sig. Save it in UTF-8"),
+        (
+            voc_xml([("Löwe", CAT[1])]).encode("latin-1"),
+            "not text in utf-8-sig. Save it in UTF-8",
+        ),
         # Codecs that raise other errors of Unicode.
         ('<?xml version="1.0" encoding="punycode"?><annotation/>', "not text in punycode. Save"),
         ('<?xml version="1.0" encoding="undefined"?><annotation/>', "not text in undefined. Save"),
@@ -154,15 +142,15 @@ def test_annotations_that_are_refused(flat, xml, message):
     if isinstance(message, str) and "utf-16" in str(xml[:40]):
         xml = xml if isinstance(xml, bytes) else xml.encode("utf-16")
     with pytest.raises(DataError, match=message):
-        read_xml(flat, xml)
+        read_voc_xml(flat, xml)
 
 
 def test_boxes_drawn_on_the_stored_pixels_of_a_turned_image(flat):
     write_image(flat / "a.jpg", (64, 48), orientation=6)
     with pytest.raises(DataError, match="set INPUT.APPLY_EXIF_ORIENTATION False"):
-        read(flat)
-    assert read(flat, apply_exif=False).widths.tolist() == [64]
+        read_voc(flat)
+    assert read_voc(flat, apply_exif=False).widths.tolist() == [64]
     xml = voc_xml([CAT], size=(48, 64))
-    assert read_xml(flat, xml).widths.tolist() == [48]
+    assert read_voc_xml(flat, xml).widths.tolist() == [48]
     with pytest.raises(DataError, match="set INPUT.APPLY_EXIF_ORIENTATION True"):
-        read_xml(flat, xml, apply_exif=False)
+        read_voc_xml(flat, xml, apply_exif=False)
