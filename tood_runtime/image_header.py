@@ -3,12 +3,11 @@
 import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from .image_io import ImageReadError, _reason, is_16_bit, printable_path
+from .image_io import is_16_bit, reading_image
 
 # Values of the orientation tag that exchange width and height.
 _SWAPS_SIDES = (5, 6, 7, 8)
@@ -40,6 +39,11 @@ class ImageHeader:
     is_16_bit: bool
     is_unsupported: bool
 
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether the orientation tag exchanges width and height."""
+        return self.orientation in _SWAPS_SIDES
+
 
 def read_header(path: str | os.PathLike[str]) -> ImageHeader:
     """Read the header of an image file.
@@ -51,17 +55,8 @@ def read_header(path: str | os.PathLike[str]) -> ImageHeader:
         ImageReadError: the file is missing, is not an image that Pillow reads, or has more pixels
             than Pillow's limit.
     """
-    try:
-        # Opening a named pipe would wait for its writer.
-        if not Path(path).is_file():
-            reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
-            raise ImageReadError(reason)
-        with open(path, "rb") as file, Image.open(file) as image:
-            return _describe(image, file)
-    except Exception as error:  # Pillow's readers raise many types on broken files.
-        raise ImageReadError(
-            f"Cannot read the image {printable_path(path)}: {_reason(error)}."
-        ) from error
+    with reading_image(path), open(path, "rb") as file, Image.open(file) as image:
+        return _describe(image, file)
 
 
 def is_animated(path: str | os.PathLike[str]) -> bool:

@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -79,11 +81,7 @@ def read_image(
         ImageReadError: the file is missing, is not an image that Pillow decodes, has floating-point
             pixels, or exceeds Pillow's limit on the number of pixels.
     """
-    try:
-        # Opening a named pipe would wait for its writer.
-        if not Path(path).is_file():
-            reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
-            raise ImageReadError(reason)
+    with reading_image(path):
         with Image.open(path) as image:
             if min_side is not None and image.format == "JPEG":
                 image.draft("RGB", (min_side, min_side))
@@ -91,6 +89,21 @@ def read_image(
         if pixels.size == 0:
             raise ImageReadError("it has no pixels")
         return pixels
+
+
+@contextmanager
+def reading_image(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Read from an image file: whatever goes wrong is an ImageReadError that names the file.
+
+    Raises:
+        ImageReadError: the file is missing or not a regular file, or it cannot be read.
+    """
+    try:
+        # Opening a named pipe would wait for its writer.
+        if not Path(path).is_file():
+            reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
+            raise ImageReadError(reason)
+        yield
     except Exception as error:  # Pillow's readers raise many types on broken files.
         raise ImageReadError(
             f"Cannot read the image {printable_path(path)}: {_reason(error)}."

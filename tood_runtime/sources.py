@@ -132,12 +132,16 @@ def make_image_ids(images: Sequence[Path]) -> list[int]:
     The ids are the file names' numbers where every name is a number and all differ, as in COCO;
     otherwise 1, 2, ...
     """
-    stems = [image.stem for image in images]
-    if all(stem.isdecimal() for stem in stems):
-        ids = [int(stem) for stem in stems]
+    return numeric_ids([image.stem for image in images]) or list(range(1, len(images) + 1))
+
+
+def numeric_ids(names: Sequence[str]) -> list[int] | None:
+    """Return the numbers that names are, or None if one is not a number or two are equal."""
+    if all(name.isdecimal() for name in names):
+        ids = [int(name) for name in names]
         if len(set(ids)) == len(ids) and max(ids, default=0) < 2**63:  # evaluators use int64
             return ids
-    return list(range(1, len(images) + 1))
+    return None
 
 
 def _search_folder(folder: Path) -> list[Path]:

@@ -46,7 +46,7 @@ class CheckpointLoader(DetectionCheckpointer):
             checkpointables: names of the objects to load; None for all.
 
         Returns:
-            What the file holds besides the weights and the loaded objects.
+            What else the file holds than the weights and the loaded objects.
 
         Raises:
             CheckpointError: the file is missing, damaged, or does not match the model or the

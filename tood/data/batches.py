@@ -156,7 +156,7 @@ class TrainingBatches:
             )
 
     def _layout(self) -> dict[str, Any]:
-        """What the order of the batches depends on besides the seed."""
+        """What the order of the batches depends on in addition to the seed."""
         return {
             "sampler": self.sampler_name,
             "num_images": len(self.dataset),

@@ -22,7 +22,7 @@ _COCO_MODULE = "detectron2.data.datasets.coco"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a model needs of its datasets, besides boxes; see `DataSource`."""
+    """What a model needs of its datasets in addition to boxes; see `DataSource`."""
 
     with_masks: bool = False
     apply_exif: bool = True

@@ -98,6 +98,7 @@ class _Rows:
         self.changes = ChangeLog()
 
     def add(self, position: int, record: dict[str, Any], annotation: Any) -> None:
+        """Add an annotation of the image at a position."""
         where = f"{self.shown}: an annotation of {printable(record['file_name'])}"
         if not isinstance(annotation, dict):
             raise DataError(f"{where} is {printable(annotation)}, not a dict.")

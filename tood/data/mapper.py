@@ -128,7 +128,7 @@ def check_size(
 
 def _swaps_sides(path: str) -> bool:
     try:
-        return read_header(path).orientation >= 5
+        return read_header(path).swaps_sides
     except ImageReadError:
         return False
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tood_runtime.image_io import ImageReadError, printable_path, read_image
 
-# The hash has 8 x 8 comparisons of horizontal neighbors and as many of vertical ones, 128 bits. In
+# The hash has 8 x 8 comparisons of horizontal neighbors and 8 x 8 of vertical ones, 128 bits. In
 # BCCD (292 photographs of blood cells, which look alike), the nearest two different images differ
 # in 37 bits; copies at JPEG quality 30, half the size, another aspect ratio or 60 to 130 % of the
 # brightness in at most 17.
@@ -109,6 +109,7 @@ def fingerprint_images(
     thumbnails = np.zeros((len(paths), _THUMBNAIL_SIDE**2), np.uint8)
 
     def run(start: int) -> list[tuple[int, str]]:
+        """Fingerprint a part of the images; return which cannot be read, and why."""
         failed = []
         for index in range(start, min(start + _PART, len(paths))):
             try:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode
 
+from ..config.validation.data import SAMPLERS
 from ..errors import ConfigError, DataError
 from .dataset import DetectionDataset
 
@@ -95,7 +96,7 @@ class RepeatFactorSampler:
 class ClassAwareSampler:
     """For each draw a class, all with the same probability, and then one of its images.
 
-    A pass has as many draws as the training set has images. Crowds do not count.
+    A pass has one draw per image of the training set. Crowds do not count.
 
     Args:
         dataset: the training set.
@@ -176,14 +177,6 @@ def sampler_factory(cfg: CfgNode, dataset: DetectionDataset) -> Callable[[int], 
     raise ConfigError(
         f"Unknown sampler {name!r} in DATALOADER.SAMPLER_TRAIN. Available: {', '.join(SAMPLERS)}."
     )
-
-
-SAMPLERS = (
-    "ClassAwareTrainingSampler",
-    "RandomSubsetTrainingSampler",
-    "RepeatFactorTrainingSampler",
-    "TrainingSampler",
-)
 
 
 def _images_of_classes(

@@ -196,8 +196,8 @@ def _tasks_per_node(environ: Mapping[str, str], world_size: int) -> int:
         raise ConfigError(f"{name} is {text!r}, which does not give {world_size} tasks.")
     if len({tasks for tasks, _ in counts}) > 1:
         raise ConfigError(
-            f"srun has started {text} processes per machine, but every machine needs as many. Use "
-            "srun --ntasks-per-node."
+            f"srun has started {text} processes per machine, but every machine needs the same "
+            "number. Use srun --ntasks-per-node."
         )
     return counts[0][0]
 
@@ -244,7 +244,7 @@ def _validate(launcher: Launcher) -> None:
     if size % local_size:
         raise ConfigError(
             f"{where}{size} processes in all, {local_size} on this machine. Every "
-            "machine must have as many."
+            "machine must have the same number."
         )
     if rank % local_size != local_rank:
         hint = " Use srun --distribution=block." if launcher.name == "srun" else ""

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 class ResumableTrainer(DefaultTrainer):
     """detectron2's trainer with checkpoints that hold everything the next iteration depends on.
 
+    A subclass builds its data loader as a `tood.data.TrainLoader`.
+
     Args:
         cfg: the config.
         run_id: identifies the run; only its own checkpoints are resumed. None accepts any.
@@ -79,8 +81,7 @@ class ResumableTrainer(DefaultTrainer):
         Returns:
             Its path; None in all processes but the main one.
         """
-        bad_images = list(getattr(self.data_loader, "bad_images", ()))
-        parts = comm.gather((get_random_state(), bad_images))
+        parts = comm.gather((get_random_state(), self.data_loader.bad_images))
         if not comm.is_main_process():
             return None
         self._bad_images = list(dict.fromkeys(name for _, names in parts for name in names))
@@ -182,16 +183,15 @@ class ResumableTrainer(DefaultTrainer):
         super().after_train()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds besides the weights and random states."""
+        """Return what a checkpoint holds in addition to the weights and random states."""
         state = super().state_dict()
         add_optimizer_state(state, self._trainer, DefaultTrainer)
         state["settings"] = training_settings(self.cfg)
         if hasattr(self, "storage"):
             state["events"] = get_event_state(self.storage)
-        if hasattr(self.data_loader, "state_dict"):
-            state["data"] = self.data_loader.state_dict()
-            if self._bad_images:  # of all processes
-                state["data"]["bad_images"] = list(self._bad_images)
+        state["data"] = self.data_loader.state_dict()
+        if self._bad_images:  # of all processes
+            state["data"]["bad_images"] = list(self._bad_images)
         core = find_dense_core(self.model)
         if core is not None:
             state["assignment_statistics"] = core.assignment_statistics.state_dict()
@@ -219,7 +219,7 @@ class ResumableTrainer(DefaultTrainer):
         super().load_state_dict(state_dict)
         load_optimizer_state(state_dict, self._trainer, DefaultTrainer)
         apply_config(self.optimizer, self.scheduler, configured)
-        if "data" in state_dict and hasattr(self.data_loader, "load_state_dict"):
+        if "data" in state_dict:
             self.data_loader.load_state_dict(state_dict["data"])
         core = find_dense_core(self.model)
         if "assignment_statistics" in state_dict and core is not None and comm.is_main_process():

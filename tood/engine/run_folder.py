@@ -170,7 +170,7 @@ def holds_training(folder: str | os.PathLike[str]) -> bool:
 
 
 def evaluation_folder(output_dir: str) -> str:
-    """Where an evaluation writes: beside a training's files, never over them.
+    """Where an evaluation writes: next to a training's files, never over them.
 
     Args:
         output_dir: ``OUTPUT_DIR``.

@@ -98,7 +98,7 @@ class Trainer(ResumableTrainer):
                 period=cfg.SOLVER.CHECKPOINT_PERIOD,
                 eval_period=cfg.TEST.EVAL_PERIOD,
                 minutes=cfg.SOLVER.CHECKPOINT_MINUTES,
-                bad_images=lambda: getattr(self.data_loader, "bad_images", ()),
+                bad_images=lambda: self.data_loader.bad_images,
                 max_bad_images=cfg.DATALOADER.MAX_BAD_IMAGES,
             ),
             HeaderCheckHook(cfg) if comm.is_main_process() else None,

@@ -9,9 +9,12 @@ from .rules import Rule, apply_rules, integer, list_of, number, one_of, text
 
 logger = logging.getLogger(__name__)
 
-_SAMPLERS = (
-    *("ClassAwareTrainingSampler", "RandomSubsetTrainingSampler"),
-    *("RepeatFactorTrainingSampler", "TrainingSampler"),
+# tood.data.samplers builds them.
+SAMPLERS = (
+    "ClassAwareTrainingSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "TrainingSampler",
 )
 
 # Larger values are typos that would hang or run out of memory.
@@ -55,7 +58,7 @@ _CROP_SIZES = {
 def validate_train_data(cfg: CfgNode) -> None:
     """Raise a ConfigError for values with which no training image can be loaded."""
     apply_rules(cfg, TRAIN_RULES)
-    apply_rules(cfg, (Rule("DATALOADER.SAMPLER_TRAIN", one_of(_SAMPLERS)),))
+    apply_rules(cfg, (Rule("DATALOADER.SAMPLER_TRAIN", one_of(SAMPLERS)),))
     if cfg.INPUT.CROP.ENABLED:
         apply_rules(cfg, (Rule("INPUT.CROP.TYPE", one_of(_CROP_SIZES)),))
         kind = _CROP_SIZES[cfg.INPUT.CROP.TYPE]

@@ -27,7 +27,7 @@ def validate_norm(
         key: that names it.
         norm: its name; "" for none.
         channels: the keys of the channels that it normalizes, and their values.
-        extra: names that exist besides detectron2's.
+        extra: names that exist in addition to detectron2's.
     """
     extra = tuple(extra)
     if norm in ("", *extra):

@@ -95,6 +95,7 @@ def number(
     """A number from ``low`` to ``high``, both included, or between ``above`` and ``below``."""
 
     def accepts(value: Any) -> bool:
+        """Whether a value is such a number."""
         if not is_number(value) or math.isnan(value) or (finite and math.isinf(value)):
             return False
         return (
@@ -138,6 +139,7 @@ def list_of(kind: Kind, elements: str, *, length: int | None = None, min_length:
     """
 
     def accepts(value: Any) -> bool:
+        """Whether a value is such a list."""
         return (
             isinstance(value, list | tuple)
             and len(value) >= min_length

@@ -15,6 +15,7 @@ def _rules(node: str, *rules: tuple[str, Kind] | tuple[str, Kind, str]) -> tuple
 
 def _pairs() -> Kind:
     def accepts(value: object) -> bool:
+        """Whether a value is such a pair."""
         return (
             isinstance(value, list | tuple)
             and len(value) == 2

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tood_runtime.image_header import ImageHeader, read_header
 from tood_runtime.image_io import ImageReadError
-from tood_runtime.sources import IMAGE_SUFFIXES
+from tood_runtime.sources import IMAGE_SUFFIXES, numeric_ids
 
 from ...errors import DataError
 from ..dataset import ChangeLog
@@ -202,10 +202,9 @@ def image_ids(paths: Sequence[str], root: Path) -> list[int | str]:
     """
     stems = [Path(path).stem for path in paths]
     # An id is used as a number only if it can be written back: "007" and "7" are different names.
-    if all(stem.isascii() and stem.isdecimal() for stem in stems):
-        numbers = [int(stem) for stem in stems]
-        if len(set(numbers)) == len(numbers) and max(numbers, default=0) < 2**63:
-            return list(numbers)
+    numbers = numeric_ids(stems) if all(stem.isascii() for stem in stems) else None
+    if numbers is not None:
+        return list(numbers)
     if all(Path(path).is_relative_to(root) for path in paths):
         return [Path(path).relative_to(root).as_posix() for path in paths]
     absolute = [Path(os.path.abspath(path)) for path in paths]

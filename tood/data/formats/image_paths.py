@@ -90,6 +90,7 @@ class _Folders:
         self._names: dict[str, set[str]] = {}
 
     def has_file(self, path: str) -> bool:
+        """Whether a path is a file."""
         folder, name = os.path.split(path)
         if not name:
             return False

@@ -71,6 +71,7 @@ class ResumableEvalHook(EvalHook):
             return
 
         def interrupt(*_: Any) -> None:
+            """Stop before the model sees another image."""
             if stop.signum is not None:
                 interruption = TrainingInterrupted(stop.signum)
                 logger.warning(
