@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..compat import has_event_storage
 from ..errors import ConfigError
+from .anchors import generate_anchors
 from .assignment_stats import AssignmentStatistics
 from .phases import Phase
 from .postprocessing import postprocess_single_image
@@ -125,7 +126,7 @@ class DenseDetectorCore(nn.Module):
         self._phase_was_set = True
 
     def predict(self, features: Mapping[str, Tensor]) -> tuple[AnchorGrid, DensePredictions]:
-        """Generate anchors and run the head. Traceable.
+        """Generate anchors and run the head. A trace is right for every batch and size.
 
         Args:
             features: maps (N, C, Hi, Wi) by name; others than ``head_in_features`` are not read.
@@ -134,7 +135,7 @@ class DenseDetectorCore(nn.Module):
             The anchors, and scores and boxes at each of them.
         """
         maps = [features[name] for name in self.head_in_features]
-        anchors = [boxes.tensor for boxes in self.anchor_generator(maps)]
+        anchors = generate_anchors(self.anchor_generator, maps)
         shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
         grid = AnchorGrid.from_levels(anchors, shapes, self.level_strides)
         return grid, self.head(maps, anchors)

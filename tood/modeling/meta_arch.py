@@ -25,6 +25,7 @@ from .dense_detector import DenseDetectorCore, drawing_storage
 from .phases import part_nodes
 from .profiling import profiler_range
 from .structures import DensePredictions, GroundTruth, ImageDetections
+from .tracing import is_tracing, refuse_foreign_tracing
 from .visualization import IMAGE_NAME, RGBImage, draw_training_image
 
 
@@ -137,7 +138,11 @@ class TOOD(DenseDetectorCore):
 
         Returns:
             For each image ``{"instances": Instances(pred_boxes, scores, pred_classes)}``.
+
+        Raises:
+            RuntimeError: something else than ``tood.export`` traces the model.
         """
+        refuse_foreign_tracing()
         images = self.preprocess_image(batched_inputs)
         with profiler_range("tood/backbone"):
             features = self.backbone(images.tensor)
@@ -159,7 +164,7 @@ class TOOD(DenseDetectorCore):
         """
         channels = len(self.pixel_mean)
         for x in batched_inputs:
-            if not torch.jit.is_tracing() and x["image"].shape[0] not in (1, channels):
+            if not is_tracing() and x["image"].shape[0] not in (1, channels):
                 raise DataError(
                     f"{x.get('file_name', 'An image')} has {x['image'].shape[0]} channels, but "
                     f"MODEL.PIXEL_MEAN has {channels} values. Set PIXEL_MEAN, PIXEL_STD and "

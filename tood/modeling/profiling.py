@@ -4,9 +4,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from .tracing import is_tracing
+
 
 def profiler_range(name: str) -> AbstractContextManager:
     """Return a named profiler range; a no-op while the model is traced or compiled."""
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if is_tracing() or torch.compiler.is_compiling():
         return nullcontext()
     return torch.profiler.record_function(name)

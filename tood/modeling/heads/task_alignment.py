@@ -49,7 +49,7 @@ class TaskDecomposition(nn.Module):
         Args:
             pooled: (N, S, 1, 1), the mean of the stack over the map.
         """
-        attention = self.layer_attention(pooled).reshape(len(pooled), 1, self.num_layers, 1)
+        attention = self.layer_attention(pooled).reshape(-1, 1, self.num_layers, 1)
         conv = self.reduction_conv
         weight = conv.weight.reshape(1, conv.out_channels, self.num_layers, -1) * attention
         return weight.flatten(2)

@@ -81,7 +81,7 @@ class TOODHead(DenseHead):
         pooled = F.adaptive_avg_pool2d(stack, 1)
         branches = (self.cls_prob_module, self.reg_offset_module)
         weights = [self.cls_decomp.attended_weight(pooled), self.reg_decomp.attended_weight(pooled)]
-        weights += [branch.stack_weight().expand(len(stack), -1, -1) for branch in branches]
+        weights += [branch.stack_weight().expand(stack.shape[0], -1, -1) for branch in branches]
         product = dynamic_conv1x1(stack, torch.cat(weights, dim=1))
         cls, reg, prob, offset = product.split([weight.shape[1] for weight in weights], dim=1)
         return (

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
+from ..tracing import deform_conv_operator, is_tracing
+
 
 def deform_conv2d(
     x: Tensor,
@@ -22,7 +24,9 @@ def deform_conv2d(
     On a GPU, torchvision's operator computes it. On a CPU it is one ``embedding_bag``, which
     gathers and weights the four cells around each sample for all channels at once, and one matrix
     product: several times faster than torchvision's, and equal up to rounding, including borders,
-    far offsets and gradients.
+    far offsets and gradients. Traces hold torchvision's operator, which runtimes know as
+    ``DeformConv``, or the same sums as plain gathers; see
+    :func:`~tood.modeling.tracing.exporting`.
 
     Args:
         x: (N, C, H, W).
@@ -41,11 +45,13 @@ def deform_conv2d(
     Raises:
         ValueError: the shapes do not fit together (on a GPU: torchvision's RuntimeError).
     """
-    if x.device.type != "cpu":
+    traced = is_tracing()
+    if deform_conv_operator() == "torchvision" if traced else x.device.type != "cpu":
         return torchvision.ops.deform_conv2d(
             x, offset, weight, bias, stride=stride, padding=padding, dilation=dilation, mask=mask
         )
-    _validate_shapes(x, offset, weight, mask, stride, padding, dilation)
+    if not traced:
+        _validate_shapes(x, offset, weight, mask, stride, padding, dilation)
     n, channels = x.shape[:2]
     out_channels, group_channels, *kernel_size = weight.shape
     samples = _gather_samples(x, offset, mask, kernel_size, stride, padding, dilation)
@@ -112,8 +118,9 @@ def _gather_samples(
 
     # All quantities per sample have the shape (N, L, kh * kw, G).
     point = torch.arange(num_points)
-    rows = torch.arange(height).repeat_interleave(width)[:, None] * stride - padding
-    cols = torch.arange(width).repeat(height)[:, None] * stride - padding
+    row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows = row.reshape(-1, 1) * stride - padding
+    cols = col.reshape(-1, 1) * stride - padding
     rows = rows + point // kernel_size[1] * dilation
     cols = cols + point % kernel_size[1] * dilation
     offset = offset.reshape(n, num_groups, num_points, 2, num_cells)
@@ -130,13 +137,17 @@ def _gather_samples(
     index = torch.stack([row + col for row, _ in rows for col, _ in cols], dim=-1)
     weight = torch.stack([a * b for _, a in rows for _, b in cols], dim=-1)
     table = x.reshape(n, num_groups, channels // num_groups, in_height * in_width).transpose(2, 3)
-    samples = F.embedding_bag(
-        index.flatten(0, -2),
-        table.flatten(0, -2),
-        mode="sum",
-        per_sample_weights=weight.flatten(0, -2),
-    )
+    samples = _weighted_rows(table.flatten(0, -2), index.flatten(0, -2), weight.flatten(0, -2))
     return samples.view(n, num_cells, num_points, channels)
+
+
+def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Sums of four rows of ``table`` (T, C) with the indices and weights (S, 4): (S, C)."""
+    if is_tracing():
+        corners = zip(index.long().unbind(1), weight.unsqueeze(2).unbind(1), strict=True)
+        first, *others = [table[rows] * factors for rows, factors in corners]
+        return sum(others, start=first)
+    return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
 
 
 def _interpolation_cells(position: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:

@@ -1,0 +1,116 @@
+"""What an exported file says about its model: all that is needed to run it.
+
+It travels as text: ONNX ``metadata_props``, TorchScript and torch.export extra files, and OpenVINO
+``rt_info`` hold the same keys with the same values. Values that are not text are JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+# Raised where a reader of the earlier format would get a file wrong.
+FORMAT_VERSION = 1
+
+
+class ModelFileError(ValueError):
+    """A file is no exported model, or not one that this version can run."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The properties of an exported model.
+
+    Attributes:
+        model: name of the config that the model was built from.
+        output: "detections" for a file with NMS inside, "raw" for boxes and scores of all points.
+        precision: "float32", "float16", "bfloat16" or "int8".
+        class_names: by class index.
+        category_ids: ids in COCO-format files, by class index.
+        channel_order: of the input, ``INPUT.FORMAT``: "BGR", "RGB" or "L".
+        apply_exif_orientation: whether the orientation in an image's EXIF data is applied.
+        min_size: images are resized so that the shorter side has this many pixels; 0 for no resize.
+        max_size: limit of the longer side; the shorter side gets smaller then.
+        size_divisor: a batch is padded to a multiple of this, on the right and at the bottom.
+        batch: the only batch size that the file takes; None for any.
+        height: the only height that the file takes; None for any.
+        width: likewise.
+        score_threshold: detections score more than this; of a raw file, what the model uses.
+        nms_threshold: boxes of one class with a larger IoU suppress each other.
+        topk_candidates: maximum number of candidates per level that NMS gets.
+        max_detections: maximum number of detections per image; negative for no limit.
+        config: the whole config as YAML.
+        weights_sha256: of the file of the weights; empty if the model was built without one.
+        versions: of the programs that wrote the file, by name.
+        created: date and time, ISO 8601 in UTC.
+        license: of this project's code, an SPDX name.
+        task: what the model does.
+    """
+
+    model: str
+    output: str
+    precision: str
+    class_names: list[str]
+    category_ids: list[int | str]
+    channel_order: str
+    apply_exif_orientation: bool
+    min_size: int
+    max_size: int
+    size_divisor: int
+    batch: int | None
+    height: int | None
+    width: int | None
+    score_threshold: float
+    nms_threshold: float
+    topk_candidates: int
+    max_detections: int
+    config: str
+    weights_sha256: str
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    license: str = "Apache-2.0"
+    task: str = "detect"
+
+    def to_strings(self) -> dict[str, str]:
+        """The properties as text, by key; the format's version is among them."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for name, value in values.items()
+        }
+        return {"tood_format": str(FORMAT_VERSION), **texts}
+
+    @classmethod
+    def from_strings(cls, texts: Mapping[str, str], path: str) -> "ModelInfo":
+        """Read what :meth:`to_strings` wrote.
+
+        Args:
+            texts: by key; unknown keys are ignored.
+            path: the file, for messages.
+
+        Raises:
+            ModelFileError: keys are missing or damaged, or a newer version wrote them.
+        """
+        version = texts.get("tood_format")
+        if version is None:
+            raise ModelFileError(
+                f"{path} has no metadata of this project, so its classes and input size are "
+                "unknown. Write it with: tood export"
+            )
+        if version != str(FORMAT_VERSION):
+            raise ModelFileError(
+                f"{path} has metadata of format {version}, and this version reads format "
+                f"{FORMAT_VERSION}. Update tood-detectron2, or export the model again."
+            )
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            if item.name not in texts:
+                raise ModelFileError(f"{path} lacks the metadata {item.name!r}. Export it again.")
+            text = texts[item.name]
+            try:
+                values[item.name] = text if item.type in (str, "str") else json.loads(text)
+            except ValueError as error:
+                raise ModelFileError(
+                    f"{path} has damaged metadata: {item.name!r} is {text[:80]!r}. Export it again."
+                ) from error
+        return cls(**values)
