@@ -1,0 +1,125 @@
+"""OpenVINO files, NAME.xml with their weights in NAME.bin, and ONNX files, run by OpenVINO."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..image_io import printable_path
+from ..model_info import ModelFileError, ModelInfo
+from .base import (
+    BackendError,
+    FloatArray,
+    IntArray,
+    Outputs,
+    check_names,
+    find_file,
+    one_line,
+    validate_inputs,
+)
+
+#: Where the metadata is in the model's ``rt_info``.
+INFO_KEY = "tood"
+# Where OpenVINO puts the metadata of an ONNX file that it reads.
+_ONNX_KEY = "framework"
+PRECISIONS = ("f32", "bf16", "f16")
+_PRECISION_OF_FILE = {"float16": "f16", "bfloat16": "bf16"}
+
+
+class OpenVINOBackend:
+    """A model, compiled by OpenVINO for a device.
+
+    Args:
+        path: an .xml file with the .bin file next to it, or an ONNX file.
+        device: "cpu", or another device that OpenVINO finds, such as "gpu" (Intel's).
+        threads: number of threads; None for all cores.
+        precision: of the computation: "f32", "bf16" or "f16"; by default that of the file. OpenVINO
+            itself would silently choose bf16 on a CPU that has it.
+
+    Raises:
+        ModelFileError: a file is missing, or no OpenVINO file of ours.
+        BackendError: openvino is missing, or lacks the device.
+
+    Attributes:
+        info: what the file says about its model.
+        name: "OpenVINO" and its version.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> None:
+        file = find_file(path)
+        _require_weights(file)
+        openvino = _import_openvino(file)
+        core = openvino.Core()
+        _require_device(device, core.available_devices)
+        try:
+            model = core.read_model(os.fspath(file))
+        except Exception as error:  # whatever its readers raise
+            raise ModelFileError(
+                f"{printable_path(file)} is not a model that OpenVINO {openvino.__version__} reads "
+                f"({one_line(error)}). Export it again."
+            ) from error
+        self.info = ModelInfo.from_strings(read_metadata(model), printable_path(file))
+        self._inputs = [item.get_any_name() for item in model.inputs]
+        self._outputs = [item.get_any_name() for item in model.outputs]
+        check_names(file, self.info, self._inputs, self._outputs)
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision
+            or _PRECISION_OF_FILE.get(self.info.precision, "f32")
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self._model = core.compile_model(model, device.upper(), settings)
+        self.name = f"OpenVINO {openvino.__version__.split('-')[0]}"
+
+    def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
+        """Run the model on a batch; see :meth:`tood_runtime.backends.Backend.run`."""
+        validate_inputs(self.info, images, image_sizes, original_sizes)
+        arrays = {
+            "images": images,
+            "image_sizes": image_sizes,
+            "original_sizes": original_sizes,
+        }
+        values = self._model([np.ascontiguousarray(arrays[name]) for name in self._inputs])
+        # Copied by OpenVINO, so that the next batch does not overwrite them.
+        return {name: np.asarray(values[i]) for i, name in enumerate(self._outputs)}
+
+
+def _require_weights(file: Path) -> None:
+    weights = file.with_suffix(".bin")
+    if file.suffix.lower() == ".xml" and not weights.is_file():
+        raise ModelFileError(
+            f"{printable_path(file)} has its weights in {weights.name}, which is missing. Put both "
+            "files into one folder, or export the model again."
+        )
+
+
+def read_metadata(model: Any) -> dict[str, str]:
+    """The texts that :meth:`ModelInfo.to_strings` gave, from an ``openvino.Model``."""
+    for key in (INFO_KEY, _ONNX_KEY):
+        if model.has_rt_info([key]):
+            return {name: str(value.value) for name, value in dict(model.rt_info[key]).items()}
+    return {}
+
+
+def _import_openvino(file: Path) -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError(
+            f"{printable_path(file)} needs OpenVINO, which is not installed ({one_line(error)}). "
+            "Install it: pip install openvino"
+        ) from error
+    return openvino
+
+
+def _require_device(device: str, available: list[str]) -> None:
+    if device.upper() not in [*available, *(name.split(".")[0] for name in available)]:
+        shown = ", ".join(name.lower() for name in available)
+        raise BackendError(f"OpenVINO has no device {device!r} here. Available: {shown}.")
