@@ -32,6 +32,7 @@ class ModelInfo:
         min_size: images are resized so that the shorter side has this many pixels; 0 for no resize.
         max_size: limit of the longer side; the shorter side gets smaller then.
         size_divisor: a batch is padded to a multiple of this, on the right and at the bottom.
+        level_strides: stride of each level, finest first; the order of the points of a raw file.
         batch: the only batch size that the file takes; None for any.
         height: the only height that the file takes; None for any.
         width: likewise.
@@ -41,6 +42,7 @@ class ModelInfo:
         max_detections: maximum number of detections per image; negative for no limit.
         config: the whole config as YAML.
         weights_sha256: of the file of the weights; empty if the model was built without one.
+        channels: of the images that the network takes; gray images are repeated to as many.
         versions: of the programs that wrote the file, by name.
         created: date and time, ISO 8601 in UTC.
         license: of this project's code, an SPDX name.
@@ -57,6 +59,7 @@ class ModelInfo:
     min_size: int
     max_size: int
     size_divisor: int
+    level_strides: list[int]
     batch: int | None
     height: int | None
     width: int | None
@@ -66,6 +69,7 @@ class ModelInfo:
     max_detections: int
     config: str
     weights_sha256: str
+    channels: int = 3
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     license: str = "Apache-2.0"

@@ -49,8 +49,8 @@ class Backend(Protocol):
         """Run the model on a batch.
 
         Args:
-            images: (N, C, H, W) float32, 0 to 255, in ``info.channel_order``. Each image is in the
-                top-left corner; what lies outside of it has no effect.
+            images: (N, C, H, W) float32, 0 to 255, of ``info.channels`` in ``info.channel_order``.
+                Each image is in the top-left corner; what lies outside of it has no effect.
             image_sizes: (N, 2) int64, height and width of each image without padding.
             original_sizes: (N, 2) int64, height and width that boxes refer to. Files with raw
                 output ignore it.
@@ -110,7 +110,7 @@ def validate_inputs(
     Raises:
         ValueError: an array has another type or shape, or a size that the file does not take.
     """
-    channels = 1 if info.channel_order == "L" else 3
+    channels = info.channels
     _validate_array("images", images, np.float32, f"(N, {channels}, H, W)", 4)
     count, given_channels, height, width = images.shape
     if given_channels != channels or 0 in images.shape:

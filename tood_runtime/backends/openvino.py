@@ -23,8 +23,11 @@ from .base import (
 INFO_KEY = "tood"
 # Where OpenVINO puts the metadata of an ONNX file that it reads.
 _ONNX_KEY = "framework"
-PRECISIONS = ("f32", "bf16", "f16")
-_PRECISION_OF_FILE = {"float16": "f16", "bfloat16": "bf16"}
+#: OpenVINO's names of the precisions that it computes in, by ours and by its own.
+PRECISIONS = {
+    **{"float32": "f32", "bfloat16": "bf16", "float16": "f16"},
+    **{name: name for name in ("f32", "bf16", "f16")},
+}
 
 
 class OpenVINOBackend:
@@ -34,8 +37,9 @@ class OpenVINOBackend:
         path: an .xml file with the .bin file next to it, or an ONNX file.
         device: "cpu", or another device that OpenVINO finds, such as "gpu" (Intel's).
         threads: number of threads; None for all cores.
-        precision: of the computation: "f32", "bf16" or "f16"; by default that of the file. OpenVINO
-            itself would silently choose bf16 on a CPU that has it.
+        precision: of the computation: "float32", "bfloat16" or "float16" (or OpenVINO's "f32",
+            "bf16", "f16"); by default that of the file. OpenVINO itself would silently choose
+            bfloat16 on a CPU that has it.
 
     Raises:
         ModelFileError: a file is missing, or no OpenVINO file of ours.
@@ -69,10 +73,9 @@ class OpenVINOBackend:
         self._inputs = [item.get_any_name() for item in model.inputs]
         self._outputs = [item.get_any_name() for item in model.outputs]
         check_names(file, self.info, self._inputs, self._outputs)
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": precision
-            or _PRECISION_OF_FILE.get(self.info.precision, "f32")
-        }
+        # int8 files compute in float32 what they do not quantize.
+        precision = PRECISIONS.get(precision or self.info.precision, "f32")
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._model = core.compile_model(model, device.upper(), settings)
