@@ -18,3 +18,7 @@ class ConfigError(TOODError, ValueError):
 
 class CheckpointError(TOODError, RuntimeError):
     """A checkpoint is missing, damaged, or belongs to another model."""
+
+
+class ExportError(TOODError, RuntimeError):
+    """A model cannot be exported as asked, or an exported file does not do what the model does."""

@@ -7,7 +7,8 @@ It travels as text: ONNX ``metadata_props``, TorchScript and torch.export extra 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 # Raised where a reader of the earlier format would get a file wrong.
 FORMAT_VERSION = 1
@@ -112,9 +113,36 @@ class ModelInfo:
                 raise ModelFileError(f"{path} lacks the metadata {item.name!r}. Export it again.")
             text = texts[item.name]
             try:
-                values[item.name] = text if item.type in (str, "str") else json.loads(text)
+                values[item.name] = text if item.type is str else _parse(text, item.type)
             except ValueError as error:
                 raise ModelFileError(
                     f"{path} has damaged metadata: {item.name!r} is {text[:80]!r}. Export it again."
                 ) from error
         return cls(**values)
+
+
+def _parse(text: str, expected: Any) -> Any:
+    """Parse JSON whose value must have the type of a field.
+
+    Raises:
+        ValueError: it is no JSON, or has another type.
+    """
+    value = json.loads(text)
+    if not _matches(value, expected):
+        raise ValueError(f"expected {expected}")
+    return value
+
+
+def _matches(value: Any, expected: Any) -> bool:
+    arguments = get_args(expected)
+    kind = get_origin(expected) or expected
+    if kind is UnionType:
+        return any(_matches(value, choice) for choice in arguments)
+    if kind is list:
+        return isinstance(value, list) and all(_matches(item, arguments[0]) for item in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(_matches(v, arguments[1]) for v in value.values())
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    # A bool is an int to isinstance.
+    return type(value) is kind

@@ -4,6 +4,7 @@ Shapes: **N** images, **H, W** the batch's size with padding, **R** points over 
 classes, **D** detections.
 """
 
+from collections.abc import Collection
 from typing import ClassVar
 
 import torch
@@ -15,14 +16,24 @@ from ..modeling.structures import DensePredictions
 from .nms import NMSForm
 from .postprocessing import finalize, select_candidates
 
+_SIZES = ("image_sizes", "original_sizes")
+_DETECTIONS = ("boxes", "scores", "labels", "num_dets")
+
 
 class ExportableNetwork(nn.Module):
     """Pixels to scores and boxes of all points: base class of both outputs.
+
+    ``input_names`` and ``output_names`` are those of the file; ``dynamic_axes`` names the axes that
+    may have any size.
 
     Args:
         model: a TOOD in evaluation mode. It is not changed unless ``dtype`` is another one.
         dtype: of backbone and head. Box decoding and scores are in float32 in any case.
     """
+
+    input_names: ClassVar[tuple[str, ...]]
+    output_names: ClassVar[tuple[str, ...]]
+    dynamic_axes: ClassVar[dict[str, dict[int, str]]]
 
     def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -31,6 +42,25 @@ class ExportableNetwork(nn.Module):
         mean, std = model.pixel_mean.float(), model.pixel_std.float()
         self.register_buffer("pixel_mean", mean, False)
         self.register_buffer("pixel_std", std, False)
+
+    @property
+    def fixed_axes(self) -> dict[str, dict[int, int]]:
+        """Sizes of axes that do not depend on the input, by name of the output."""
+        raise NotImplementedError
+
+    def symbolic_axes(self, dynamic: bool | Collection[str]) -> dict[str, dict[int, str]]:
+        """Names of the axes that may have any size, by input or output.
+
+        Args:
+            dynamic: which of "batch", "height" and "width" are among them; True for all.
+        """
+        chosen = {"batch", "height", "width"} if dynamic is True else set(dynamic or ())
+        if chosen & {"height", "width"}:
+            chosen.add("points")
+        return {
+            name: {axis: size for axis, size in axes.items() if size in chosen}
+            for name, axes in self.dynamic_axes.items()
+        }
 
     def _predict(self, images: Tensor, image_sizes: Tensor | None) -> DensePredictions:
         """Normalize (N, 3, H, W), set everything outside of the images to 0, and predict."""
@@ -58,11 +88,11 @@ class DetectionNetwork(ExportableNetwork):
         nms_form: see :data:`~tood.export.nms.NMSForm`.
     """
 
-    input_names = ("images", "image_sizes", "original_sizes")
-    output_names = ("boxes", "scores", "labels", "num_dets")
+    input_names = ("images", *_SIZES)
+    output_names = _DETECTIONS
     dynamic_axes: ClassVar[dict[str, dict[int, str]]] = {
         "images": {0: "batch", 2: "height", 3: "width"},
-        **dict.fromkeys((*input_names[1:], *output_names), {0: "batch"}),
+        **{name: {0: "batch"} for name in _SIZES + _DETECTIONS},
     }
 
     def __init__(
@@ -70,6 +100,15 @@ class DetectionNetwork(ExportableNetwork):
     ) -> None:
         super().__init__(model, dtype)
         self.nms_form: NMSForm = nms_form
+
+    @property
+    def fixed_axes(self) -> dict[str, dict[int, int]]:
+        """Sizes of axes that do not depend on the input, by name of the output."""
+        core = self.model
+        candidates = core.test_topk_candidates * len(core.level_strides)
+        limit = core.max_detections_per_image
+        count = candidates if limit < 0 else min(limit, candidates)
+        return {"boxes": {1: count, 2: 4}, "scores": {1: count}, "labels": {1: count}}
 
     def forward(
         self, images: Tensor, image_sizes: Tensor, original_sizes: Tensor
@@ -124,8 +163,14 @@ class RawNetwork(ExportableNetwork):
     dynamic_axes: ClassVar[dict[str, dict[int, str]]] = {
         "images": {0: "batch", 2: "height", 3: "width"},
         "image_sizes": {0: "batch"},
-        **dict.fromkeys(output_names, {0: "batch", 1: "points"}),
+        "boxes": {0: "batch", 1: "points"},
+        "scores": {0: "batch", 1: "points"},
     }
+
+    @property
+    def fixed_axes(self) -> dict[str, dict[int, int]]:
+        """Sizes of axes that do not depend on the input, by name of the output."""
+        return {"boxes": {2: 4}, "scores": {2: self.model.num_classes}}
 
     def forward(self, images: Tensor, image_sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Predict boxes and scores of all points.

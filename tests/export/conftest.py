@@ -1,0 +1,63 @@
+"""One exported file for all tests of a process: a trace takes seconds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from tests.conftest import make_tiny_cfg
+from tests.export.helpers import make_confident
+from tood.export.exporter import build_network, example_inputs
+from tood.export.metadata import build_info
+from tood.export.options import ExportOptions
+from tood.modeling.tracing import exporting
+from tood_runtime.model_info import ModelInfo
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file, and the model that it was exported from."""
+
+    path: Path
+    model: nn.Module
+    cfg: CfgNode
+    info: ModelInfo
+
+
+def export_tiny(path: Path, **options) -> Exported:
+    """Export a narrow model with random weights, but with detections, to an ONNX file."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tood.export.onnx import to_onnx
+
+    torch.manual_seed(0)
+    cfg = make_tiny_cfg()
+    cfg.MODEL.TOOD.SCORE_THRESH_TEST = 0.3
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 96, 160
+    cfg.MODEL.TOOD.CLASS_NAMES = ["circle", "square", "triangle", "star", "cross"]
+    cfg.MODEL.TOOD.CATEGORY_IDS = [1, 2, 3, 5, 8]
+    model = make_confident(build_model(cfg).eval())
+    chosen = ExportOptions(**options)
+    network = build_network(model, chosen)
+    info = build_info(model, cfg, chosen, name="tiny")
+    fixed = chosen.batch is not None, chosen.size is not None
+    dynamic = {
+        name for name, is_fixed in zip(("batch", "height"), fixed, strict=True) if not is_fixed
+    }
+    if "height" in dynamic:
+        dynamic.add("width")
+    with exporting("torchvision" if chosen.deform_conv == "operator" else "gather"):
+        proto = to_onnx(network, example_inputs(network, chosen), chosen.opset, dynamic)
+    onnx.helper.set_model_props(proto, info.to_strings())
+    onnx.save(proto, str(path))
+    return Exported(path, model, cfg, info)
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(tmp_path_factory) -> Exported:
+    """An end-to-end file, dynamic in batch, height and width."""
+    return export_tiny(tmp_path_factory.mktemp("exported") / "tiny.onnx")

@@ -1,0 +1,70 @@
+"""The metadata of an exported file, from the config and the weights."""
+
+import hashlib
+from datetime import datetime, timezone
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from tood_runtime.model_info import ModelInfo
+
+from ..checkpoint.info import current_versions
+from ..data.registration import class_info
+from ..modeling import find_dense_core
+from .options import ExportOptions
+
+
+def build_info(
+    model: nn.Module,
+    cfg: CfgNode,
+    options: ExportOptions,
+    *,
+    name: str,
+    weights: str | None = None,
+) -> ModelInfo:
+    """Collect what an exported file says about itself.
+
+    Args:
+        model: a TOOD.
+        cfg: the config that it was built from.
+        options: of the export.
+        name: of the model.
+        weights: local file of the weights, for its sha256; None if there is none.
+    """
+    core = find_dense_core(model)
+    assert core is not None
+    names, ids = class_info(cfg)
+    width, height = options.size or (None, None)
+    return ModelInfo(
+        model=name,
+        output="raw" if options.raw else "detections",
+        precision=options.precision,
+        class_names=names,
+        category_ids=list(ids),
+        channel_order=cfg.INPUT.FORMAT,
+        apply_exif_orientation=cfg.INPUT.APPLY_EXIF_ORIENTATION,
+        min_size=cfg.INPUT.MIN_SIZE_TEST,
+        max_size=cfg.INPUT.MAX_SIZE_TEST,
+        size_divisor=max(model.backbone.size_divisibility, 1),
+        level_strides=list(core.level_strides),
+        batch=options.batch,
+        height=height,
+        width=width,
+        score_threshold=core.test_score_thresh,
+        nms_threshold=core.test_nms_thresh,
+        topk_candidates=core.test_topk_candidates,
+        max_detections=core.max_detections_per_image,
+        config=cfg.dump(),
+        weights_sha256="" if weights is None else _sha256(weights),
+        versions=current_versions(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
