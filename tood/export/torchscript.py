@@ -1,0 +1,42 @@
+"""TorchScript files: PyTorch's legacy format, which C++ programs and detectron2's users load."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tood_runtime.model_info import ModelInfo
+
+from .wrapper import ExportableNetwork
+
+# The extra file that holds the metadata, in TorchScript and torch.export files alike.
+INFO_FILE = "tood.json"
+
+
+def to_torchscript(network: ExportableNetwork, inputs: tuple[Tensor, ...]) -> Any:
+    """Trace a network; the result takes any batch and size.
+
+    Call it within :func:`tood.modeling.tracing.exporting`.
+
+    Args:
+        network: in evaluation mode.
+        inputs: examples of its inputs.
+
+    Returns:
+        The ``torch.jit.ScriptModule``, frozen.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        # Sizes that the tracer calls constant are channels, which are constant.
+        warnings.simplefilter("ignore")
+        # check_trace would compare a second trace on the same inputs; verification runs others.
+        return torch.jit.freeze(torch.jit.trace(network, inputs, check_trace=False))
+
+
+def save_torchscript(module: Any, path: Path, info: ModelInfo) -> None:
+    """Write a traced network with its metadata."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.jit.save(module, str(path), _extra_files={INFO_FILE: json.dumps(info.to_strings())})
