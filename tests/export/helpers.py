@@ -7,7 +7,7 @@ from torch import nn
 def make_confident(model: nn.Module) -> nn.Module:
     """Spread the scores of a model with random weights, from 0.01 to 0.6.
 
-    With a SCORE_THRESH_TEST of 0.3 images have dozens of detections, of all classes.
+    Images have dozens of detections above 0.3, of all classes.
     """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
