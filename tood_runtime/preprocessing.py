@@ -3,7 +3,6 @@
 Shapes: **N** images, **C** channels, **H, W** the batch's size with padding.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -125,12 +124,16 @@ def resized_size(height: int, width: int, info: ModelInfo) -> tuple[int, int]:
         if longer > info.max_size:
             scale = info.max_size / longer
             new_height, new_width = new_height * scale, new_width * scale
-    size = max(1, int(new_height + 0.5)), max(1, int(new_width + 0.5))
-    limits = info.height or math.inf, info.width or math.inf
-    scale = min(limit / side for limit, side in zip(limits, size, strict=True))
-    if scale >= 1:
+    size = _rounded(new_height, new_width)
+    limits = info.height or size[0], info.width or size[1]
+    if size[0] <= limits[0] and size[1] <= limits[1]:
         return size
-    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+    scale = min(limits[0] / new_height, limits[1] / new_width)
+    return _rounded(new_height * scale, new_width * scale)
+
+
+def _rounded(height: float, width: float) -> tuple[int, int]:
+    return max(1, int(height + 0.5)), max(1, int(width + 0.5))
 
 
 def _round_up(value: int, divisor: int) -> int:

@@ -25,6 +25,8 @@ from .base import (
 MIN_VERSION_FOR_DEFORM_CONV = (1, 25)
 # How a protobuf file spells a node's operator: field 4, 10 bytes long.
 _DEFORM_CONV_NODE = b"\x22\x0aDeformConv"
+# What its messages start with: a number, its name, and the file.
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .+? failed:)?")
 _DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 
 
@@ -141,8 +143,8 @@ def _has_deform_conv(file: Path) -> bool:
 
 def _explain(error: Exception, file: Path, version: str) -> ModelFileError:
     """Say in one line why a session could not be created."""
-    kind, reason, name = type(error).__name__, one_line(error), printable_path(file)
-    if kind == "InvalidProtobuf":
+    name, reason = printable_path(file), _PREFIX.sub("", one_line(error))
+    if type(error).__name__ == "InvalidProtobuf" or "No graph was found" in reason:
         return ModelFileError(f"{name} is not an ONNX file, or it is cut off. Export it again.")
     if "DeformConv" in reason:
         return _no_deform_conv(file, version)

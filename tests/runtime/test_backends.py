@@ -1,0 +1,220 @@
+"""Opening exported files, and what is said about files and arrays that do not fit."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from tood_runtime.backends import BackendError, ONNXRuntimeBackend, open_backend
+from tood_runtime.backends.base import validate_inputs
+from tood_runtime.backends.onnxruntime import _has_deform_conv
+from tood_runtime.model_info import ModelFileError
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def batch(exported_onnx):
+    """Two images in one batch."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (2, 3, 96, 130)).astype(np.float32)
+    return images, np.array([[96, 130], [80, 100]]), np.array([[192, 260], [80, 100]])
+
+
+@pytest.fixture
+def make_onnx(tmp_path, make_info):
+    """Writes an ONNX file that adds 1 to ``images``: ``make_onnx(info, op_type="Relu")``."""
+    from onnx import TensorProto, helper
+
+    def make(info=None, op_type="Identity", outputs=("boxes", "scores")):
+        value = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["b", 3, "h", "w"])
+        results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        nodes = [helper.make_node(op_type, ["images"], [name], name=name) for name in outputs]
+        graph = helper.make_graph(nodes, "g", [value], results)
+        opsets = [helper.make_opsetid("", 19)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        if info is not None:
+            helper.set_model_props(model, info.to_strings())
+        path = tmp_path / "made.onnx"
+        onnx.save(model, str(path))
+        return path
+
+    return make
+
+
+def test_outputs_equal_the_network_s(exported_onnx, batch):
+    import torch
+
+    from tood.export.exporter import build_network
+    from tood.export.options import ExportOptions
+
+    backend = open_backend(exported_onnx.path, threads=1)
+    assert backend.info == exported_onnx.info
+    assert backend.name == f"ONNX Runtime {onnxruntime.__version__}"
+    outputs = backend.run(*batch)
+    with torch.no_grad():
+        expected = build_network(exported_onnx.model, ExportOptions())(
+            *map(torch.from_numpy, batch)
+        )
+    assert list(outputs) == ["boxes", "scores", "labels", "num_dets"]
+    assert outputs["num_dets"].min() > 3
+    for (name, actual), value in zip(outputs.items(), expected, strict=True):
+        tolerance = 1e-2 if name == "boxes" else 1e-5
+        np.testing.assert_allclose(actual, value.numpy(), atol=tolerance, rtol=0, err_msg=name)
+        assert actual.dtype == value.numpy().dtype
+
+
+def test_raw_outputs_ignore_the_original_sizes(exported_raw, batch):
+    backend = open_backend(exported_raw.path)
+    first = backend.run(*batch)
+    second = backend.run(batch[0], batch[1], batch[2] * 3)
+    assert first["boxes"].shape == (2, 323, 4) and first["scores"].shape == (2, 323, 5)
+    np.testing.assert_array_equal(first["boxes"], second["boxes"])
+
+
+def test_openvino_reads_onnx_and_its_own_files(exported_onnx, batch, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    model = openvino.Core().read_model(exported_onnx.path)
+    texts = exported_onnx.info.to_strings()
+    for key, value in texts.items():
+        model.set_rt_info(value, ["tood", key])
+    openvino.save_model(model, tmp_path / "tiny.xml", compress_to_fp16=False)
+    expected = open_backend(exported_onnx.path).run(*batch)
+    for path in (exported_onnx.path, tmp_path / "tiny.xml"):
+        backend = open_backend(path, runtime="openvino", threads=1)
+        assert backend.name.startswith("OpenVINO 20") and backend.info == exported_onnx.info
+        outputs = backend.run(*batch)
+        np.testing.assert_array_equal(outputs["labels"], expected["labels"])
+        np.testing.assert_allclose(outputs["boxes"], expected["boxes"], atol=1e-2, rtol=0)
+        assert {k: v.dtype for k, v in outputs.items()} == {k: v.dtype for k, v in expected.items()}
+    hint = backend._model.get_property("INFERENCE_PRECISION_HINT")
+    assert hint.get_type_name() == "f32"  # and not what the CPU likes best
+    with pytest.raises(BackendError, match="no device 'cuda' here.*cpu"):
+        open_backend(tmp_path / "tiny.xml", device="cuda")
+    (tmp_path / "tiny.bin").unlink()
+    with pytest.raises(ModelFileError, match=r"weights in tiny\.bin, which is missing"):
+        open_backend(tmp_path / "tiny.xml")
+
+
+def test_files_that_are_no_models(tmp_path, make_onnx, make_info):
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "model.xml").touch()
+    (tmp_path / "model.bin").touch()
+    whole = make_onnx(make_info(output="raw")).read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    for name, message in (
+        ("none.onnx", r"no model file .*none\.onnx. Write one with: tood export"),
+        ("folder.onnx", r"folder\.onnx is a folder\. Name the model file"),
+        ("text.onnx", r"text\.onnx is not an ONNX file"),
+        ("empty.onnx", r"empty\.onnx is not an ONNX file"),
+        ("cut.onnx", r"cut\.onnx is not an ONNX file, or it is cut off"),
+        ("model.bin", r"has only weights. Name .*model\.xml"),
+        ("model.pt2", r"needs PyTorch.*tood detect"),
+        ("model.pth", r"no known kind\. Available: \.onnx \(ONNX Runtime\), \.xml \(OpenVINO\)"),
+    ):
+        with pytest.raises(ModelFileError, match=message) as raised:
+            open_backend(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
+def test_openvino_file_that_is_none(tmp_path):
+    pytest.importorskip("openvino")
+    (tmp_path / "model.xml").write_text("<html>\n</html>")
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(ModelFileError, match=r"model\.xml is not a model that OpenVINO") as raised:
+        open_backend(tmp_path / "model.xml")
+    assert "\n" not in str(raised.value)
+
+
+def test_files_of_others(make_onnx, make_info):
+    with pytest.raises(ModelFileError, match="no metadata of this project"):
+        open_backend(make_onnx())
+    with pytest.raises(ModelFileError, match=r"unknown output 'masks'.*Available: detections, raw"):
+        open_backend(make_onnx(make_info(output="masks")))
+    with pytest.raises(ModelFileError, match=r"outputs boxes, scores, which do not belong"):
+        open_backend(make_onnx(make_info()))
+    assert open_backend(make_onnx(make_info(output="raw"))).info.output == "raw"
+
+
+def test_operator_that_the_runtime_lacks(make_onnx, make_info):
+    path = make_onnx(make_info(output="raw"), op_type="NoSuchOperator")
+    version = onnxruntime.__version__
+    with pytest.raises(
+        ModelFileError, match=rf"{version} cannot load .*made\.onnx: (?!\[).*NoSuchOperator"
+    ) as raised:
+        open_backend(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_old_onnxruntime_and_deformable_convolutions(make_onnx, make_info, monkeypatch):
+    """Says so before the runtime loads the file; a name alone is no operator."""
+    made = make_onnx(make_info(output="raw"), op_type="DeformConv", outputs=("boxes",))
+    assert _has_deform_conv(made)
+    old = types.ModuleType("onnxruntime")
+    old.__version__ = "1.24.4"
+    monkeypatch.setitem(sys.modules, "onnxruntime", old)
+    with pytest.raises(BackendError, match=r"from 1\.25 on; this one is 1\.24\.4.*--dcn gather"):
+        open_backend(made)
+    named = make_onnx(make_info(output="raw"), outputs=("/backbone/DeformConv", "scores"))
+    assert not _has_deform_conv(named)
+
+
+@pytest.mark.parametrize("name, kind", [("onnxruntime", ".onnx"), ("openvino", ".xml")])
+def test_missing_runtime(name, kind, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / f"model{kind}").touch()
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(BackendError, match=rf"not installed .*pip install {name}"):
+        open_backend(tmp_path / f"model{kind}")
+
+
+def test_options(exported_onnx, monkeypatch):
+    path = exported_onnx.path
+    for options, message in (
+        ({"device": "cuda"}, "it has .*CPUExecutionProvider.*onnxruntime-gpu"),
+        ({"device": "tpu"}, "Unknown device 'tpu'. Available: cpu, cuda, cuda:N"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"precision": "f64"}, "Unknown precision 'f64'. Available: float32"),
+        ({"precision": "bfloat16"}, "precision is a setting of OpenVINO"),
+        ({"runtime": "tensorrt"}, "Unknown runtime 'tensorrt' for .onnx files. Available: onnx"),
+    ):
+        if options.get("device") == "cuda" and "CUDA" in str(onnxruntime.get_available_providers()):
+            continue
+        with pytest.raises(ValueError, match=message):
+            open_backend(path, **options)
+    # The CUDA libraries do not load: the runtime would silently use the CPU.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(ModelFileError, match="CUDA"), pytest.warns(UserWarning):
+        ONNXRuntimeBackend(path, "cuda:1")
+
+
+def test_arrays_that_do_not_fit(make_info):
+    images = np.zeros((2, 3, 64, 96), np.float32)
+    sizes = np.array([[64, 96], [60, 90]])
+    validate_inputs(make_info(), images, sizes, sizes * 9)
+    fixed = make_info(batch=2, height=64, width=96)
+    validate_inputs(fixed, images, sizes, sizes)
+    for info, arrays, message in (
+        (make_info(), (images.astype(np.uint8), sizes, sizes), "array of float32, got uint8"),
+        (make_info(), (images[0], sizes, sizes), r"\(N, 3, H, W\).*got shape \(3, 64, 96\)"),
+        (make_info(), (images.transpose(0, 2, 3, 1), sizes, sizes), r"shape \(2, 64, 96, 3\)"),
+        (make_info(), (images[:0], sizes[:0], sizes[:0]), "at least one image"),
+        (make_info(), (images.tolist(), sizes, sizes), "got list"),
+        (make_info(), (images, sizes.astype(np.int32), sizes), "image_sizes .* got int32"),
+        (make_info(), (images, sizes, sizes[:1]), r"original_sizes .*\(2, 2\), got \(1, 2\)"),
+        (make_info(), (images, sizes, sizes * 0), "original_sizes must be positive, got 0"),
+        (
+            make_info(),
+            (images, sizes[:, ::-1].copy(), sizes),
+            r"at most \(64, 96\).*got \(96, 64\)",
+        ),
+        (make_info(batch=4), (images, sizes, sizes), "exactly 4 images, got 2"),
+        (make_info(height=32), (images, sizes, sizes), "exactly 32 pixels in height, got 64"),
+        (make_info(width=32), (images, sizes, sizes), "exactly 32 pixels in width, got 96"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            validate_inputs(info, *arrays)
