@@ -55,6 +55,8 @@ def test_all_of_detectron2s_options_are_known_with_their_defaults():
         ("train M A.B -1e-3 --resume C.D -5", "M", ["A.B", "-1e-3", "C.D", "-5"]),
         ("train --resume --config-file F A.B 1 C.D 2", None, ["A.B", "1", "C.D", "2"]),
         ("train A.B 1 --config-file F --resume", None, ["A.B", "1"]),
+        ("eval --model m.onnx A.B 1", "m.onnx", ["A.B", "1"]),
+        ("eval A.B 1 --model m.onnx", "m.onnx", ["A.B", "1"]),
     ],
 )
 def test_options_and_pairs_in_any_order(line, model, opts):
@@ -65,7 +67,7 @@ def test_options_and_pairs_in_any_order(line, model, opts):
 
 def test_eval_is_train_with_eval_only():
     args, other = parsed("eval M A.B 1"), parsed("train M A.B 1 --eval-only")
-    assert vars(args) == vars(other)
+    assert vars(args) == {**vars(other), "annotations": None, "images": None}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,7 @@ def test_eval_is_train_with_eval_only():
         ("detect M a.jpg --output out --input b.jpg", "M", ["a.jpg", "b.jpg"]),
         ("detect --config-file F a.jpg b.jpg", None, ["a.jpg", "b.jpg"]),
         ("detect --config-file F --input a.jpg --output out", None, ["a.jpg"]),
+        ("detect --model m.onnx a.jpg b.jpg", "m.onnx", ["a.jpg", "b.jpg"]),
     ],
 )
 def test_images_of_detect(line, model, inputs):
@@ -122,6 +125,8 @@ def test_shared_options_are_the_same_everywhere():
         ("train SOLVER.MAX_ITER 3", "Name a MODEL or --config-file before SOLVER.MAX_ITER"),
         ("train TOOD-R50-1x --config-file F", "Give either MODEL or --config-file, not both"),
         ("train TOOD-R50-1x A.B 1 --config-file F", "Give either MODEL or --config-file"),
+        ("eval TOOD-R50-1x --model m.onnx", "Give either MODEL or --model, not both"),
+        ("eval --model m.onnx --config-file F", "Give either --model or --config-file, not both"),
         ("train M --resme", "Unknown option --resme. Did you mean --resume?"),
         ("train M A.B 1 --resme C.D 2", "Unknown option --resme. Did you mean --resume?"),
         ("train M --config F", "Unknown option --config. Did you mean --config-file?"),

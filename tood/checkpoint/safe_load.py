@@ -15,6 +15,8 @@ import torch
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
+from tood_runtime.model_files import is_model_file
+
 from ..errors import CheckpointError
 from .reader.kinds import DamagedCheckpointError, FileKind, file_kind
 from .reader.machine import PickleError, load_pickle
@@ -37,6 +39,11 @@ def resolve_path(path: str) -> str:
         CheckpointError: the file does not exist, or the URL cannot be downloaded.
     """
     address, _, query = path.partition("?")
+    if is_model_file(address):
+        raise CheckpointError(
+            f"{path} is an exported model, which holds no weights to load. tood detect and tood "
+            "eval run it as it is; for anything else, name the weights that it was exported from."
+        )
     if urlsplit(address).scheme in ("http", "https"):
         options = [item for item in parse_qsl(query, True) if item[0] != "matching_heuristics"]
         address += f"?{urlencode(options)}" if options else ""

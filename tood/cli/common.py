@@ -16,13 +16,14 @@ from tabulate import tabulate
 
 from tood_runtime.cli.parser import report_error
 from tood_runtime.image_io import ImageReadError, ImageWriteError
+from tood_runtime.model_info import ModelFileError
 from tood_runtime.sources import SourceError
 
 from ..errors import ConfigError, TOODError
-from ..model_zoo import resolve
+from ..model_zoo import ResolvedModel, resolve
 
 # What the user can fix. tood_runtime has its own errors, because it must not import this package.
-USER_ERRORS = (TOODError, SourceError, ImageReadError, ImageWriteError)
+USER_ERRORS = (TOODError, SourceError, ImageReadError, ImageWriteError, ModelFileError)
 
 
 # What the system refuses: a full disk or a quota, a folder that may not be written, a file where a
@@ -84,7 +85,10 @@ def start_logging() -> None:
 
 
 def load_model_config(
-    args: argparse.Namespace, trained: bool = True, opts: Sequence[str] = ()
+    args: argparse.Namespace,
+    trained: bool = True,
+    opts: Sequence[str] = (),
+    exported: bool = False,
 ) -> CfgNode:
     """Load the config that the shared options of a command describe.
 
@@ -93,26 +97,47 @@ def load_model_config(
 
     Args:
         args: parsed by a parser with ``tood_runtime.cli.common.add_model``.
-            ``args.config_file`` becomes the path of the file that was read, perhaps a checkpoint.
+            ``args.config_file`` becomes the path of the file that was read, perhaps a checkpoint or
+            an exported model.
         trained: use the trained weights of MODEL; otherwise the config's, from which training
             starts. ``--config-file`` always takes the config's.
         opts: further config options of the command, ``[KEY, VALUE, ...]``; ``--opts`` wins.
+        exported: whether the command runs exported models too.
 
     Returns:
         The config, not frozen.
 
     Raises:
-        ConfigError: there is no such model or config, or an option is wrong.
+        ConfigError: there is no such model or config, or an option is wrong; or MODEL is exported,
+            and the command needs its weights, or the options name others.
         CheckpointError: MODEL has no trained weights, and the options name none.
+        ModelFileError: MODEL is a damaged exported file, or not one of this project.
     """
     model = resolve(args.model if args.config_file is None else args.config_file)
     weights: list[str] = []
     chosen = vars(args).get("weights") is not None or "MODEL.WEIGHTS" in args.opts[::2]
+    if model.exported is not None:
+        _require_runnable(model, exported, chosen)
     if trained and args.config_file is None and not chosen:
         file = model.require_weights()
         weights = [] if file is None else ["MODEL.WEIGHTS", file]
     args.config_file = model.source
     return model.load_config([*weights, *option_pairs(args), *opts, *args.opts])
+
+
+def _require_runnable(model: ResolvedModel, allowed: bool, has_weights: bool) -> None:
+    """Raise a ConfigError for an exported model that cannot be used as the command line says."""
+    if not allowed:
+        raise ConfigError(
+            f"{model.source} is an exported model, which tood detect and tood eval can run. This "
+            "command needs the model itself: name the run's folder or the config that it was "
+            "exported from."
+        )
+    if has_weights:
+        raise ConfigError(
+            f"{model.source} is an exported model, which holds its weights. Leave --weights and "
+            "MODEL.WEIGHTS out, or name the config that they belong to."
+        )
 
 
 def split_models(args: argparse.Namespace) -> list[argparse.Namespace]:

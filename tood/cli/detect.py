@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
     validate_output_file("--json", args.json)
     images = collect_images(args.inputs, args.output)
     targets = output_paths(images, args.output)
-    cfg = load_model_config(args)
+    cfg = load_model_config(args, exported=True)
     output = make_output_folder(args.output)
     detector = Detector.from_config(cfg)
     results = Results(detector.category_ids)

@@ -15,6 +15,8 @@ from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
+from tood_runtime.model_files import is_model_file
+
 from ..checkpoint.resuming import find_last_checkpoint, set_aside_last_checkpoint
 from ..checkpoint.saving import make_folder, write_text
 from ..compat import compute_on_main_process
@@ -118,7 +120,7 @@ def load_run_config(args: argparse.Namespace) -> CfgNode:
     if output is None and in_place and args.model is not None and Path(args.model).is_dir():
         output = args.model
     opts = [] if output is None else ["OUTPUT_DIR", output]
-    return load_model_config(args, trained=args.eval_only, opts=opts)
+    return load_model_config(args, trained=args.eval_only, opts=opts, exported=args.eval_only)
 
 
 def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -143,14 +145,15 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
         DataError: a dataset is missing or invalid.
     """
     if args.eval_only:
-        validate_test(cfg)
+        validate_test(cfg, build_model=not is_model_file(cfg.MODEL.WEIGHTS))
     else:
         validate_solver(cfg)
     setup_loggers(cfg.OUTPUT_DIR, comm.get_rank())
     setup_datasets(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     cfg.freeze()
-    # It would log the text of this file, which a checkpoint is not.
-    config_file = "" if is_checkpoint(args.config_file) else args.config_file
+    # It would log the text of this file, which a checkpoint or an exported model is not.
+    has_text = not (is_checkpoint(args.config_file) or is_model_file(args.config_file))
+    config_file = args.config_file if has_text else ""
     default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": config_file}))
 
 

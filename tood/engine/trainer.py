@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data.transforms import Augmentation, AugmentationList
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+
+from tood_runtime.model_files import is_model_file
 
 from ..checkpoint import TOODCheckpointer
 from ..checkpoint.saving import make_folder
@@ -18,9 +22,11 @@ from ..compat import cpu_ddp
 from ..config.validation import validate_solver, validate_test
 from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..data.header_checks import check_test_headers
+from ..data.mapper import DetectionMapper
 from ..data.registration import compare_class_names, load_dataset
 from ..errors import ConfigError, TOODError
 from ..evaluation import build_evaluator, validate_evaluators
+from ..inference import ExportedModel
 from ..modeling.dense_detector import find_dense_core
 from .hooks import (
     CheckpointHook,
@@ -207,7 +213,8 @@ class Trainer(ResumableTrainer):
         """Build the model, load its weights and evaluate it on ``DATASETS.TEST``.
 
         Args:
-            cfg: the config. ``MODEL.WEIGHTS`` must hold weights for the whole model.
+            cfg: the config. ``MODEL.WEIGHTS`` must hold weights for the whole model, or be an
+                exported file, which is evaluated in the model's place.
             resume: prefer the last checkpoint in ``OUTPUT_DIR``, if there is one.
 
         Returns:
@@ -217,9 +224,10 @@ class Trainer(ResumableTrainer):
             ConfigError: there is nothing to evaluate on, settings that cannot work, or weights that
                 were trained with the same classes in another order.
             CheckpointError: the weights are missing or do not match the model.
+            ModelFileError: an exported file is missing, damaged, or cannot be run here.
             DataError: a test image is missing or has another size than the annotations say.
         """
-        validate_test(cfg)
+        validate_test(cfg, build_model=not is_model_file(cfg.MODEL.WEIGHTS))
         if not cfg.DATASETS.TEST:
             raise ConfigError(
                 "DATASETS.TEST is empty, so there is nothing to evaluate on. Name a registered "
@@ -227,11 +235,35 @@ class Trainer(ResumableTrainer):
             )
         validate_evaluators(cfg)
         check_test_headers(cfg)
+        model, class_names = cls._load_for_evaluation(cfg, resume)
+        if class_names:
+            for name in cfg.DATASETS.TEST:
+                compare_class_names(class_names, load_dataset(name).class_names)
+        if isinstance(model, ExportedModel) and model.has_fixed_size:
+            return _for_resize(cls, model.resize).test(cfg, model)
+        return cls.test(cfg, model)
+
+    @classmethod
+    def _load_for_evaluation(cls, cfg: CfgNode, resume: bool) -> tuple[nn.Module, list[str]]:
+        """The trained model or exported file, and its class names; none if it does not know."""
+        if is_model_file(cfg.MODEL.WEIGHTS):
+            exported = ExportedModel.from_config(cfg)
+            return exported, exported.info.class_names
         model = cls.build_model(cfg)
         checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         info = checkpointer.loaded_info
-        if info is not None and info.class_names:
-            for name in cfg.DATASETS.TEST:
-                compare_class_names(info.class_names, load_dataset(name).class_names)
-        return cls.test(cfg, model)
+        return model, [] if info is None else info.class_names
+
+
+def _for_resize(trainer: type[Trainer], resize: Augmentation) -> type[Trainer]:
+    """A trainer class whose test loader resizes images in another way; ``test`` builds it."""
+
+    class FixedSizeTrainer(trainer):  # type: ignore[valid-type, misc]
+        @classmethod
+        def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
+            mapper = DetectionMapper(cfg, is_train=False)
+            mapper.augmentations = AugmentationList([resize])
+            return build_test_loader(cfg, dataset_name, mapper)
+
+    return FixedSizeTrainer

@@ -3,5 +3,6 @@
 from tood_runtime.detections import Detections
 
 from .detector import Detector
+from .exported_model import ExportedModel
 
-__all__ = ["Detections", "Detector"]
+__all__ = ["Detections", "Detector", "ExportedModel"]

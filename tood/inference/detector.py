@@ -1,4 +1,4 @@
-"""Detection on single images, by a model given as a name, a folder or a config."""
+"""Detection on single images, by a model given as a name, a folder, a config or a file."""
 
 import os
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tood_runtime.detections import Detections
 from tood_runtime.image_io import ImageInput, RGBImage, as_rgb
+from tood_runtime.model_files import is_model_file
 
 from ..checkpoint import load_model
 from ..config.device import resolve_device
@@ -19,6 +20,7 @@ from ..data.transforms import ResizeShortestEdge, convert_format
 from ..errors import ConfigError
 from ..model_zoo import resolve
 from ..modeling import find_dense_core
+from .exported_model import ExportedModel
 
 
 class Detector:
@@ -33,8 +35,12 @@ class Detector:
     Images are resized as in evaluation, by ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``, and
     are converted to ``INPUT.FORMAT``.
 
+    Exported files work like weights, with the same results. Only ``model`` is another class then,
+    which has no parameters, and ``cfg`` is the config that the file was exported from.
+
     Args:
-        model: a trained model in evaluation mode.
+        model: a trained model in evaluation mode, or an exported file as
+            `tood.inference.ExportedModel`.
         cfg: the config that it was built from.
 
     Raises:
@@ -51,10 +57,15 @@ class Detector:
     def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
         self.model = model
         self.cfg = cfg.clone()
-        self.class_names, self.category_ids = class_info(cfg)
-        self.resize: T.ResizeShortestEdge = ResizeShortestEdge(
-            [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
-        )
+        self.resize: T.Augmentation
+        if isinstance(model, ExportedModel):
+            self.class_names = list(model.info.class_names)
+            self.category_ids = list(model.info.category_ids)
+            self.resize = model.resize
+        else:
+            self.class_names, self.category_ids = class_info(cfg)
+            sizes = [cfg.INPUT.MIN_SIZE_TEST] * 2
+            self.resize = ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TEST)
 
     @classmethod
     def from_pretrained(
@@ -67,20 +78,29 @@ class Detector:
         """Load a trained model.
 
         Args:
-            name_or_path: a name of the model zoo, the folder of a training run, a config file, or a
-                checkpoint that a training of this project wrote: it holds its config and classes.
-            weights: file or URL of the weights; by default those of the model zoo or the run, for a
-                config file its ``MODEL.WEIGHTS``.
-            device: "cpu", "cuda" or "cuda:N"; "auto" is the config's device. Without a GPU, the CPU
-                replaces any of them.
+            name_or_path: a name of the model zoo, the folder of a training run, a config file, a
+                checkpoint that a training of this project wrote, or a file that ``tood export``
+                wrote (.onnx, .xml, .torchscript, .pt2). Both hold their config and classes.
+            weights: file or URL of the weights, or an exported file; by default those of the model
+                zoo or the run, for a config file its ``MODEL.WEIGHTS``.
+            device: "cpu", "cuda" or "cuda:N"; "auto" is the config's device, and the CPU for an
+                exported file. Without a GPU, the CPU replaces any of them.
 
         Raises:
-            ConfigError: an unknown name, a config that does not fit, or an unavailable device.
+            ConfigError: an unknown name, a config that does not fit, an unavailable device, or
+                ``weights`` together with an exported file.
             CheckpointError: the weights are missing or do not match the model.
+            ModelFileError: an exported file is missing or damaged, was not written by ``tood
+                export``, or needs a runtime that is not installed.
             DataError: the config has no class names, and the file in
                 ``DATASETS.TEST_ANNOTATIONS``, which has them, is invalid.
         """
         resolved = resolve(name_or_path)
+        if resolved.exported is not None and weights is not None:
+            raise ConfigError(
+                f"{os.fspath(name_or_path)} is an exported model, which holds its weights. Leave "
+                "weights out, or name the config that they belong to."
+            )
         opts = [] if device == "auto" else ["MODEL.DEVICE", device]
         cfg = resolved.load_config(opts)
         if weights is None:
@@ -91,7 +111,7 @@ class Detector:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Detector":
-        """Build the model of a config and load ``MODEL.WEIGHTS``.
+        """Build the model of a config and load ``MODEL.WEIGHTS``, which may be an exported file.
 
         Args:
             cfg: not changed. Without a GPU, the CPU replaces its ``MODEL.DEVICE``.
@@ -99,12 +119,14 @@ class Detector:
         Raises:
             ConfigError: the config does not fit the model, or the device is unavailable.
             CheckpointError: the weights are missing or do not match the model.
+            ModelFileError: see :meth:`from_pretrained`.
             DataError: see :meth:`from_pretrained`.
         """
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
-        return cls(load_model(cfg), cfg)
+        exported = is_model_file(cfg.MODEL.WEIGHTS)
+        return cls(ExportedModel.from_config(cfg) if exported else load_model(cfg), cfg)
 
     @torch.no_grad()
     def __call__(
@@ -116,7 +138,8 @@ class Detector:
             image: a path, a PIL image, or a (H, W, 3) uint8 array. The EXIF orientation of files
                 and PIL images is applied unless ``INPUT.APPLY_EXIF_ORIENTATION`` is False.
             score_threshold: detections score more than this. Any value from 0 to 1 works, whatever
-                the config's threshold for evaluation, which does not change.
+                the config's threshold for evaluation, which does not change; only exported files
+                with NMS inside find nothing below theirs.
             channel_order: of an array: "RGB", or "BGR" for frames of OpenCV.
 
         Returns:
@@ -126,8 +149,8 @@ class Detector:
             TypeError: the image is of no accepted type.
             ValueError: an array of another shape, an empty image, an image that cannot be read
                 (ImageReadError), an unknown ``channel_order`` or a threshold outside of [0, 1].
-            ConfigError: one of detectron2's own detectors drops boxes above ``score_threshold``
-                because of its config.
+            ConfigError: an exported file, or one of detectron2's own detectors because of its
+                config, drops boxes above ``score_threshold``.
         """
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must be between 0 and 1, got {score_threshold}.")
@@ -147,8 +170,8 @@ class Detector:
         return torch.from_numpy(np.array(image.transpose(2, 0, 1), dtype=np.float32, order="C"))
 
     def _run_model(self, inputs: dict[str, object], score_threshold: float) -> Instances:
-        core = find_dense_core(self.model)
-        if core is not None and core is self.model:
+        takes_threshold = find_dense_core(self.model) is self.model
+        if takes_threshold or isinstance(self.model, ExportedModel):
             outputs = self.model.inference([inputs], score_thresh=score_threshold)
         else:
             self._require_reachable(score_threshold)

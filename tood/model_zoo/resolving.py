@@ -1,4 +1,4 @@
-"""Resolve a model name, run folder, config file or checkpoint to its config and weights."""
+"""Resolve a model name, run folder, config, checkpoint or exported file to config and weights."""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+
+from tood_runtime.model_files import is_model_file, read_model_info
+from tood_runtime.model_info import ModelInfo as ExportedInfo
 
 from ..checkpoint.info import CheckpointInfo, read_info
 from ..checkpoint.resuming import read_last_checkpoint, read_run_id
@@ -73,25 +76,27 @@ class ResolvedModel:
     """The config and weights that a model argument refers to.
 
     Attributes:
-        config_file: its config; None for a checkpoint, which holds its config itself.
-        weights: URL or path of its trained weights. None for a config file, whose weights are its
-            ``MODEL.WEIGHTS``, and where there are none.
+        config_file: its config; None for a checkpoint or an exported file, which hold theirs.
+        weights: URL or path of its trained weights, or of the exported file. None for a config
+            file, whose weights are its ``MODEL.WEIGHTS``, and where there are none.
         missing: why there are none, and what to do; None otherwise.
         info: what a checkpoint says about itself, with its config and classes; None otherwise.
+        exported: what an exported file says about its model; None otherwise.
     """
 
     config_file: Path | None
     weights: str | None
     missing: str | None = None
     info: CheckpointInfo | None = None
+    exported: ExportedInfo | None = None
 
     @property
     def source(self) -> str:
-        """Where the config comes from: its file, or the checkpoint."""
+        """Where the config comes from: its file, the checkpoint, or the exported file."""
         return str(self.weights if self.config_file is None else self.config_file)
 
     def load_config(self, opts: Sequence[Any] = ()) -> CfgNode:
-        """Load the config; ``MODEL.WEIGHTS`` of a checkpoint is the checkpoint.
+        """Load the config; ``MODEL.WEIGHTS`` of a checkpoint or an exported file is that file.
 
         Args:
             opts: ``[KEY, VALUE, ...]``; see :func:`tood.config.load_config`.
@@ -104,7 +109,10 @@ class ResolvedModel:
         """
         if self.config_file is not None:
             return load_config(self.config_file, opts)
-        assert self.info is not None and self.weights is not None
+        assert self.weights is not None
+        if self.exported is not None:
+            return _load_exported_config(self.exported, self.weights, opts)
+        assert self.info is not None
         cfg = load_config_text(
             self.info.config, self.weights, ["MODEL.WEIGHTS", self.weights, *opts]
         )
@@ -133,14 +141,18 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
 
     Args:
         name_or_path: a name (see :func:`get_config_file`), the output folder of a training run, a
-            config file, or a checkpoint that a training of this project wrote. A name comes before
-            a folder of that name; write "./NAME" for the folder.
+            config file, a checkpoint that a training of this project wrote, or an exported file
+            (.onnx, .xml, .torchscript, .pt2). A name comes before a folder of that name; write
+            "./NAME" for the folder.
 
     Raises:
         ConfigError: no such name, folder or file; or a checkpoint that does not hold its config.
         CheckpointError: the checkpoint is damaged.
+        ModelFileError: an exported file is missing or damaged, or is not one of this project.
     """
     text = os.fspath(name_or_path)
+    if is_model_file(text):
+        return ResolvedModel(None, text, exported=read_model_info(text))
     if os.path.isfile(text):
         if is_checkpoint(text):
             return _resolve_checkpoint(text)
@@ -177,6 +189,30 @@ def _resolve_checkpoint(path: str) -> ResolvedModel:
             f"file (--config-file), and {path} as the weights (--weights)."
         )
     return ResolvedModel(None, path, None, info)
+
+
+def _load_exported_config(info: ExportedInfo, path: str, opts: Sequence[Any]) -> CfgNode:
+    """The config that a file was exported from, with the values that are fixed in the file.
+
+    Nothing is built from it, so it imports nothing, and the model runs on the CPU unless ``opts``
+    name another device.
+    """
+    fixed = {
+        "MODEL.TOOD.CUSTOM_IMPORTS": [],
+        "MODEL.DEVICE": "cpu",
+        "MODEL.WEIGHTS": path,
+        "INPUT.FORMAT": info.channel_order,
+        "INPUT.APPLY_EXIF_ORIENTATION": info.apply_exif_orientation,
+        "INPUT.MIN_SIZE_TEST": info.min_size,
+        "INPUT.MAX_SIZE_TEST": info.max_size,
+        "MODEL.TOOD.NUM_CLASSES": len(info.class_names),
+        "MODEL.TOOD.SCORE_THRESH_TEST": info.score_threshold,
+        "MODEL.TOOD.NMS_THRESH_TEST": info.nms_threshold,
+        "MODEL.TOOD.TOPK_CANDIDATES_TEST": info.topk_candidates,
+        "TEST.DETECTIONS_PER_IMAGE": info.max_detections,
+    }
+    pairs = [word for pair in fixed.items() for word in pair]
+    return load_config_text(info.config, path, [*pairs, *opts])
 
 
 def _resolve_run(folder: Path) -> ResolvedModel:

@@ -60,9 +60,10 @@ def add_train(parser: CommandParser) -> None:
 
 def add_eval(parser: CommandParser) -> None:
     """Add the options of ``tood eval``: those of training that evaluation needs."""
-    add_model(parser)
+    add_model(parser, exported=True)
     add_weights(parser)
     add_pairs(parser)
+    add_test_dataset(parser)
     add_output(parser, "logs and results, the same as --opts OUTPUT_DIR FOLDER")
     _add_launch(parser)
     add_config_options(parser)
@@ -74,7 +75,7 @@ def add_eval(parser: CommandParser) -> None:
 
 def add_detect(parser: CommandParser) -> None:
     """Add the options of ``tood detect``."""
-    add_model(parser)
+    add_model(parser, exported=True)
     add_weights(parser)
     parser.add_argument(
         "inputs", nargs="*", metavar="IMAGE", help="images, folders of images, or glob patterns"

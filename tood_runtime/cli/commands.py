@@ -19,6 +19,7 @@ from .arguments import (
     join_inputs,
     validate_weights_count,
 )
+from .export_arguments import add_export, complete_export
 from .parser import CommandParser
 
 
@@ -96,6 +97,7 @@ COMMANDS = {
                 "TOOD-R50-1x",
                 "output/my-run",
                 "--config-file configs/TOOD-R50-1x.yaml MODEL.WEIGHTS model.pth",
+                "model.onnx --annotations val.json --images images/",
             ),
         ),
         Command(
@@ -107,6 +109,21 @@ COMMANDS = {
                 "output/my-run images/ --score-threshold 0.5 --json detections.json",
             ),
             complete_args=join_inputs,
+        ),
+        Command(
+            "export",
+            "Write a model to an ONNX, TorchScript, torch.export or OpenVINO file, and verify it.",
+            add_export,
+            "The file takes any batch and size, and has NMS inside. Before it gets its name, its\n"
+            "detections are matched one to one with the model's on at least 8 images, and what was\n"
+            "compared is written to FILE.verify.json. The exit code is 0 for a verified file, 1 for\n"
+            "one that differs, which is removed, and 2 for anything else.",
+            (
+                "TOOD-R50-1x --output tood.onnx",
+                "output/my-run --output model.xml --images images/",
+                "output/my-run --output model.onnx --precision int8 --calibration-images train/",
+            ),
+            complete_args=complete_export,
         ),
         Command(
             "info",

@@ -36,22 +36,27 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
-def add_model(parser: CommandParser, several: bool = False) -> None:
-    """Add the positional MODEL and ``--config-file``.
+def add_model(parser: CommandParser, several: bool = False, exported: bool = False) -> None:
+    """Add the positional MODEL, ``--model`` for a single one, and ``--config-file``.
 
     Args:
         parser: of the command.
         several: whether the command takes any number of models, as ``args.models``.
+        exported: whether it runs exported files too.
     """
+    kinds = ["a model-zoo name", "a training run's folder", "a config file"]
+    kinds += ["an exported file (.onnx, .xml, .torchscript, .pt2)"] if exported else []
     parser.add_argument(
         "models" if several else "model",
         nargs="*" if several else "?",
         metavar="MODEL",
-        help="a model-zoo name, a training run's folder, or a config file",
+        help=f"{', '.join(kinds[:-1])}, or {kinds[-1]}",
     )
     parser.add_argument(
         "--config-file", metavar="FILE", help="the config of the model, instead of MODEL"
     )
+    if not several:
+        parser.add_argument("--model", dest="named_model", metavar="MODEL", help="same as MODEL")
 
 
 def add_weights(parser: CommandParser, several: bool = False) -> None:
@@ -86,6 +91,11 @@ def add_config_options(parser: CommandParser) -> None:
         metavar="DEVICE",
         help="cpu, cuda, cuda:N or auto (default: the config's, or cpu without a GPU)",
     )
+    add_opts(parser)
+
+
+def add_opts(parser: CommandParser) -> None:
+    """Add ``--opts``, which changes the config of the model."""
     parser.add_argument(
         "--opts",
         nargs="*",

@@ -109,15 +109,19 @@ class CommandParser(argparse.ArgumentParser):
                 self.error(f"{word} is a config key. Write --opts {word} VALUE")
 
     def _place_model(self, args: argparse.Namespace) -> None:
-        """Sort out what the first positional argument is, now that ``--config-file`` is known."""
+        """Sort out what the first positional argument is, now that the options are known."""
         several = "models" in args
         models = args.models if several else [args.model] if args.model is not None else []
-        if args.config_file is not None and models:
-            # --config-file names the model, so this is the first of what follows it.
+        named = vars(args).pop("named_model", None)
+        if named is not None and args.config_file is not None:
+            self.error("Give either --model or --config-file, not both")
+        if models and (args.config_file is not None or named is not None):
+            # The option names the model, so this is the first of what follows it.
             rest = vars(args).get("pairs", vars(args).get("inputs"))
             key = models[0].split("=")[0]
             if rest is None or ("pairs" in args and not _KEY.fullmatch(key)):
-                self.error("Give either MODEL or --config-file, not both")
+                option = "--config-file" if named is None else "--model"
+                self.error(f"Give either MODEL or {option}, not both")
             rest[:0] = models
             models = []
         if models and "pairs" in args and _KEY_IN_A_NODE.fullmatch(models[0]):
@@ -125,7 +129,7 @@ class CommandParser(argparse.ArgumentParser):
         if several:
             self.refuse_keys(models)
         else:
-            args.model = models[0] if models else None
+            args.model = models[0] if models else named
             if args.model is None and args.config_file is None:
                 self.error(
                     "Name a MODEL (a model-zoo name, a training run's folder or a config file), "

@@ -10,11 +10,12 @@ from .solver import validate_schedule
 from .values import validate_values
 
 
-def validate_test(cfg: CfgNode) -> None:
+def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
     """Raise a ConfigError for values with which a model cannot be built or evaluated.
 
     Args:
         cfg: the config.
+        build_model: whether a model will be built from it; False for an exported file.
     """
     validate_values(cfg)
     if cfg.TEST.AUG.ENABLED:
@@ -23,6 +24,8 @@ def validate_test(cfg: CfgNode) -> None:
             "detectors only. Set it to False."
         )
     validate_test_data(cfg)
+    if not build_model:
+        return
     validate_parts(cfg)
     if cfg.MODEL.META_ARCHITECTURE == TOOD_META_ARCH:
         validate_model(cfg)
