@@ -48,13 +48,14 @@ def check_metadata(info: ModelInfo, model: nn.Module, cfg: CfgNode) -> list[str]
             problems.append(
                 f"The metadata {name!r} is {_shorten(found)}, but the model has {_shorten(value)}."
             )
-    try:
-        config = yaml.safe_load(info.config)
-    except yaml.YAMLError:
-        config = None
-    different = _different_keys(config, yaml.safe_load(cfg.dump()))
-    if different:
-        problems.append(f"The config in the metadata has other values of {', '.join(different)}.")
+    text = cfg.dump()
+    if info.config != text:
+        try:
+            config = yaml.safe_load(info.config)
+        except yaml.YAMLError:
+            config = None
+        different = ", ".join(_different_keys(config, yaml.safe_load(text)))
+        problems.append(f"The config in the metadata has other values of {different}.")
     return problems
 
 

@@ -1,0 +1,52 @@
+"""Hand-made inputs of a verification."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import nn
+
+from tood.export.verify.matching import Detected
+from tood_runtime.model_info import ModelInfo
+
+
+def detected(*rows: tuple[list[float], float, int]) -> Detected:
+    """Detections from rows (box, score, class)."""
+    boxes, scores, classes = zip(*rows, strict=True) if rows else ((), (), ())
+    return Detected(
+        np.array(boxes, float).reshape(-1, 4), np.array(scores, float), np.array(classes, int)
+    )
+
+
+class NetworkBackend:
+    """Runs an exported network in PyTorch, before any export.
+
+    Args:
+        network: to run.
+        info: what its file would say.
+        change: what is done to the outputs, in place.
+    """
+
+    def __init__(self, network: nn.Module, info: ModelInfo, change=None) -> None:
+        self.network, self.info, self.change = network, info, change
+        self.name = "PyTorch"
+        self.calls: list[tuple[np.ndarray, ...]] = []
+
+    def run(self, images, image_sizes, original_sizes):
+        self.calls.append((images, image_sizes, original_sizes))
+        arrays = (images, image_sizes, original_sizes)[: len(self.network.input_names)]
+        with torch.no_grad():
+            outputs = self.network(*(torch.from_numpy(array) for array in arrays))
+        named = {
+            name: output.numpy()
+            for name, output in zip(self.network.output_names, outputs, strict=True)
+        }
+        if self.change is not None:
+            self.change(named)
+        return named
+
+
+def with_info(backend: NetworkBackend, **changes) -> NetworkBackend:
+    """The same backend with other metadata."""
+    info = dataclasses.replace(backend.info, **changes)
+    return NetworkBackend(backend.network, info, backend.change)
