@@ -89,7 +89,7 @@ def test_errors_are_one_line(run, photos, tmp_path):
         ([tmp_path / "none.png"], {}, "Found no images in"),
         ([photos, "--json", tmp_path], {}, "is a folder. Name a file in it."),
         ([photos, "--output", tmp_path / "file"], {}, "it is a file. Choose another"),
-        ([photos, "--output", photos], {}, "would overwrite"),
+        ([photos / "0.png", "--output", photos], {}, "would overwrite"),
         ([photos, "--score-threshold", 0.01], {}, "SCORE_THRESH_TEST 0.01"),
         ([photos, "--score-threshold", 2], {}, "not a number between 0 and 1"),
         ([photos, "--precision", "bfloat16"], {}, "precision is a setting of OpenVINO"),
