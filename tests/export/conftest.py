@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.conftest import make_tiny_cfg
 from tests.export.helpers import make_confident
-from tood.export.exporter import build_network, example_inputs
+from tood.export.networks import build_network, example_inputs, symbolic_sizes
 from tood.export.metadata import build_info
 from tood.export.options import ExportOptions
 from tood.modeling.tracing import exporting
@@ -30,13 +30,13 @@ class Exported:
 
 def export_tiny(path: Path, **options) -> Exported:
     """Export a narrow model with random weights, but with detections, to an ONNX file."""
-    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from tood.export.onnx import to_onnx
+    from tood.export.onnx import save_onnx, to_onnx
 
     torch.manual_seed(0)
     cfg = make_tiny_cfg()
-    cfg.MODEL.TOOD.SCORE_THRESH_TEST = 0.3
+    cfg.MODEL.TOOD.SCORE_THRESH_TEST = 0.02
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 96, 160
     cfg.MODEL.TOOD.CLASS_NAMES = ["circle", "square", "triangle", "star", "cross"]
     cfg.MODEL.TOOD.CATEGORY_IDS = [1, 2, 3, 5, 8]
@@ -44,16 +44,11 @@ def export_tiny(path: Path, **options) -> Exported:
     chosen = ExportOptions(**options)
     network = build_network(model, chosen)
     info = build_info(model, cfg, chosen, name="tiny")
-    fixed = chosen.batch is not None, chosen.size is not None
-    dynamic = {
-        name for name, is_fixed in zip(("batch", "height"), fixed, strict=True) if not is_fixed
-    }
-    if "height" in dynamic:
-        dynamic.add("width")
     with exporting("torchvision" if chosen.deform_conv == "operator" else "gather"):
-        proto = to_onnx(network, example_inputs(network, chosen), chosen.opset, dynamic)
-    onnx.helper.set_model_props(proto, info.to_strings())
-    onnx.save(proto, str(path))
+        proto = to_onnx(
+            network, example_inputs(network, chosen), chosen.opset, symbolic_sizes(chosen)
+        )
+    save_onnx(proto, path, info)
     return Exported(path, model, cfg, info)
 
 

@@ -1,27 +1,223 @@
-"""Write a model to a file that runs without the training code."""
+"""Write a model to a file that runs without the training code, and verify the file."""
 
-import torch
-from torch import Tensor, nn
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from detectron2.config import CfgNode
+from torch import nn
+
+from tood_runtime.model_info import ModelInfo
+
+from ..errors import ExportError
+from ..modeling.tracing import exporting
+from .metadata import build_info
+from .networks import (
+    build_network,
+    example_inputs,
+    has_deform_conv,
+    require_exportable,
+    symbolic_sizes,
+)
 from .options import ExportOptions
-from .wrapper import DetectionNetwork, ExportableNetwork, RawNetwork
+from .verify import VerificationReport, verify_export, write_report
 
-# What a dynamic file is traced with; any other batch and size works too.
-_EXAMPLE_BATCH, _EXAMPLE_SIZE = 2, (192, 160)
-
-
-def build_network(model: nn.Module, options: ExportOptions) -> ExportableNetwork:
-    """The network of a file, in evaluation mode."""
-    if options.raw:
-        return RawNetwork(model, options.dtype).eval()
-    form = "onnx" if options.format in ("onnx", "openvino") else "portable"
-    return DetectionNetwork(model, options.dtype, form).eval()
+ImagePaths = Sequence[str | os.PathLike[str]]
 
 
-def example_inputs(network: ExportableNetwork, options: ExportOptions) -> tuple[Tensor, ...]:
-    """Inputs to trace with: of the fixed size and batch where there are such."""
-    batch = options.batch or _EXAMPLE_BATCH
-    width, height = options.size or _EXAMPLE_SIZE
-    images = torch.zeros(batch, 3, height, width)
-    sizes = torch.tensor([[height, width]] * batch)
-    return (images, sizes, sizes)[: len(network.input_names)]
+@dataclass(frozen=True)
+class ExportResult:
+    """An exported file.
+
+    Attributes:
+        path: the file; an OpenVINO file has its .bin next to it.
+        info: what it says about itself.
+        report: of its verification; None without one.
+    """
+
+    path: Path
+    info: ModelInfo
+    report: VerificationReport | None
+
+
+class VerificationError(ExportError):
+    """An exported file does not do what the model does; it was removed.
+
+    Attributes:
+        report: what was compared.
+    """
+
+    def __init__(self, message: str, report: VerificationReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def export_model(
+    model: nn.Module,
+    cfg: CfgNode,
+    output: str | os.PathLike[str],
+    options: ExportOptions | None = None,
+    *,
+    name: str = "TOOD",
+    weights: str | None = None,
+    images: ImagePaths | None = None,
+    calibration_images: ImagePaths | None = None,
+    verify: bool = True,
+    inspect: Callable[[Path], None] | None = None,
+) -> ExportResult:
+    """Export a model, and compare the file with it before the file gets its name.
+
+    Nothing is left behind if something fails.
+
+    Args:
+        model: a TOOD in evaluation mode, in float32 and on the CPU. It is not changed.
+        cfg: the config that it was built from.
+        output: the file to write; it replaces an existing one.
+        options: of the file; by default ONNX with NMS, in float32, of any batch and size.
+        name: of the model, for the metadata.
+        weights: local file of its weights, for the metadata.
+        images: files, folders or glob patterns to verify with; images are drawn where these are
+            too few.
+        calibration_images: image files to quantize an int8 file with.
+        verify: compare the file with the model.
+        inspect: called with the verified file before it gets its name.
+
+    Returns:
+        The file and the report.
+
+    Raises:
+        ExportError: the model cannot be exported as asked, a package is missing, or the output
+            cannot be written.
+        VerificationError: the file does not do what the model does.
+    """
+    options = options or ExportOptions()
+    require_exportable(model)
+    options.require_opset(has_deform_conv(model))
+    output = _validate_output(Path(output), options)
+    info = build_info(model, cfg, options, name=name, weights=weights)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
+        file = Path(folder, output.name)
+        _write_file(model, info, file, options, calibration_images)
+        report = None
+        if verify:
+            from .torch_backends import open_any_backend
+
+            report = verify_export(file, model, cfg, images=images, open_backend=open_any_backend)
+            report = replace(report, path=output)
+            if not report.passed:
+                raise VerificationError(
+                    f"{output} would not detect what the model detects, so it was not written.",
+                    report,
+                )
+        if inspect is not None:
+            inspect(file)
+        # The weights first: an .xml file without its .bin is of no use.
+        for part in sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".bin"):
+            part.replace(output.with_name(part.name))
+    if report is not None:
+        write_report(output, report)
+    return ExportResult(output, info, report)
+
+
+def _validate_output(output: Path, options: ExportOptions) -> Path:
+    """Check the name of the file before the work.
+
+    Raises:
+        ExportError: it is a folder, has another suffix, or its folder cannot be written.
+    """
+    if output.is_dir():
+        raise ExportError(
+            f"{output} is a folder. Name a file in it, such as {output / f'model{options.suffix}'}"
+        )
+    if output.suffix != options.suffix:
+        raise ExportError(
+            f"{output} does not end in {options.suffix}, as {options.format} files do. Rename it, "
+            "or choose another --format."
+        )
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"The folder {output.parent} cannot be made: {error.strerror}") from error
+    if not os.access(output.parent, os.W_OK):
+        raise ExportError(f"The folder {output.parent} may not be written. Choose another one.")
+    return output
+
+
+def _write_file(
+    model: nn.Module,
+    info: ModelInfo,
+    file: Path,
+    options: ExportOptions,
+    calibration_images: ImagePaths | None,
+) -> None:
+    if options.precision == "int8":
+        _write_int8(model, info, file, options, calibration_images)
+    elif options.format == "onnx":
+        _write_onnx(model, info, file, options)
+    elif options.format == "openvino":
+        _write_openvino(model, info, file, options)
+    else:
+        _write_torch(model, info, file, options)
+
+
+def _trace_onnx(model: nn.Module, options: ExportOptions) -> Any:
+    from .onnx import to_onnx
+
+    gather = options.deform_conv == "gather" or options.format == "openvino"
+    network = build_network(model, options)
+    with exporting("gather" if gather else "torchvision"):
+        inputs = example_inputs(network, options)
+        return to_onnx(network, inputs, options.opset, symbolic_sizes(options))
+
+
+def _write_onnx(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
+    from .onnx import save_onnx
+
+    save_onnx(_trace_onnx(model, options), file, info)
+
+
+def _write_openvino(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
+    from .openvino import save_openvino, to_openvino
+
+    save_openvino(to_openvino(_trace_onnx(model, options)), file, info)
+
+
+def _write_torch(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
+    network = build_network(model, options)
+    inputs = example_inputs(network, options)
+    with exporting("gather" if options.deform_conv == "gather" else "torchvision"):
+        if options.format == "torchscript":
+            from .torchscript import save_torchscript, to_torchscript
+
+            save_torchscript(to_torchscript(network, inputs), file, info)
+        else:
+            from .torch_export import save_torch_export, to_torch_export
+
+            program = to_torch_export(network, inputs, symbolic_sizes(options))
+            save_torch_export(program, file, info)
+
+
+def _write_int8(
+    model: nn.Module,
+    info: ModelInfo,
+    file: Path,
+    options: ExportOptions,
+    calibration_images: ImagePaths | None,
+) -> None:
+    from .quantize import quantize
+
+    if not calibration_images:
+        raise ExportError(
+            "int8 needs images like those that the model will see, to measure its activations. "
+            "Name a folder of at least 32: --calibration-images FOLDER"
+        )
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        float_file = Path(folder, file.name)
+        float_info = replace(info, precision="float32")
+        float_options = replace(options, precision="float32")
+        _write_file(model, float_info, float_file, float_options, None)
+        kind = "onnx" if options.format == "onnx" else "openvino"
+        quantize(float_file, file, kind=kind, images=calibration_images, info=float_info)

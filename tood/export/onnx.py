@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tood_runtime.model_info import ModelInfo
+
 from ..errors import ExportError
 from ..version import __version__
 from .wrapper import ExportableNetwork
@@ -70,6 +72,13 @@ def to_onnx(
     onnx.checker.check_model(model)
     require_plain_graph(model)
     return model
+
+
+def save_onnx(model: Any, path: Path, info: ModelInfo) -> None:
+    """Write a model with its metadata."""
+    onnx = require_onnx()
+    onnx.helper.set_model_props(model, info.to_strings())
+    onnx.save(model, str(path))
 
 
 def require_onnx() -> Any:
