@@ -1,7 +1,6 @@
 """What the commands share."""
 
 import errno
-import json
 import logging
 import os
 
@@ -10,15 +9,12 @@ import pytest
 from tood.cli.common import (
     exit_on_user_error,
     load_model_config,
-    make_output_folder,
     option_pairs,
     split_models,
     table,
     user_message,
-    validate_output_file,
-    write_json,
 )
-from tood.errors import CheckpointError, ConfigError, DataError, TOODError
+from tood.errors import CheckpointError, ConfigError, DataError
 from tood_runtime.cli import parse
 from tood_runtime.sources import SourceError
 
@@ -112,31 +108,9 @@ def test_several_models():
     assert only.model is None and only.config_file == "F"
 
 
-def test_output_folder_and_files(tmp_path):
-    assert make_output_folder(str(tmp_path / "a" / "b")).is_dir()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="it is a file. Choose another folder"):
-        make_output_folder(str(tmp_path / "file"))
-    with pytest.raises(ConfigError, match="--output"):
-        make_output_folder(str(tmp_path / "file" / "below"))
-    with pytest.raises(ConfigError, match=r"--json .* is a folder. Name a file in it"):
-        validate_output_file("--json", str(tmp_path))
-    validate_output_file("--json", None)
-    write_json(tmp_path / "new" / "x.json", {"a": [1.5]})
-    assert json.loads((tmp_path / "new" / "x.json").read_text()) == {"a": [1.5]}
-    with pytest.raises(TOODError, match=r"Cannot write .*\. Choose another file\."):
-        write_json(tmp_path / "file" / "x.json", {})
-
-
 def test_table_formats_each_column():
     text = table([["head", 1.25, 2.0]], ["", "a", "b"], ["", ".1f", ".3f"])
     assert text.splitlines()[-1].split() == ["|", "head", "|", "1.2", "|", "2.000", "|"]
-
-
-def test_output_below_a_file_is_refused_before_any_work(tmp_path):
-    (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ConfigError, match=r"notes.txt is a file"):
-        validate_output_file("--json", str(tmp_path / "notes.txt" / "found.json"))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EISDIR])

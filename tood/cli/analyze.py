@@ -6,19 +6,13 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 
 from tood_runtime.cli.parser import EXIT_OK
+from tood_runtime.output_files import make_output_folder, validate_output_file, write_json
 
 from ..checkpoint import load_model
 from ..data import build_test_loader, setup_datasets
 from ..errors import ConfigError
 from ..evaluation import AlignmentEvaluator, FastCOCOEvaluator
-from .common import (
-    load_model_config,
-    make_output_folder,
-    start_logging,
-    table,
-    validate_output_file,
-    write_json,
-)
+from .common import load_model_config, start_logging, table
 
 # Columns of the table, and how each is printed.
 COLUMNS = {

@@ -10,6 +10,7 @@ from PIL import Image
 from tabulate import tabulate
 
 from tood_runtime.cli.parser import EXIT_OK
+from tood_runtime.output_files import make_output_folder, validate_output_file, write_json
 
 from ..analysis.dataset_page import CheckedSet, write_page
 from ..data.checking import check_dataset, compare_sets, join_sets
@@ -19,14 +20,7 @@ from ..data.near_duplicates import Fingerprints, fingerprint_images
 from ..data.registration import load_dataset, read_datasets
 from ..data.size_checks import PERCENTILES, SizeSummary
 from ..errors import ConfigError
-from .common import (
-    load_model_config,
-    make_output_folder,
-    start_logging,
-    table,
-    validate_output_file,
-    write_json,
-)
+from .common import load_model_config, start_logging, table
 
 # Classes in the table on the terminal; the page and the JSON file have more.
 _MAX_CLASSES = 20

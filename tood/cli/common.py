@@ -2,13 +2,10 @@
 
 import argparse
 import errno
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
@@ -17,13 +14,21 @@ from tabulate import tabulate
 from tood_runtime.cli.parser import report_error
 from tood_runtime.image_io import ImageReadError, ImageWriteError
 from tood_runtime.model_info import ModelFileError
+from tood_runtime.output_files import OutputError
 from tood_runtime.sources import SourceError
 
 from ..errors import ConfigError, TOODError
 from ..model_zoo import ResolvedModel, resolve
 
 # What the user can fix. tood_runtime has its own errors, because it must not import this package.
-USER_ERRORS = (TOODError, SourceError, ImageReadError, ImageWriteError, ModelFileError)
+USER_ERRORS = (
+    TOODError,
+    SourceError,
+    ImageReadError,
+    ImageWriteError,
+    ModelFileError,
+    OutputError,
+)
 
 
 # What the system refuses: a full disk or a quota, a folder that may not be written, a file where a
@@ -175,47 +180,6 @@ def option_pairs(args: argparse.Namespace) -> list[str]:
         if isinstance(values.get(option), str)
     ]
     return [word for pair in pairs for word in pair]
-
-
-def make_output_folder(path: str) -> Path:
-    """Create the folder that ``--output`` names.
-
-    Raises:
-        ConfigError: it is a file, or cannot be created.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
-        raise ConfigError(
-            f"Cannot write into --output {path}: {reason}. Choose another folder."
-        ) from error
-    return folder
-
-
-def validate_output_file(option: str, path: str | None) -> None:
-    """Raise a ConfigError, before any work is done, if a file cannot be written there."""
-    if path is None:
-        return
-    if Path(path).is_dir():
-        raise ConfigError(f"{option} {path} is a folder. Name a file in it.")
-    for parent in Path(path).parents:
-        if parent.exists() and not parent.is_dir():
-            raise ConfigError(f"{option} {path} cannot be written: {parent} is a file.")
-
-
-def write_json(path: str | Path, content: Any) -> None:
-    """Write a JSON file, creating its folder.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror}. Choose another file.") from error
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], formats: Sequence[str]) -> str:

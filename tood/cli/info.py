@@ -5,10 +5,11 @@ import argparse
 from detectron2.modeling import build_model
 
 from tood_runtime.cli.parser import EXIT_OK
+from tood_runtime.output_files import validate_output_file, write_json
 
 from ..analysis.complexity import COLUMNS, FLOAT_FORMATS, describe
 from ..model_zoo import MODELS
-from .common import load_model_config, split_models, table, validate_output_file, write_json
+from .common import load_model_config, split_models, table
 
 
 def main(args: argparse.Namespace) -> int:

@@ -3,12 +3,13 @@
 import argparse
 
 from tood_runtime.cli.parser import EXIT_NOTHING_DONE, EXIT_OK
+from tood_runtime.output_files import make_output_folder
 
 from ..analysis.figures import draw_alignment, model_titles
 from ..data import setup_datasets
 from ..errors import ConfigError
 from ..inference.detector import Detector
-from .common import load_model_config, make_output_folder, split_models, start_logging
+from .common import load_model_config, split_models, start_logging
 
 
 def main(args: argparse.Namespace) -> int:
