@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import ROOT
-from tests.runtime.conftest import build_info, exported_onnx, photos  # noqa: F401
+from tests.runtime.conftest import build_info, photos  # noqa: F401
 from tests.structure.test_imports import external_imports
 from tood_runtime.detector import RuntimeDetector
 from tood_runtime.preprocessing import prepare_batch, resized_size
@@ -88,7 +88,7 @@ def test_sizes_equal_the_runtime_s(example):
             assert example.resized_size(height, width, dataclasses.asdict(info)) == expected
 
 
-def test_files_that_it_cannot_run(example, exported_onnx, tmp_path):  # noqa: F811
+def test_files_that_it_cannot_run(example, exported_onnx, tmp_path):
     onnx = pytest.importorskip("onnx")
     model = onnx.load(str(exported_onnx.path))
     for changes, message in (({"tood_format": "2"}, "another version"), ({"output": "raw"}, "raw")):

@@ -1,4 +1,4 @@
-"""Exported files and the models that they were exported from."""
+"""Exported files, their metadata, and images."""
 
 import dataclasses
 from pathlib import Path
@@ -8,27 +8,11 @@ import pytest
 from tests.export.conftest import Exported, export_tiny
 from tood_runtime.model_info import ModelInfo
 
-_EXPORTED: dict[str, Exported] = {}
-
-
-def export_once(kind: str, tmp_path_factory: pytest.TempPathFactory, **options) -> Exported:
-    """Export a file once per process, however many folders of tests ask for it."""
-    if kind not in _EXPORTED:
-        path = tmp_path_factory.mktemp("exported") / f"{kind}.onnx"
-        _EXPORTED[kind] = export_tiny(path, **options)
-    return _EXPORTED[kind]
-
-
-@pytest.fixture(scope="session")
-def exported_onnx(tmp_path_factory) -> Exported:
-    """An end-to-end file, dynamic in batch, height and width."""
-    return export_once("detections", tmp_path_factory)
-
 
 @pytest.fixture(scope="session")
 def exported_raw(tmp_path_factory) -> Exported:
-    """The same with raw output."""
-    return export_once("raw", tmp_path_factory, raw=True)
+    """The model of ``exported_onnx`` as a file with raw output."""
+    return export_tiny(tmp_path_factory.mktemp("raw") / "tiny.onnx", raw=True)
 
 
 @pytest.fixture
