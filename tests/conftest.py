@@ -24,6 +24,18 @@ def no_handlers_left():
         logging.getLogger(name).handlers.clear()
 
 
+@pytest.fixture(scope="session")
+def exported_onnx(tmp_path_factory):
+    """A tiny model and its end-to-end ONNX file, dynamic in batch, height and width.
+
+    A ``tests.export.conftest.Exported``; one for all tests of a process, because a trace takes
+    seconds.
+    """
+    from tests.export.conftest import export_tiny  # slow to import, and needed by few
+
+    return export_tiny(tmp_path_factory.mktemp("exported") / "tiny.onnx")
+
+
 @pytest.fixture
 def tiny_cfg() -> CfgNode:
     """See :func:`make_tiny_cfg`."""

@@ -1,4 +1,4 @@
-"""One exported file for all tests of a process: a trace takes seconds."""
+"""Exports of a tiny model. ``exported_onnx`` in tests/conftest.py is made once per process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,3 @@ def export_tiny(path: Path, **options) -> Exported:
         )
     save_onnx(proto, path, info)
     return Exported(path, model, cfg, info)
-
-
-@pytest.fixture(scope="session")
-def exported_onnx(tmp_path_factory) -> Exported:
-    """An end-to-end file, dynamic in batch, height and width."""
-    return export_tiny(tmp_path_factory.mktemp("exported") / "tiny.onnx")

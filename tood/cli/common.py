@@ -13,12 +13,13 @@ from tabulate import tabulate
 
 from tood_runtime.cli.parser import report_error
 from tood_runtime.image_io import ImageReadError, ImageWriteError
+from tood_runtime.model_files import is_model_file
 from tood_runtime.model_info import ModelFileError
 from tood_runtime.output_files import OutputError
 from tood_runtime.sources import SourceError
 
 from ..errors import ConfigError, TOODError
-from ..model_zoo import ResolvedModel, resolve
+from ..model_zoo import resolve
 
 # What the user can fix. tood_runtime has its own errors, because it must not import this package.
 USER_ERRORS = (
@@ -113,36 +114,31 @@ def load_model_config(
         The config, not frozen.
 
     Raises:
-        ConfigError: there is no such model or config, or an option is wrong; or MODEL is exported,
-            and the command needs its weights, or the options name others.
+        ConfigError: there is no such model or config, or an option is wrong; or the weights are an
+            exported model, which the command cannot run.
         CheckpointError: MODEL has no trained weights, and the options name none.
         ModelFileError: MODEL is a damaged exported file, or not one of this project.
     """
     model = resolve(args.model if args.config_file is None else args.config_file)
     weights: list[str] = []
     chosen = vars(args).get("weights") is not None or "MODEL.WEIGHTS" in args.opts[::2]
-    if model.exported is not None:
-        _require_runnable(model, exported, chosen)
-    if trained and args.config_file is None and not chosen:
-        file = model.require_weights()
-        weights = [] if file is None else ["MODEL.WEIGHTS", file]
-    args.config_file = model.source
-    return model.load_config([*weights, *option_pairs(args), *opts, *args.opts])
-
-
-def _require_runnable(model: ResolvedModel, allowed: bool, has_weights: bool) -> None:
-    """Raise a ConfigError for an exported model that cannot be used as the command line says."""
-    if not allowed:
-        raise ConfigError(
-            f"{model.source} is an exported model, which tood detect and tood eval can run. This "
-            "command needs the model itself: name the run's folder or the config that it was "
-            "exported from."
-        )
-    if has_weights:
+    if model.exported is not None and exported and chosen:
         raise ConfigError(
             f"{model.source} is an exported model, which holds its weights. Leave --weights and "
             "MODEL.WEIGHTS out, or name the config that they belong to."
         )
+    if trained and args.config_file is None and not chosen:
+        file = model.require_weights()
+        weights = [] if file is None else ["MODEL.WEIGHTS", file]
+    args.config_file = model.source
+    cfg = model.load_config([*weights, *option_pairs(args), *opts, *args.opts])
+    for file in (model.source, cfg.MODEL.WEIGHTS):
+        if is_model_file(file) and not exported:
+            raise ConfigError(
+                f"{file} is an exported model, which tood detect and tood eval can run. This "
+                "command needs the weights that it was exported from."
+            )
+    return cfg
 
 
 def split_models(args: argparse.Namespace) -> list[argparse.Namespace]:

@@ -150,15 +150,17 @@ class ExportedModel(nn.Module):
 
     def _stack(self, images: list[Tensor]) -> npt.NDArray[np.float32]:
         """Pad images on the right and at the bottom to one batch (N, C, H, W)."""
-        height = max(image.shape[1] for image in images)
-        width = max(image.shape[2] for image in images)
-        size = (self.info.height or height, self.info.width or width)
-        if height > size[0] or width > size[1]:
-            raise DataError(
-                f"An image has {width}x{height} pixels after resizing, more than the "
-                f"{size[1]}x{size[0]} that the exported file takes. Resize images with "
-                "ExportedModel.resize, or export the model for any size."
-            )
+        size = (
+            self.info.height or max(image.shape[1] for image in images),
+            self.info.width or max(image.shape[2] for image in images),
+        )
+        for _, height, width in (image.shape for image in images):
+            if height > size[0] or width > size[1]:
+                raise DataError(
+                    f"An image has {width}x{height} pixels after resizing, more than the "
+                    f"{size[1]}x{size[0]} that the exported file takes. Resize images with "
+                    "ExportedModel.resize, or export the model for any size."
+                )
         batch = np.zeros((len(images), self.info.channels, *size), np.float32)
         for place, image in zip(batch, images, strict=True):
             place[:, : image.shape[1], : image.shape[2]] = image.cpu().numpy()
