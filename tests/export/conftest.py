@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.conftest import make_tiny_cfg
 from tests.export.helpers import make_confident
-from tood.export.networks import build_network, example_inputs, symbolic_sizes
 from tood.export.metadata import build_info
+from tood.export.networks import build_network, example_inputs, symbolic_sizes
 from tood.export.options import ExportOptions
 from tood.modeling.tracing import exporting
 from tood_runtime.model_info import ModelInfo
