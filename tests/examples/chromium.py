@@ -49,7 +49,7 @@ class Chromium:
         timeout: seconds to wait for an answer.
     """
 
-    def __init__(self, executable: str, folder: Path, timeout: float = 60) -> None:
+    def __init__(self, executable: str, folder: Path, timeout: float = 120) -> None:
         self.timeout = timeout
         self._ids = itertools.count(1)
         self._received = b""

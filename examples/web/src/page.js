@@ -117,8 +117,9 @@ function showThreshold() {
 
 /** Takes a model, an image or both; of several images, the last one stays visible. */
 async function takeFiles(files) {
-  showError("");
   const all = Array.from(files);
+  if (!all.length) return; // text was dropped or pasted
+  showError("");
   const isModel = ({ name }) => name.toLowerCase().endsWith(".onnx");
   const images = all.filter((file) => !isModel(file));
   if (images.length) lastImage = null;

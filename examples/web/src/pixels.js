@@ -1,6 +1,7 @@
 // From an image file to the input of the network.
 
 import { UserError } from "./metadata.js";
+import { takeOrientation, turnUpright } from "./orientation.js";
 import { resizeBilinear, resizedSize } from "./resize.js";
 
 /**
@@ -9,14 +10,15 @@ import { resizeBilinear, resizedSize } from "./resize.js";
  * @param {Blob} file
  * @param {string} name of the file, for messages
  * @param {boolean} applyOrientation whether the EXIF orientation is applied
- * @returns {Promise<{bitmap: ImageBitmap, image: object}>} for drawing, and interleaved RGB
+ * @returns interleaved RGB: {data: Uint8Array, height, width, channels}
  * @throws {UserError} the browser cannot decode the file, or hides its pixels
  */
 export async function decodeImage(file, name, applyOrientation) {
-  let bitmap;
+  let orientation, bitmap;
   try {
-    bitmap = await createImageBitmap(file, {
-      imageOrientation: applyOrientation ? "from-image" : "none",
+    const taken = takeOrientation(await file.arrayBuffer());
+    orientation = applyOrientation ? taken.orientation : 1;
+    bitmap = await createImageBitmap(taken.blob, {
       premultiplyAlpha: "none",
       colorSpaceConversion: "none",
     });
@@ -25,13 +27,26 @@ export async function decodeImage(file, name, applyOrientation) {
   }
   const { height, width } = bitmap;
   const rgba = readPixels(bitmap, name);
+  bitmap.close();
   const data = new Uint8Array(height * width * 3);
   for (let from = 0, to = 0; to < data.length; from += 4, to += 3) {
     data[to] = rgba[from];
     data[to + 1] = rgba[from + 1];
     data[to + 2] = rgba[from + 2];
   }
-  return { bitmap, image: { data, height, width, channels: 3 } };
+  return turnUpright({ data, height, width, channels: 3 }, orientation);
+}
+
+/** Makes a bitmap of an interleaved RGB image. */
+export function toBitmap({ data, height, width }) {
+  const rgba = new ImageData(width, height);
+  rgba.data.fill(255);
+  for (let from = 0, to = 0; from < data.length; from += 3, to += 4) {
+    rgba.data[to] = data[from];
+    rgba.data[to + 1] = data[from + 1];
+    rgba.data[to + 2] = data[from + 2];
+  }
+  return createImageBitmap(rgba);
 }
 
 /** Returns the RGBA bytes of a bitmap. */

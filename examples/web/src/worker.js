@@ -5,11 +5,12 @@
 
 import * as ort from "./ort/ort.wasm.min.mjs";
 import { UserError, readMetadata, readModelInfo } from "./metadata.js";
-import { decodeImage, prepareImage } from "./pixels.js";
+import { decodeImage, prepareImage, toBitmap } from "./pixels.js";
 
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
-// More threads need the headers COOP and COEP, which a plain static server does not send.
-ort.env.wasm.numThreads = 1;
+// More threads need the headers COOP and COEP, which a plain static server does not send; with them
+// ONNX Runtime chooses the number, which 0 asks for.
+ort.env.wasm.numThreads = self.crossOriginIsolated ? 0 : 1;
 
 let session = null;
 let info = null;
@@ -43,11 +44,12 @@ async function loadModel(source, name) {
 async function detect(file, name) {
   if (session === null) throw new UserError("Choose a model first: an ONNX file of tood export.");
   const start = performance.now();
-  const { bitmap, image } = await decodeImage(file, name, info.applyExifOrientation);
+  const image = await decodeImage(file, name, info.applyExifOrientation);
   const input = prepareImage(image, info);
   const prepared = performance.now();
   const outputs = await run(input, image);
   const end = performance.now();
+  const bitmap = await toBitmap(image); // what the model saw
   const message = {
     name,
     bitmap,
