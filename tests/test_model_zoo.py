@@ -1,12 +1,14 @@
 """The list of published models, and what names, folders and files stand for."""
 
 import re
+import zipfile
 
 import pytest
 import torch
 import yaml
 
 from tests.helpers import CONFIGS, PUBLISHED, published_model
+from tests.runtime.conftest import build_info
 from tood import model_zoo
 from tood.analysis.complexity import count_parts
 from tood.checkpoint import CheckpointInfo
@@ -14,6 +16,7 @@ from tood.checkpoint.saving import write_checkpoint
 from tood.config import load_config
 from tood.errors import CheckpointError, ConfigError
 from tood.model_zoo import MODELS, resolve
+from tood_runtime.model_info import ModelFileError
 
 # AP on val2017 by MMDetection (its configs/tood/README.md) and by the authors, AP on test-dev by
 # the authors, and the sha256 prefix of MMDetection's file: typed from the sources a second time.
@@ -256,3 +259,28 @@ def test_resolve_nothing(tmp_path):
     for url in ("https://x.org/config.yaml", "https://x.org/model.pth"):
         with pytest.raises(ConfigError, match="is a URL"):
             resolve(url)
+
+
+def test_exported_file(tmp_path, tiny_cfg):
+    """It holds its config; the values that are fixed in it count, and nothing is imported."""
+    tiny_cfg.MODEL.TOOD.CUSTOM_IMPORTS = ["does_not_exist.py"]
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    info = build_info(
+        config=tiny_cfg.dump(), class_names=list("abcde"), score_threshold=0.25, min_size=96
+    )
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, text in info.to_strings().items():
+            archive.writestr(f"model/extra/{key}", text)
+    model = resolve(path)
+    assert model.exported == info and model.config_file is None
+    assert model.source == model.require_weights() == str(path)
+    cfg = model.load_config()
+    assert cfg.MODEL.WEIGHTS == str(path) and cfg.MODEL.DEVICE == "cpu"
+    assert cfg.MODEL.TOOD.SCORE_THRESH_TEST == 0.25 and cfg.MODEL.TOOD.CUSTOM_IMPORTS == []
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (96, 160)
+    assert cfg.MODEL.TOOD.HEAD.CHANNELS == 64
+    assert model.load_config(["INPUT.MIN_SIZE_TEST", "48"]).INPUT.MIN_SIZE_TEST == 48
+    for name, message in (("no.onnx", "no model file"), ("no.XML", "no model file")):
+        with pytest.raises(ModelFileError, match=message):
+            resolve(tmp_path / name)
