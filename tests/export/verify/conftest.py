@@ -1,4 +1,5 @@
 import copy
+import functools
 
 import pytest
 import torch
@@ -42,15 +43,19 @@ def confident():
     return make_confident(build_model(cfg).eval()), cfg
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_backend(confident):
     """Builds what a file of the model does: ``make_backend(raw, precision, change)``."""
     model, cfg = confident
 
-    def build(raw=False, precision="float32", change=None):
+    @functools.lru_cache
+    def build_parts(raw, precision):
         options = ExportOptions(format="torchscript", raw=raw, precision=precision)
-        network = (RawNetwork if raw else DetectionNetwork)(copy.deepcopy(model), options.dtype)
-        info = build_info(model, cfg, options, name="tiny")
-        return NetworkBackend(network.eval(), info, change)
+        own_model = model if precision == "float32" else copy.deepcopy(model)
+        network = (RawNetwork if raw else DetectionNetwork)(own_model, options.dtype)
+        return network.eval(), build_info(model, cfg, options, name="tiny")
+
+    def build(raw=False, precision="float32", change=None):
+        return NetworkBackend(*build_parts(raw, precision), change)
 
     return build

@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from tests.export.verify.helpers import with_info
-from tood.export.verify import verify_export, write_report
-from tood.export.verify.images import MIN_IMAGES, make_batches, prepare_images
+from tood.export.verify import images, verify_export, write_report
+from tood.export.verify.images import make_batches, prepare_images
 from tood.export.verify.reference import run_model
-from tood.export.verify.report import MIN_DETECTIONS
+
+
+@pytest.fixture(autouse=True)
+def four_images(monkeypatch):
+    """The test of an ONNX file has them all."""
+    monkeypatch.setattr(images, "MIN_IMAGES", 4)
 
 
 @pytest.fixture
@@ -28,9 +33,9 @@ def test_the_network_is_verified(verify, make_backend):
     backend = make_backend()
     report = verify(backend)
     assert report.failures() == [] and report.passed
-    assert len(backend.calls) == len(report.comparisons) == MIN_IMAGES + 3
-    assert [len(item.batch.images) for item in report.comparisons] == [1] * 9 + [3] * 3
-    assert sum(item.detections for item in report.comparisons) > 500
+    assert [len(item.batch.images) for item in report.comparisons] == [1] * 4 + [3] * 2
+    assert [len(arrays[0]) for arrays in backend.calls] == [1] * 4 + [3] * 2
+    assert sum(item.detections for item in report.comparisons) > 200
     assert all(item.max_box < 1e-3 and item.max_score < 1e-5 for item in report.comparisons)
     assert "is verified with PyTorch" in report.lines()[-1]
 
@@ -38,19 +43,10 @@ def test_the_network_is_verified(verify, make_backend):
 def test_the_model_is_as_it_was(confident, verify, make_backend):
     model = confident[0]
     before = copy.deepcopy(model.state_dict())
-    images = prepare_images(confident[1], make_backend().info, None)
-    run_model(model, make_batches(images, 3, make_backend().info)[0])
+    prepared = prepare_images(confident[1], make_backend().info, None)
+    run_model(model, make_batches(prepared, 3, make_backend().info)[0])
     assert "preprocess_image" not in vars(model) and not model.head._forward_hooks
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def shift_boxes(pixels):
-    def change(outputs):
-        used = outputs["scores"] > 0
-        outputs["boxes"] = np.where(used[..., None], outputs["boxes"] + pixels, 0)
-        outputs["boxes"] = outputs["boxes"].clip(0, 30)
-
-    return change
 
 
 def add_to_scores(value):
@@ -100,15 +96,14 @@ def test_differences_within_the_limits_pass_and_are_shown(verify, make_backend):
 
 def test_a_lost_detection_is_counted_and_is_no_near_tie(verify, make_backend):
     report = verify(make_backend(change=drop))
-    images = sum(len(item.batch.images) for item in report.comparisons)
-    assert sum(item.unmatched for item in report.comparisons) == images
+    assert [item.unmatched for item in report.comparisons] == [1] * 4 + [3] * 2
     assert sum(item.near_ties for item in report.comparisons) == 0
 
 
 def test_raw_output(verify, make_backend):
     report = verify(make_backend(raw=True))
     assert report.passed, report.failures()
-    assert sum(item.detections for item in report.comparisons) > 500
+    assert sum(item.detections for item in report.comparisons) > 200
 
 
 def change_point(name, value):
@@ -140,9 +135,9 @@ def test_a_runtime_that_fails_is_a_failure_of_the_file(verify, make_backend):
             raise RuntimeError("Got invalid dimensions\nfor input: images")
 
     report = verify(make_backend(change=fail))
-    assert len(report.failures()) == 3
-    assert "Batch of 3 (" in report.failures()[0]
-    assert "PyTorch failed: Got invalid dimensions." in report.failures()[0]
+    (failure,) = report.failures()
+    assert failure.startswith("Batch of 3 (")
+    assert failure.endswith(" pixels) and 1 more: PyTorch failed: Got invalid dimensions.")
 
 
 def test_wrong_metadata_fails_although_all_detections_match(verify, make_backend):
@@ -156,29 +151,7 @@ def test_files_with_a_fixed_size_and_batch(confident, verify, make_backend):
     backend = with_info(make_backend(), batch=2, height=75, width=90)
     report = verify(backend)
     assert report.passed, report.failures()
-    assert [images.shape for images, _, _ in backend.calls] == [(2, 3, 75, 90)] * 5
-
-
-@pytest.mark.parametrize("threshold", [0.999, 0.55])
-def test_few_detections_are_no_evidence(confident, make_backend, monkeypatch, threshold):
-    model, cfg = confident
-    monkeypatch.setattr(model, "test_score_thresh", threshold)
-    backend = make_backend()
-    report = verify_export("model.torchscript", model, cfg, open_backend=lambda _: backend)
-    assert sum(item.detections for item in report.comparisons) < MIN_DETECTIONS
-    assert sum(item.unmatched for item in report.comparisons) == 0
-    (failure,) = report.failures()
-    assert "not enough to compare" in failure and "--images" in failure
-
-
-def test_an_image_without_detections_among_others(confident, make_backend, monkeypatch):
-    model, cfg = confident
-    monkeypatch.setattr(model, "test_score_thresh", 0.47)
-    backend = make_backend()
-    report = verify_export("model.torchscript", model, cfg, open_backend=lambda _: backend)
-    counts = [item.detections for item in report.comparisons if len(item.batch.images) == 1]
-    assert 0 in counts and sum(counts) > 0, counts
-    assert report.passed, report.failures()
+    assert [arrays[0].shape for arrays in backend.calls] == [(2, 3, 75, 90)] * 2
 
 
 def test_bfloat16_is_compared_by_the_share_that_matches(verify, make_backend):
@@ -191,7 +164,7 @@ def test_bfloat16_is_compared_by_the_share_that_matches(verify, make_backend):
     assert abs(raw.matched_share - report.matched_share) < 0.05
 
 
-@pytest.mark.parametrize("change", [swap_classes, swap_axes, no_scale])
+@pytest.mark.parametrize("change", [swap_classes, no_scale])
 def test_wrong_half_files_are_caught(verify, make_backend, change):
     report = verify(make_backend(precision="bfloat16", change=change))
     assert not report.passed
@@ -224,5 +197,6 @@ def test_the_report_is_written_next_to_the_file(confident, make_backend, tmp_pat
     assert content["runtime"] == "PyTorch" and content["versions"]["torch"]
     assert content["thresholds"]["box_px"] == 0.01 and content["thresholds"]["score"] == 1e-4
     first = content["batches"][0]
-    assert first["images"][0]["size"] == [32, 32] and first["detections"] >= 0
+    assert first["images"][0]["size"] == list(report.comparisons[0].batch.images[0].size)
+    assert first["detections"] == report.comparisons[0].detections
     assert {"unmatched", "near_ties", "max_box", "max_score", "padded_size"} <= set(first)

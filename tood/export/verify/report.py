@@ -63,8 +63,13 @@ class VerificationReport:
     def failures(self) -> list[str]:
         """Sentences about why the file is not verified; none if it is."""
         failures = list(self.problems)
+        where: dict[str, list[str]] = {}
         for item in self.comparisons:
-            failures += [f"{_name(item)}: {problem}" for problem in item.problems]
+            for problem in item.problems:
+                where.setdefault(problem, []).append(_name(item))
+        for problem, names in where.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            failures.append(f"{names[0]}{more}: {problem}")
         exact = self.info.precision == "float32"
         compared = [item for item in self.comparisons if not item.problems]
         failures += self._differences(compared) if exact else self._lost_share()
