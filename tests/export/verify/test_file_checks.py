@@ -26,6 +26,7 @@ def test_right_metadata_has_no_problem(confident, backend):
         ("min_size", 64),
         ("max_size", 97),
         ("size_divisor", 64),
+        ("level_strides", [4, 8, 16, 32, 64]),
         ("score_threshold", 0.05),
         ("nms_threshold", 0.5),
         ("topk_candidates", 100),
@@ -162,6 +163,33 @@ def test_shapes_of_a_fixed_file(make_backend, tmp_path):
     assert check_shapes(path, info)[0] == (
         "The input 'images' has the shape (any, 3, any, any): expected (1, 3, 64, 96)."
     )
+
+
+def test_shapes_of_an_openvino_file(make_backend, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    def write(batch):
+        images = ops.parameter([batch, 3, -1, -1], np.float32, name="images")
+        sizes = ops.parameter([-1, 2], np.int64, name="image_sizes")
+        boxes = ops.reshape(images, np.array([0, -1, 4]), True)
+        scores = ops.reshape(images, np.array([0, -1, 5]), True)
+        for node, name in ((images, "images"), (sizes, "image_sizes"), (boxes, "boxes")):
+            node.output(0).get_tensor().set_names({name})
+        scores.output(0).get_tensor().set_names({"scores"})
+        results = [ops.result(boxes), ops.result(scores)]
+        path = tmp_path / "model.xml"
+        openvino.save_model(openvino.Model(results, [images, sizes]), path)
+        return path
+
+    info = make_backend(raw=True).info
+    assert check_shapes(write(-1), info) == []
+    assert check_shapes(write(2), info) == [
+        "The input 'images' has the shape (2, 3, any, any): expected (any, 3, any, any).",
+        "The output 'boxes' has the shape (2, any, 4), but the file is to take any batch and size.",
+        "The output 'scores' has the shape (2, any, 5), but the file is to take any batch and "
+        "size.",
+    ]
 
 
 def test_files_without_shapes_are_not_read(make_backend, tmp_path):

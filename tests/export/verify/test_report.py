@@ -37,7 +37,7 @@ def test_the_verdict_of_a_right_file(make_report, tmp_path):
         "| 4.0e-04    | 8.0e-08 |",
         "| 2       | 200x200, 200x200 | 200x200     | 50           | 0           | 0           "
         "| 0.0e+00    | 0.0e+00 |",
-        f"{tmp_path / 'model.onnx'} is verified with Runtime 1.0: 80 detections match, but for 0 "
+        f"{tmp_path / 'model.onnx'} is verified with Runtime 1.0: all 80 detections match, with 0 "
         "near ties.",
     ]
 

@@ -36,6 +36,7 @@ def check_metadata(info: ModelInfo, model: nn.Module, cfg: CfgNode) -> list[str]
         "min_size": cfg.INPUT.MIN_SIZE_TEST,
         "max_size": cfg.INPUT.MAX_SIZE_TEST,
         "size_divisor": max(model.backbone.size_divisibility, 1),
+        "level_strides": list(model.level_strides),
         "score_threshold": model.test_score_thresh,
         "nms_threshold": model.test_nms_thresh,
         "topk_candidates": model.test_topk_candidates,

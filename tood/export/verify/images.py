@@ -95,7 +95,9 @@ class VerificationBatch:
 
 
 def prepare_images(
-    cfg: CfgNode, info: ModelInfo, images: Iterable[str | os.PathLike[str]] | None
+    cfg: CfgNode,
+    info: ModelInfo,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
 ) -> list[VerificationImage]:
     """Load images that the user names, and draw others where those are too few.
 
@@ -111,6 +113,8 @@ def prepare_images(
         SourceError: ``images`` names no image.
         ImageReadError: an image cannot be read.
     """
+    if isinstance(images, (str, os.PathLike)):
+        images = [images]
     loaded: list[VerificationImage] = []
     for path in _choose(collect_images(images)) if images is not None else []:
         pixels = read_image(path, cfg.INPUT.APPLY_EXIF_ORIENTATION)

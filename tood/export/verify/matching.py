@@ -55,10 +55,12 @@ def differences(expected: Detected, found: Detected) -> tuple[Floats, Floats]:
 
     Infinite for two of different classes.
     """
-    boxes = np.abs(expected.boxes[:, None].astype(float) - found.boxes[None])
     scores = np.abs(expected.scores[:, None].astype(float) - found.scores[None])
+    boxes = np.zeros_like(scores)
+    for first, second in zip(expected.boxes.T, found.boxes.T, strict=True):
+        np.maximum(boxes, np.abs(first[:, None].astype(float) - second[None]), out=boxes)
     other = expected.classes[:, None] != found.classes[None]
-    return np.where(other, np.inf, boxes.max(2, initial=0)), np.where(other, np.inf, scores)
+    return np.where(other, np.inf, boxes), np.where(other, np.inf, scores)
 
 
 def match_within(expected: Detected, found: Detected, limits: Limits) -> list[tuple[int, int]]:

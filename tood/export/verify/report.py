@@ -106,7 +106,7 @@ class VerificationReport:
         return failures
 
     def _lost_share(self) -> list[str]:
-        floor = MIN_MATCHED_SHARE[self.info.precision]
+        floor = MIN_MATCHED_SHARE.get(self.info.precision, max(MIN_MATCHED_SHARE.values()))
         if self.matched_share >= floor:
             return []
         return [
@@ -148,9 +148,10 @@ class VerificationReport:
         count = sum(item.detections for item in self.comparisons)
         if self.info.precision == "float32":
             ties = sum(item.near_ties for item in self.comparisons)
+            what = "points match" if self.info.output == "raw" else "detections match"
             return [
-                f"{name} is verified with {self.runtime}: {count} detections match, but for {ties} "
-                "near ties."
+                f"{name} is verified with {self.runtime}: all {count} {what}, with {ties} near "
+                "ties."
             ]
         return [
             f"{name} is verified with {self.runtime}: {self.matched_share:.1%} of the detections "

@@ -40,7 +40,7 @@ def verify_export(
     model: nn.Module,
     cfg: CfgNode,
     *,
-    images: Iterable[str | os.PathLike[str]] | None = None,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     open_backend: Callable[[str | os.PathLike[str]], Backend] = open_backend,
     limits: Limits = DEFAULT_LIMITS,
 ) -> VerificationReport:
@@ -53,7 +53,8 @@ def verify_export(
         path: the file.
         model: a TOOD in float32 and in evaluation mode, with the weights of the file.
         cfg: the config that it was built from.
-        images: files, folders or glob patterns; images are drawn where these are too few.
+        images: files, folders or glob patterns; at most 12 are taken. Images are drawn where there
+            are fewer than 9.
         open_backend: opens the file.
         limits: largest differences of float32 files.
 
