@@ -124,7 +124,7 @@ def _gather_samples(
     rows = rows + point // kernel_size[1] * dilation
     cols = cols + point % kernel_size[1] * dilation
     offset = offset.reshape(n, num_groups, num_points, 2, num_cells)
-    dy, dx = offset.permute(3, 0, 4, 2, 1)
+    dy, dx = offset.permute(3, 0, 4, 2, 1).unbind(0)
     rows = _interpolation_cells(rows[:, :, None] + dy, in_height)
     cols = _interpolation_cells(cols[:, :, None] + dx, in_width)
     if mask is not None:
