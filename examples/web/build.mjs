@@ -39,6 +39,8 @@ if (model !== undefined && !isFile(model)) {
 rmSync(join(values.output, "ort"), { recursive: true, force: true });
 mkdirSync(join(values.output, "ort"), { recursive: true });
 cpSync(join(HERE, "src"), values.output, { recursive: true });
-for (const name of RUNTIME_FILES) copyFileSync(join(RUNTIME, name), join(values.output, "ort", name));
+for (const name of RUNTIME_FILES) {
+  copyFileSync(join(RUNTIME, name), join(values.output, "ort", name));
+}
 if (model !== undefined) copyFileSync(model, join(values.output, "model.onnx"));
 console.log(`Built ${values.output}${model === undefined ? " without a model" : ""}`);

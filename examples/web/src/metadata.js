@@ -91,8 +91,8 @@ export function readModelInfo(texts, name) {
     );
   }
   const text = (key) => {
-    if (!texts.has(key)) throw new UserError(`${name} lacks the metadata "${key}". Export it again.`);
-    return texts.get(key);
+    if (texts.has(key)) return texts.get(key);
+    throw new UserError(`${name} lacks the metadata "${key}". Export it again.`);
   };
   const value = (key) => {
     try {

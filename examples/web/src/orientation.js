@@ -1,5 +1,5 @@
-// The EXIF orientation of image files. Browsers differ: Chromium turns JPEG and PNG files even if it is
-// told not to, and WebP files never. So the tag is hidden from the browser and applied here.
+// The EXIF orientation of image files. Browsers differ: Chromium turns JPEG and PNG files even if
+// it is told not to, and WebP files never. So the tag is hidden from the browser and applied here.
 
 const ORIENTATION_TAG = 0x0112;
 const SHORT = 3; // TIFF's type of 16-bit numbers

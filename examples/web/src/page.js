@@ -10,6 +10,7 @@ const threshold = element("threshold");
 
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 const waiting = []; // one function per message that the worker has not answered, oldest first
+let hasModel = false;
 let lastImage = null;
 let result = null; // the worker's answer to the last image
 let shown = []; // its detections that score more than the threshold
@@ -43,6 +44,7 @@ function showError(text) {
 async function loadModel(source, name) {
   const answer = await ask({ model: source, name });
   if (answer.error !== undefined) return showError(answer.error);
+  hasModel = true;
   const { info } = answer;
   element("model").textContent =
     `${info.model}: ${info.classNames.length} classes (${listNames(info.classNames)}), ` +
@@ -146,14 +148,22 @@ document.addEventListener("drop", (event) => {
 document.addEventListener("paste", ({ clipboardData }) => takeFiles(clipboardData.files));
 new ResizeObserver(() => result !== null && draw()).observe(stage);
 
+async function findDefaultModel() {
+  try {
+    return (await fetch(DEFAULT_MODEL, { method: "HEAD" })).ok ? DEFAULT_MODEL : null;
+  } catch {
+    return null;
+  }
+}
+
 async function start() {
   showThreshold();
-  const url = new URLSearchParams(location.search).get("model");
-  const hasDefault = url === null && (await fetch(DEFAULT_MODEL, { method: "HEAD" })).ok;
-  if (url !== null || hasDefault) {
-    await loadModel(new URL(url ?? DEFAULT_MODEL, location.href).href, url ?? DEFAULT_MODEL);
+  const name = new URLSearchParams(location.search).get("model") ?? (await findDefaultModel());
+  if (name !== null) {
+    element("model").textContent = `Loading ${name}…`;
+    await loadModel(new URL(name, location.href).href, name);
   }
-  if (element("model").textContent.startsWith("Loading")) {
+  if (!hasModel) {
     element("model").textContent = "No model is loaded. Choose an ONNX file of tood export.";
   }
   setBusy(waiting.length > 0);

@@ -72,8 +72,8 @@ function create2d(width, height) {
 }
 
 /**
- * Returns the RGBA bytes of a bitmap with transparent pixels. A 2D canvas multiplies colors by alpha
- * and loses them where alpha is 0; WebGL keeps them.
+ * Returns the RGBA bytes of a bitmap with transparent pixels. A 2D canvas multiplies colors by
+ * alpha and loses them where alpha is 0; WebGL keeps them.
  */
 function readTransparentPixels(bitmap, name) {
   const { height, width } = bitmap;

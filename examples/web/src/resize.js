@@ -5,8 +5,8 @@
 const FRACTION_BITS = 22;
 
 /**
- * The size that an image is resized to. The shorter side gets minSize pixels, but the longer at most
- * maxSize; a file of a fixed size scales further down what would not fit.
+ * The size that an image is resized to. The shorter side gets minSize pixels, but the longer at
+ * most maxSize; a file of a fixed size scales further down what would not fit.
  * @param {number} height of the image
  * @param {number} width of the image
  * @param info see readModelInfo
