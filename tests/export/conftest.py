@@ -28,12 +28,8 @@ class Exported:
     info: ModelInfo
 
 
-def export_tiny(path: Path, **options) -> Exported:
-    """Export a narrow model with random weights, but with detections, to an ONNX file."""
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    from tood.export.onnx import save_onnx, to_onnx
-
+def build_tiny() -> tuple[nn.Module, CfgNode]:
+    """A narrow model with random weights, but with detections, and its config."""
     torch.manual_seed(0)
     cfg = make_tiny_cfg()
     cfg.MODEL.TOOD.SCORE_THRESH_TEST = 0.02
@@ -41,6 +37,22 @@ def export_tiny(path: Path, **options) -> Exported:
     cfg.MODEL.TOOD.CLASS_NAMES = ["circle", "square", "triangle", "star", "cross"]
     cfg.MODEL.TOOD.CATEGORY_IDS = [1, 2, 3, 5, 8]
     model = make_confident(build_model(cfg).eval())
+    return model, cfg
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[nn.Module, CfgNode]:
+    """See :func:`build_tiny`. Shared: do not change the model."""
+    return build_tiny()
+
+
+def export_tiny(path: Path, **options) -> Exported:
+    """Export the model of :func:`build_tiny` to an ONNX file."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tood.export.onnx import save_onnx, to_onnx
+
+    model, cfg = build_tiny()
     chosen = ExportOptions(**options)
     network = build_network(model, chosen)
     info = build_info(model, cfg, chosen, name="tiny")

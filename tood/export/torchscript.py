@@ -1,6 +1,5 @@
 """TorchScript files: PyTorch's legacy format, which C++ programs and detectron2's users load."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,6 @@ from torch import Tensor
 from tood_runtime.model_info import ModelInfo
 
 from .wrapper import ExportableNetwork
-
-# The extra file that holds the metadata, in TorchScript and torch.export files alike.
-INFO_FILE = "tood.json"
 
 
 def to_torchscript(network: ExportableNetwork, inputs: tuple[Tensor, ...]) -> Any:
@@ -36,7 +32,7 @@ def to_torchscript(network: ExportableNetwork, inputs: tuple[Tensor, ...]) -> An
 
 
 def save_torchscript(module: Any, path: Path, info: ModelInfo) -> None:
-    """Write a traced network with its metadata."""
+    """Write a traced network with its metadata, one extra file per key."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        torch.jit.save(module, str(path), _extra_files={INFO_FILE: json.dumps(info.to_strings())})
+        torch.jit.save(module, str(path), _extra_files=info.to_strings())
