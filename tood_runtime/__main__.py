@@ -23,8 +23,9 @@ from .cli.parser import (
 from .detection_results import DetectionResults
 from .detector import RuntimeDetector
 from .image_io import ImageReadError, RGBImage, read_image
-from .output_files import make_output_folder, validate_output_file
-from .sources import collect_images, make_image_ids, output_paths
+from .model_info import ModelFileError
+from .output_files import OutputError, make_output_folder, validate_output_file
+from .sources import SourceError, collect_images, make_image_ids, output_paths
 
 logger = logging.getLogger("tood_runtime")
 
@@ -104,8 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _start_logging()
     try:
         return run(build_parser().parse(sys.argv[1:] if arguments is None else arguments))
-    except (UsageError, ValueError) as error:
-        # Everything that the user can fix is a ValueError here.
+    except (UsageError, ModelFileError, OutputError, SourceError) as error:
         return report_error(str(error))
     except OSError as error:
         return report_error(f"{error.filename or 'A file'}: {error.strerror or error}.")
@@ -123,7 +123,9 @@ def run(args: argparse.Namespace) -> int:
         0, or 1 if no image could be read.
 
     Raises:
-        ValueError: the model, the images or the outputs are not what they should be.
+        ModelFileError: the model cannot be run, or not with these options.
+        SourceError: there are no images, or a drawing would overwrite one.
+        OutputError: a result cannot be written.
     """
     if args.json != _STDOUT:
         validate_output_file("--json", args.json)

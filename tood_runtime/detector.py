@@ -114,14 +114,17 @@ class RuntimeDetector:
 
         Raises:
             TypeError: see :meth:`__call__`.
-            ValueError: likewise, or a ``batch_size`` that is not positive or more than the file's
-                fixed one.
+            ValueError: likewise, or a ``batch_size`` that is not positive, or more than the file's
+                fixed one (ModelFileError).
         """
         self.require_threshold(score_threshold)
-        limit = self.info.batch
-        if batch_size < 1 or (limit is not None and batch_size > limit):
-            allowed = "at least 1" if limit is None else f"from 1 to {limit}, the file's own"
-            raise ValueError(f"batch_size must be {allowed}, got {batch_size}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if self.info.batch is not None and batch_size > self.info.batch:
+            raise ModelFileError(
+                f"The file takes batches of {self.info.batch}, got the batch size {batch_size}. "
+                "Export the model without --batch for any size."
+            )
         return self._predict(iter(images), batch_size, score_threshold, channel_order)
 
     def require_threshold(self, score_threshold: float) -> None:

@@ -167,5 +167,5 @@ def test_files_of_a_fixed_batch_and_size(make_info):
         assert [x.class_names for x in results] == [["class 1"]] * 2
     assert len(backend.calls) == 5
     assert all(call[0].shape == (2, 3, 64, 96) for call in backend.calls)
-    with pytest.raises(ValueError, match="from 1 to 2, the file's own, got 3"):
+    with pytest.raises(ModelFileError, match="batches of 2, got the batch size 3"):
         detector.predict(images, batch_size=3)

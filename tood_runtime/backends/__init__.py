@@ -43,26 +43,26 @@ def open_backend(
 
     Raises:
         ModelFileError: the file is missing, or no exported model.
-        BackendError: its runtime is missing, too old, or lacks the device.
-        ValueError: ``runtime``, ``threads`` or ``precision`` has no such value.
+        BackendError: its runtime is missing, too old, or lacks the device, or one of the options
+            has no such value.
     """
     if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}.")
+        raise BackendError(f"threads must be at least 1, got {threads}.")
     if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"Unknown precision {precision!r}. Available: {', '.join(PRECISIONS)}.")
+        raise BackendError(f"Unknown precision {precision!r}. Available: {', '.join(PRECISIONS)}.")
     suffix = Path(path).suffix.lower()
     if suffix not in _RUNTIMES or Path(path).is_dir():
         raise ModelFileError(_unknown_kind(Path(path), suffix))
     runtime = runtime or _RUNTIMES[suffix][0]
     if runtime not in _RUNTIMES[suffix]:
-        raise ValueError(
+        raise BackendError(
             f"Unknown runtime {runtime!r} for {suffix} files. "
             f"Available: {', '.join(_RUNTIMES[suffix])}."
         )
     if runtime == "openvino":
         return OpenVINOBackend(path, device, threads, precision)
     if precision is not None:
-        raise ValueError(
+        raise BackendError(
             "precision is a setting of OpenVINO. ONNX Runtime computes in the precision of the "
             "file: export with --half for a smaller one."
         )

@@ -26,7 +26,7 @@ OUTPUT_NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 class BackendError(ModelFileError):
-    """This machine cannot run a file: its runtime is missing, too old, or lacks the device."""
+    """A file cannot be run here: its runtime is missing or too old, or lacks a device or option."""
 
 
 class Backend(Protocol):
@@ -152,7 +152,7 @@ def _validate_array(name: str, array: object, dtype: type, shape: str, ndim: int
         raise ValueError(f"{expected}, got shape {array.shape}.")
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
+def one_line(error: BaseException, index: int = 0) -> str:
+    """One line of an error's message, by default the first, or its type where it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return lines[index].rstrip(".") if lines else type(error).__name__

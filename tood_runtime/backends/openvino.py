@@ -1,5 +1,6 @@
 """OpenVINO files, NAME.xml with their weights in NAME.bin, and ONNX files, run by OpenVINO."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .base import (
     one_line,
     validate_inputs,
 )
+
+logger = logging.getLogger(__name__)
 
 #: Where the metadata is in the model's ``rt_info``.
 INFO_KEY = "tood"
@@ -65,21 +68,21 @@ class OpenVINOBackend:
         try:
             model = core.read_model(os.fspath(file))
         except Exception as error:  # whatever its readers raise
-            raise ModelFileError(
-                f"{printable_path(file)} is not a model that OpenVINO {openvino.__version__} reads "
-                f"({one_line(error)}). Export it again."
-            ) from error
+            raise _explain(error, file, openvino.__version__) from error
         self.info = ModelInfo.from_strings(read_metadata(model), printable_path(file))
         self._inputs = [item.get_any_name() for item in model.inputs]
         self._outputs = [item.get_any_name() for item in model.outputs]
         check_names(file, self.info, self._inputs, self._outputs)
         # int8 files compute in float32 what they do not quantize.
-        precision = PRECISIONS.get(precision or self.info.precision, "f32")
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        wanted = PRECISIONS.get(precision or self.info.precision, "f32")
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": wanted}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._model = core.compile_model(model, device.upper(), settings)
-        self.name = f"OpenVINO {openvino.__version__.split('-')[0]}"
+        actual = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if precision is not None and actual != wanted:
+            logger.warning("OpenVINO computes in %s: this device has no fast %s.", actual, wanted)
+        self.name = f"OpenVINO {_short(openvino.__version__)}"
 
     def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
         """Run the model on a batch; see :meth:`tood_runtime.backends.Backend.run`."""
@@ -120,6 +123,25 @@ def _import_openvino(file: Path) -> Any:
             "Install it: pip install openvino"
         ) from error
     return openvino
+
+
+def _short(version: str) -> str:
+    """Without the number of the build."""
+    return version.split("-")[0]
+
+
+def _explain(error: Exception, file: Path, version: str) -> ModelFileError:
+    """Say in one line why a file could not be read."""
+    # Its messages start with places in its source, and end with the reason.
+    name, reason = printable_path(file), one_line(error, -1).removeprefix("-- ")
+    if "DeformConv" in reason:
+        return BackendError(
+            f"{name} has deformable convolutions, which OpenVINO {_short(version)} cannot run. Use "
+            "ONNX Runtime, or export the model with --dcn gather."
+        )
+    return ModelFileError(
+        f"OpenVINO {_short(version)} cannot read {name}: {reason}. Export it again."
+    )
 
 
 def _require_device(device: str, available: list[str]) -> None:
