@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from tests.inference.own_truth import write_own_truth
+from tood.export import ExportOptions, export_model
 from tood.inference import Detector
 
 pytest.importorskip("onnx")
@@ -68,6 +70,30 @@ def test_ap_of_a_file_is_that_of_its_model(
     line = ["--eval-only", *config, *pairs, "MODEL.WEIGHTS", file, "OUTPUT_DIR", tmp_path / "d"]
     assert tood("train", *line) == 0
     assert read_ap() == pytest.approx(expected, abs=1e-3, nan_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("file_format", ["torchscript", "torch-export", "openvino"])
+def test_ap_of_all_formats(
+    tood, exported_onnx, config, truth, dataset, read_ap, tmp_path, file_format, raw
+):
+    if file_format == "openvino":
+        pytest.importorskip("openvino")
+    line = [*config, "MODEL.WEIGHTS", truth / "weights.pth", "--output", tmp_path]
+    assert tood("eval", *line, *dataset) == 0
+    expected = read_ap()
+    options = ExportOptions(format=file_format, raw=raw)
+    path = tmp_path / f"model{options.suffix}"
+    export_model(exported_onnx.model, exported_onnx.cfg, path, options, verify=False)
+    assert tood("eval", path, *dataset, "--output", tmp_path) == 0
+    assert read_ap() == pytest.approx(expected, abs=1e-3, nan_ok=True)
+    image = truth / "images" / "1.png"
+    found = Detector.from_pretrained(path)(image)
+    wanted = Detector(exported_onnx.model, exported_onnx.cfg)(image)
+    assert len(found) == len(wanted) > 0
+    np.testing.assert_allclose(found.xyxy, wanted.xyxy, rtol=0, atol=1e-2)
+    np.testing.assert_allclose(found.confidence, wanted.confidence, rtol=0, atol=1e-4)
 
 
 def test_classes_of_another_dataset(tood, exported_onnx, truth, dataset, errors, tmp_path):

@@ -67,7 +67,7 @@ def assert_equal_outputs(actual, expected):
 
 
 @pytest.mark.parametrize("raw", [False, True])
-@pytest.mark.parametrize("threshold", [None, 0.2])
+@pytest.mark.parametrize("threshold", [None, 0.45])
 def test_outputs_are_the_models(make_exported, eager, raw, threshold):
     inputs, exported = make_inputs(), make_exported(raw)
     with torch.no_grad():

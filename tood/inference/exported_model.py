@@ -60,7 +60,8 @@ class ExportedModel(nn.Module):
                 runtime is not installed or lacks the device.
             ConfigError: the config has other values than are fixed in the file.
         """
-        from tood_runtime.backends import open_backend as open_any_backend
+        # Here, because weights need none of what tood.export imports.
+        from ..export.torch_backends import open_any_backend
 
         device = cfg.MODEL.DEVICE
         if device == "cuda":  # each of several processes has a GPU of its own
