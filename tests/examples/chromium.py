@@ -163,11 +163,6 @@ class Chromium:
         for kind in ("dragEnter", "dragOver", "drop"):
             self.send("Input.dispatchDragEvent", self._session, type=kind, x=x, y=y, data=data)
 
-    def screenshot(self) -> str:
-        """The page as a PNG file in base64."""
-        data: str = self.send("Page.captureScreenshot", self._session)["data"]
-        return data
-
 
 def _high_pipe() -> tuple[int, int]:
     """A pipe whose descriptors cannot collide with those that Chromium expects."""
