@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.export.verify.helpers import detected
-from tood.export.verify.matching import Limits, match_within
+from tood.export.verify.matching import Detected, Limits, match_within
 from tood.export.verify.near_ties import (
     LevelPredictions,
     PostprocessingSettings,
@@ -12,6 +13,7 @@ from tood.export.verify.near_ties import (
     explain,
     possible_outcomes,
 )
+from tood.modeling.postprocessing import postprocess_single_image
 
 SETTINGS = PostprocessingSettings(
     score_threshold=0.05, topk=1000, nms_threshold=0.6, max_detections=100
@@ -187,3 +189,37 @@ def test_two_boxes_that_change_places_are_one_tie_on_each_side():
     other = [0, 0, 100, 90]
     tied = level((A, 0.9, 0), (other, 0.9 - 5e-7, 0))
     assert explained(detected((A, 0.9, 0)), detected((other, 0.9 - 5e-7, 0)), tied) == ([0], [0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_rounding_does_lies_between_certain_and_possible(seed):
+    """Post-processing of predictions that are changed by half of what counts as a tie."""
+    rng = np.random.default_rng(seed)
+    tie = TieRange(score=0.01, box=0.4)
+    settings = PostprocessingSettings(0.2, topk=25, nms_threshold=0.5, max_detections=12)
+    levels = []
+    for _ in range(2):
+        centers = rng.uniform(-5, 105, (4, 2)).repeat(10, axis=0) + rng.normal(0, 4, (40, 2))
+        half = rng.uniform(8, 20, (40, 2))
+        boxes = np.concatenate([centers - half, centers + half], 1)
+        levels.append(LevelPredictions(rng.uniform(0, 1, (40, 2)), boxes))
+    outcome = possible_outcomes(levels, (100, 100), settings, tie)
+    assert outcome.certain.any()
+    for _ in range(20):
+        scores = [item.scores + rng.uniform(-0.005, 0.005, (40, 2)) for item in levels]
+        boxes = [item.boxes + rng.uniform(-0.2, 0.2, (40, 4)) for item in levels]
+        found = postprocess_single_image(
+            [torch.from_numpy(level).float() for level in scores],
+            [torch.from_numpy(level).float() for level in boxes],
+            score_thresh=settings.score_threshold,
+            topk_candidates=settings.topk,
+            nms_thresh=settings.nms_threshold,
+            max_detections=settings.max_detections,
+            image_size=(100, 100),
+        )
+        found = Detected(*(values.numpy() for values in found))
+        near = Limits(box=0.21, score=0.0051)
+        certain = outcome.candidates.take(outcome.certain)
+        assert len(match_within(certain, found, near)) == outcome.certain.sum()
+        possible = outcome.candidates.take(outcome.possible)
+        assert len(match_within(found, possible, near)) == len(found.scores)
