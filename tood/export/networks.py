@@ -28,8 +28,8 @@ def require_exportable(model: nn.Module) -> None:
         raise ExportError("The model is in training mode. Call model.eval() before exporting it.")
     if model.device.type != "cpu":
         raise ExportError(
-            f"The model is on {model.device}. Move it to the CPU before exporting it: the file runs "
-            "anywhere."
+            f"The model is on {model.device}. Move it to the CPU before exporting it: the file "
+            "runs anywhere."
         )
 
 

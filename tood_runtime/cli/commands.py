@@ -114,10 +114,10 @@ COMMANDS = {
             "export",
             "Write a model to an ONNX, TorchScript, torch.export or OpenVINO file, and verify it.",
             add_export,
-            "The file takes any batch and size, and has NMS inside. Before it gets its name, its\n"
-            "detections are matched one to one with the model's on at least 8 images, and what was\n"
-            "compared is written to FILE.verify.json. The exit code is 0 for a verified file, 1 for\n"
-            "one that differs, which is removed, and 2 for anything else.",
+            "The file takes any batch and size, and has NMS inside. Before it gets its name,\n"
+            "its detections are matched one to one with the model's on at least 8 images, and\n"
+            "what was compared is written to FILE.verify.json. The exit code is 0 for a verified\n"
+            "file, 1 for one that differs, which is removed, and 2 for anything else.",
             (
                 "TOOD-R50-1x --output tood.onnx",
                 "output/my-run --output model.xml --images images/",
