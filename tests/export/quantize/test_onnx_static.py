@@ -2,9 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from detectron2.modeling import build_model
 
+from tests.export.helpers import make_confident
 from tests.export.quantize.helpers import draw_images
 from tood.errors import ExportError
+from tood.export.exporter import export_model
+from tood.export.options import ExportOptions
 from tood.export.quantize import CalibrationBatches, QuantizationSettings, is_quantized, quantize
 from tood_runtime.backends import open_backend
 from tood_runtime.model_info import ModelInfo
@@ -32,13 +36,18 @@ def graph(int8_path):
     return onnx.load(str(int8_path)).graph
 
 
-def test_only_backbone_and_layers_are_quantized(graph):
+def quantized_nodes(graph):
+    """Whether each convolution and matrix product is computed in int8, by name."""
     producers = {name: node.op_type for node in graph.node for name in node.output}
-    quantized = {
+    return {
         node.name: producers.get(node.input[0]) == "DequantizeLinear"
         for node in graph.node
         if node.op_type in ("Conv", "MatMul")
     }
+
+
+def test_only_backbone_and_layers_are_quantized(graph):
+    quantized = quantized_nodes(graph)
     assert quantized == {name: is_quantized(name) for name in quantized}
     for part in SENSITIVE:
         assert [name for name in quantized if part in name and not quantized[name]], part
@@ -151,3 +160,21 @@ def test_other_ranges(exported_onnx, images, tmp_path, ranges):
         info=exported_onnx.info, settings=QuantizationSettings(ranges=ranges),
     )  # fmt: skip
     assert open_backend(tmp_path / "int8.onnx").info.precision == "int8"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["operator", "gather"])
+def test_offsets_of_deformable_convolutions_stay_in_float(tiny_cfg, images, tmp_path, form):
+    tiny_cfg.MODEL.TOOD.HEAD.NUM_DCN = 1
+    tiny_cfg.INPUT.MIN_SIZE_TEST, tiny_cfg.INPUT.MAX_SIZE_TEST = 64, 96
+    model = make_confident(build_model(tiny_cfg).eval())
+    source, path = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    options = ExportOptions(deform_conv=form)
+    info = export_model(model, tiny_cfg, source, options, verify=False).info
+    quantize(source, path, kind="onnx", images=images, info=info)
+    names = quantized_nodes(onnx.load(str(path)).graph)
+    assert len([name for name in names if "conv_offset" in name]) == 5  # one per level
+    assert not any(names[name] for name in names if "offset" in name)
+    # Backbone and FPN, and the second layer of the head on five levels.
+    assert sum(names.values()) == 28 + 5
+    assert open_backend(path).info.precision == "int8"

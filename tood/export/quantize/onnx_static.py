@@ -17,7 +17,11 @@ from .calibration import Feed
 from .scope import is_quantized
 from .settings import QuantizationSettings
 
-_OPERATORS = ("Conv", "MatMul")
+_WEIGHTED = ("Conv", "MatMul")
+# Quantized together with the convolutions of the backbone. Without its activation, a convolution's
+# output would need the range of the values that the activation cuts off; and sums of two int8
+# tensors need not be float.
+_FUSED = ("Relu", "Clip", "Add", "MaxPool")
 
 
 def quantize_onnx(model: Any, feeds: Sequence[Feed], settings: QuantizationSettings) -> Any:
@@ -51,7 +55,7 @@ def quantize_onnx(model: Any, feeds: Sequence[Feed], settings: QuantizationSetti
             path,
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(_OPERATORS),
+            op_types_to_quantize=[*_WEIGHTED, *_FUSED],
             nodes_to_quantize=names,
             per_channel=True,
             reduce_range=settings.seven_bit_weights,
@@ -78,11 +82,15 @@ def nodes_to_quantize(model: Any, settings: QuantizationSettings) -> list[str]:
     Raises:
         ExportError: there are none.
     """
-    operators = _OPERATORS if settings.parts in ("head", "all") else ("Conv",)
+    weighted = _WEIGHTED if settings.parts in ("head", "all") else ("Conv",)
     names = [
         node.name
         for node in model.graph.node
-        if node.op_type in operators and is_quantized(node.name, settings.parts)
+        if is_quantized(node.name, settings.parts)
+        and (
+            node.op_type in weighted
+            or (node.op_type in _FUSED and node.name.startswith("/backbone/"))
+        )
     ]
     if not names:
         raise ExportError(
