@@ -5,8 +5,8 @@ python -m tools.benchmark.runtimes --models TOOD-R50-1x --size 640x480 --rounds 
 
 All variants of a model are called in turn, round after round, on the same threads; ratios are
 those of medians to the eager model in float32. Weights are random, with about 1000 candidates per
-image, so NMS has the work that it has on photographs; int8 is calibrated on noise, so its time holds
-and its detections do not. "dynamic" files take any size, "fixed" ones only this.
+image, so NMS has the work that it has on photographs; int8 is calibrated on noise, so its time
+holds and its detections do not. "dynamic" files take any size, "fixed" ones only this.
 """
 
 import argparse
