@@ -9,8 +9,9 @@ from ..modeling.layers import DeformConv, ModulatedDeformConv
 from .options import ExportOptions
 from .wrapper import DetectionNetwork, ExportableNetwork, RawNetwork
 
-# What a dynamic file is traced with; any other batch and size works too.
-_EXAMPLE_BATCH, _EXAMPLE_SIZE = 2, (192, 160)
+# What a dynamic file is traced with; any other batch and size works too. No side is a multiple of
+# the stride: torch.export would leave out a padding of 0, and be wrong for all sizes that need one.
+_EXAMPLE_BATCH, _EXAMPLE_SIZE = 2, (180, 150)
 
 
 def require_exportable(model: nn.Module) -> None:
