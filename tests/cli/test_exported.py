@@ -73,8 +73,16 @@ def test_ap_of_a_file_is_that_of_its_model(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("raw", [False, True])
-@pytest.mark.parametrize("file_format", ["torchscript", "torch-export", "openvino"])
+@pytest.mark.parametrize(
+    "file_format, raw",
+    [
+        ("torchscript", False),
+        ("torchscript", True),
+        ("torch-export", False),
+        ("openvino", False),
+        ("openvino", True),
+    ],
+)
 def test_ap_of_all_formats(
     tood, exported_onnx, config, truth, dataset, read_ap, tmp_path, file_format, raw
 ):
