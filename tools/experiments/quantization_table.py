@@ -1,7 +1,7 @@
 r"""What int8 costs and gains: AP and time of a trained model for many settings of both quantizers.
 
 python -m tools.experiments.quantization_table output/quickstart
-python -m tools.experiments.quantization_table output/bccd --rows float layers everything --opts ...
+python -m tools.experiments.quantization_table output/bccd --rows layers everything --opts ...
 
 Exports the model, calibrates on its training images, evaluates every file on its test set, and
 times all files alternately in one run, so that a busy machine slows them alike. Prints one table.
@@ -83,18 +83,16 @@ def export_float(
     return build_network(model, ExportOptions()), result.info, files
 
 
-def evaluate(
-    run: Run, info: ModelInfo, data: DetectionDataset, inputs: Sequence[ModelInput]
-) -> float:
+def evaluate(run: Run, data: DetectionDataset, inputs: Sequence[ModelInput]) -> float:
     """AP (in percent) of what ``run`` returns for each image of the test set."""
     results = []
-    for batch, image_id in zip(inputs, data.image_ids, strict=True):
+    for image_id, batch in enumerate(inputs, 1):
         found = {name: value[0] for name, value in run(*batch).items()}
         count = int(found["num_dets"])
         boxes = found["boxes"][:count].astype(float)
         boxes[:, 2:] -= boxes[:, :2]
         results += [
-            {"image_id": image_id, "category_id": info.category_ids[k], "bbox": box, "score": score}
+            {"image_id": image_id, "category_id": k + 1, "bbox": box, "score": score}
             for box, score, k in zip(
                 boxes.tolist(), found["scores"].tolist(), found["labels"].tolist(), strict=False
             )
@@ -157,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     resolved = resolve(args.model)
     cfg = resolved.load_config(["MODEL.DEVICE", "cpu", *args.opts])
-    if resolved.weights:
+    if resolved.weights and "MODEL.WEIGHTS" not in args.opts:
         cfg.MODEL.WEIGHTS = str(resolved.weights)
     setup_datasets(cfg)
     calibration, data = load_dataset(cfg.DATASETS.TRAIN[0]), load_dataset(cfg.DATASETS.TEST[0])
@@ -181,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     num_images=args.num_images, settings=settings,
                 )  # fmt: skip
             runs[name] = open_backend(path, threads=args.threads).run
-            aps[name] = evaluate(runs[name], info, data, inputs)
+            aps[name] = evaluate(runs[name], data, inputs)
             print(f"{name}: AP {aps[name]:.1f}", flush=True)
     seconds = time_alternately(runs, inputs[0], args.rounds)
     print_table(seconds, aps, folder / "table.json")
