@@ -6,6 +6,7 @@ Shapes: **N** images, **C** candidates per image.
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import nms
 
@@ -56,10 +57,14 @@ def _portable_nms_mask(
     group = torch.where(valid, classes + 1, 0)
     image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
     group = group + image * (classes.amax() + 2)
-    apart = boxes + (group * (boxes.amax() + 1))[..., None]
-    keep = nms(apart.flatten(0, 1), scores.flatten().double(), iou_threshold)
-    mask = torch.zeros_like(scores.flatten(), dtype=torch.bool)
-    return mask.scatter(0, keep, torch.ones_like(keep, dtype=torch.bool)).view_as(scores)
+    apart = (boxes + (group * (boxes.amax() + 1))[..., None]).flatten(0, 1)
+    # torch.export writes into its program that at least two boxes are kept. An empty one, which
+    # overlaps no other, makes that true for an image without candidates.
+    apart = F.pad(apart, (0, 0, 0, 1), value=-2.0)
+    keep = nms(apart, F.pad(scores.flatten().double(), (0, 1)), iou_threshold)
+    mask = torch.zeros(apart.shape[0], dtype=torch.bool, device=apart.device)
+    mask = mask.scatter(0, keep, torch.ones_like(keep, dtype=torch.bool))
+    return mask[:-1].view_as(scores)
 
 
 class _NMSMaskForONNX(torch.autograd.Function):

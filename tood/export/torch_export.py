@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from tood_runtime.backends.base import one_line
 from tood_runtime.image_io import printable_path
@@ -55,8 +56,15 @@ def to_torch_export(
         name: dict.fromkeys(axes.get(name, {}), torch.export.Dim.DYNAMIC)
         for name in network.input_names
     }
+    # One tensor given twice would become one input, which the program then reads for both.
+    inputs = tuple(x.clone() for x in inputs)
     with torch.no_grad(), _quiet_and_fast():
-        return torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False)
+    # The same guesses raise the lower limits of the inputs' sizes, which the module checks.
+    for symbol, limits in program.range_constraints.items():
+        if str(symbol).startswith("s"):  # of an input, not of a result
+            program.range_constraints[symbol] = ValueRanges(1, limits.upper)
+    return program
 
 
 def save_torch_export(program: Any, path: Path, info: ModelInfo) -> None:

@@ -4,6 +4,7 @@ Shapes: **N** images, **H, W** the batch's size with padding, **R** points over 
 classes, **D** detections.
 """
 
+import copy
 from collections.abc import Collection
 from typing import ClassVar
 
@@ -27,7 +28,7 @@ class ExportableNetwork(nn.Module):
     may have any size.
 
     Args:
-        model: a TOOD in evaluation mode. It is not changed unless ``dtype`` is another one.
+        model: a TOOD in evaluation mode. It is not changed.
         dtype: of backbone and head. Box decoding and scores are in float32 in any case.
     """
 
@@ -37,7 +38,9 @@ class ExportableNetwork(nn.Module):
 
     def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.model: DenseDetectorCore = model if dtype == torch.float32 else model.to(dtype)
+        self.model: DenseDetectorCore = (
+            model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+        )
         self.dtype = dtype
         mean, std = model.pixel_mean.float(), model.pixel_std.float()
         self.register_buffer("pixel_mean", mean, False)
@@ -73,10 +76,17 @@ class ExportableNetwork(nn.Module):
             x = torch.where(inside, x, 0.0)
         divisor = max(self.model.backbone.size_divisibility, 1)
         if divisor > 1:
-            right, bottom = -width % divisor, -height % divisor
-            x = F.pad(x, (0, right, 0, bottom))
+            x = F.pad(x, (0, _padding(width, divisor), 0, _padding(height, divisor)))
         _, predictions = self.model.predict(self.model.backbone(x.to(self.dtype)))
         return predictions
+
+
+def _padding(size: int, divisor: int) -> int:
+    """What is missing to the next multiple."""
+    if torch.jit.is_tracing():
+        return -size % divisor
+    # torch.export's symbolic arithmetic simplifies this form at once, and the other in minutes.
+    return (size - 1) // divisor * divisor + divisor - size
 
 
 class DetectionNetwork(ExportableNetwork):
