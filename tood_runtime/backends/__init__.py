@@ -39,7 +39,7 @@ def open_backend(
         device: "cpu"; with ONNX Runtime also "cuda" and "cuda:N", with OpenVINO what it finds.
         threads: number of threads of one operator; None for all cores.
         precision: of OpenVINO's computation: "float32", "bfloat16" or "float16" (or its own "f32",
-            "bf16", "f16"); by default that of the file.
+            "bf16", "f16"); float32 by default.
 
     Raises:
         ModelFileError: the file is missing, or no exported model.

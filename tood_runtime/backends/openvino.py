@@ -41,8 +41,8 @@ class OpenVINOBackend:
         device: "cpu", or another device that OpenVINO finds, such as "gpu" (Intel's).
         threads: number of threads; None for all cores.
         precision: of the computation: "float32", "bfloat16" or "float16" (or OpenVINO's "f32",
-            "bf16", "f16"); by default that of the file. OpenVINO itself would silently choose
-            bfloat16 on a CPU that has it.
+            "bf16", "f16"); float32 by default, also of files that store float16. OpenVINO itself
+            would silently choose bfloat16 on a CPU that has it.
 
     Raises:
         ModelFileError: a file is missing, or no OpenVINO file of ours.
@@ -73,8 +73,9 @@ class OpenVINOBackend:
         self._inputs = [item.get_any_name() for item in model.inputs]
         self._outputs = [item.get_any_name() for item in model.outputs]
         check_names(file, self.info, self._inputs, self._outputs)
-        # int8 files compute in float32 what they do not quantize.
-        wanted = PRECISIONS.get(precision or self.info.precision, "f32")
+        # A lower one would decode boxes in it too, and move them by pixels. int8 files compute in
+        # float32 what they do not quantize.
+        wanted = PRECISIONS[precision or "float32"]
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": wanted}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
