@@ -10,7 +10,6 @@ from torch import nn
 from tood.modeling.layers import deform_conv2d, dynamic_conv1x1
 from tood.modeling.tracing import deform_conv_operator, exporting, is_tracing
 
-
 pytestmark = [
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
     pytest.mark.filterwarnings("ignore:.torch.jit.trace:FutureWarning"),

@@ -43,6 +43,7 @@ def build_info(
         class_names=names,
         category_ids=list(ids),
         channel_order=cfg.INPUT.FORMAT,
+        channels=len(cfg.MODEL.PIXEL_MEAN),
         apply_exif_orientation=cfg.INPUT.APPLY_EXIF_ORIENTATION,
         min_size=cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
