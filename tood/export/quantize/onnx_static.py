@@ -86,7 +86,7 @@ def nodes_to_quantize(model: Any, settings: QuantizationSettings) -> list[str]:
     names = [
         node.name
         for node in model.graph.node
-        if is_quantized(node.name, settings.parts)
+        if is_quantized(node.name, settings.parts, "".join(node.input[1:2]))
         and (
             node.op_type in weighted
             or (node.op_type in _FUSED and node.name.startswith("/backbone/"))
