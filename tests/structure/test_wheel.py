@@ -89,7 +89,8 @@ def test_metadata(metadata):
     assert metadata["Version"] == __version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
-    assert {"dev", "docs", "mmdet", "ray", "safetensors"} == set(metadata.get_all("Provides-Extra"))
+    extras = {"dev", "docs", "mmdet", "onnx", "openvino", "quantize", "ray", "safetensors"}
+    assert extras == set(metadata.get_all("Provides-Extra"))
     pythons = [line.split(" :: ")[-1] for line in metadata.get_all("Classifier") if "3." in line]
     assert pythons[0] == "3.10" and pythons == sorted(pythons, key=lambda name: int(name[2:]))
 
@@ -112,9 +113,9 @@ def test_dependencies_are_what_is_imported(metadata):
     names = {re.match(r"[\w-]+", line)[0].lower() for line in required}
     imported = imported_packages(ROOT / "tood") | imported_packages(ROOT / "tood_runtime")
     imported = {IMPORT_NAMES.get(name, name.replace("_", "-")) for name in imported}
-    # No package index has detectron2. It brings yacs and iopath, which config and files come from.
-    optional = {"safetensors"}
-    assert imported - names <= {"detectron2", "yacs", "iopath"} | optional
+    # No package index has detectron2. It brings yacs, iopath and termcolor.
+    optional = {"safetensors", "onnx", "onnxruntime", "openvino", "nncf"}
+    assert imported - names <= {"detectron2", "yacs", "iopath", "termcolor"} | optional
     assert names - imported == set()
     assert all(re.fullmatch(r"[\w-]+>=[\d.]+", line) for line in required), "a version is pinned"
 

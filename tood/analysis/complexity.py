@@ -45,6 +45,15 @@ def _count_conv(inputs: list, outputs: list) -> Counter[str]:
     return counts
 
 
+def _count_deform_conv(inputs: list, outputs: list) -> Counter[str]:
+    """Count the matrix product with the samples; without a bias, torchvision adds zeros."""
+    weight, out = get_shape(inputs[1]), torch.Size(get_shape(outputs[0]))
+    counts = Counter(matmul=out.numel() * torch.Size(weight[1:]).numel())
+    if inputs[4].node().kind() != "aten::zeros":
+        counts["bias"] = out.numel()
+    return counts
+
+
 def _count_add(inputs: list, outputs: list) -> Counter[str]:
     """Count a bias that is added separately: a (C, 1, 1) tensor plus a map."""
     shape, channels = get_shape(outputs[0]), get_shape(inputs[1])
@@ -74,6 +83,7 @@ _HANDLES = {
     "aten::batch_norm": _count_norm,
     "aten::group_norm": _count_norm,
     "aten::layer_norm": _count_norm,
+    "torchvision::deform_conv2d": _count_deform_conv,
 }
 
 

@@ -207,7 +207,7 @@ def _write_int8(
     options: ExportOptions,
     calibration_images: ImagePaths | None,
 ) -> None:
-    from .quantize import quantize
+    from .quantize import FileKind, quantize
 
     if not calibration_images:
         raise ExportError(
@@ -219,5 +219,5 @@ def _write_int8(
         float_info = replace(info, precision="float32")
         float_options = replace(options, precision="float32")
         _write_file(model, float_info, float_file, float_options, None)
-        kind = "onnx" if options.format == "onnx" else "openvino"
+        kind: FileKind = "onnx" if options.format == "onnx" else "openvino"
         quantize(float_file, file, kind=kind, images=calibration_images, info=float_info)

@@ -20,7 +20,8 @@ def require_exportable(model: nn.Module) -> None:
     Raises:
         ExportError: it is not.
     """
-    if find_dense_core(model) is not model or not hasattr(model, "backbone"):
+    core = find_dense_core(model)
+    if core is None or core is not model or not hasattr(model, "backbone"):
         raise ExportError(
             f"A {type(model).__name__} cannot be exported. Use a config with "
             "MODEL.META_ARCHITECTURE TOOD."

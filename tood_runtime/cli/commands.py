@@ -112,7 +112,7 @@ COMMANDS = {
         ),
         Command(
             "export",
-            "Write a model to an ONNX, TorchScript, torch.export or OpenVINO file, and verify it.",
+            "Write a model to a verified ONNX, TorchScript, torch.export or OpenVINO file.",
             add_export,
             "The file takes any batch and size, and has NMS inside. Before it gets its name,\n"
             "its detections are matched one to one with the model's on at least 8 images, and\n"

@@ -47,9 +47,3 @@ def test_other_choices_of_parts():
     assert is_quantized("/head/MatMul_4", "head") and not is_quantized("/MatMul", "head")
     assert not any(is_quantized(name, "head") for name in PREDICTORS + OFFSETS)
     assert all(is_quantized(name, "all") for name in PREDICTORS + OFFSETS + UNKNOWN)
-
-
-def test_offsets_are_recognized_by_their_weight():
-    weight = "model.head.inter_convs.0.conv_offset.weight"
-    assert not is_quantized("/head/inter_convs.0/Conv", weight=weight)
-    assert is_quantized("/head/inter_convs.0/Conv", weight="model.head.inter_convs.0.weight")

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ class CalibrationBatches(Sequence[Feed]):
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index: Any) -> Any:
         try:
             images = [
                 read_image(path, self._info.apply_exif_orientation) for path in self._groups[index]

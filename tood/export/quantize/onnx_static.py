@@ -82,13 +82,11 @@ def nodes_to_quantize(model: Any, settings: QuantizationSettings) -> list[str]:
     Raises:
         ExportError: there are none.
     """
-    offsets = set() if settings.parts == "all" else _offset_convolutions(model)
     weighted = _WEIGHTED if settings.parts in ("head", "all") else ("Conv",)
     names = [
         node.name
         for node in model.graph.node
-        if node.name not in offsets
-        and is_quantized(node.name, settings.parts, "".join(node.input[1:2]))
+        if is_quantized(node.name, settings.parts)
         and (
             node.op_type in weighted
             or (node.op_type in _FUSED and node.name.startswith("/backbone/"))
@@ -100,23 +98,6 @@ def nodes_to_quantize(model: Any, settings: QuantizationSettings) -> list[str]:
             "can be quantized. Write the file with: tood export"
         )
     return names
-
-
-def _offset_convolutions(model: Any) -> set[str]:
-    """Names of the convolutions that offsets and masks of ``DeformConv`` nodes come from."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    found: set[str] = set()
-    for node in model.graph.node:
-        pending = [*node.input[2:3], *node.input[4:5]] if node.op_type == "DeformConv" else []
-        while pending:
-            producer = producers.get(pending.pop())
-            if producer is None:
-                continue
-            if producer.op_type == "Conv":
-                found.add(producer.name)
-            else:
-                pending += producer.input
-    return found
 
 
 _SEPARATOR = "_quantized_input"

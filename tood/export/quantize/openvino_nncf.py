@@ -80,7 +80,7 @@ def nodes_in_float(model: Any, settings: QuantizationSettings) -> list[str]:
     quantized = {
         op.get_friendly_name()
         for op in operators
-        if is_quantized(op.get_friendly_name(), settings.parts, _weight_name(op))
+        if is_quantized(op.get_friendly_name(), settings.parts)
         and (op.get_friendly_name().startswith("/backbone/") or op.get_type_name() in weighted)
     }
     if not quantized:
@@ -92,10 +92,3 @@ def nodes_in_float(model: Any, settings: QuantizationSettings) -> list[str]:
 
 
 _NO_OPERATORS = ("Constant", "Parameter", "Result")
-
-
-def _weight_name(op: Any) -> str:
-    """Name of an operator's second input; empty if there is none."""
-    if op.get_input_size() < 2:
-        return ""
-    return str(op.input_value(1).get_node().get_friendly_name())

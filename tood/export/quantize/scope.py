@@ -25,7 +25,7 @@ _PREDICTORS = re.compile(
 )
 
 
-def is_quantized(name: str, parts: Parts = "layers", weight: str = "") -> bool:
+def is_quantized(name: str, parts: Parts = "layers") -> bool:
     """Whether a convolution or matrix product is computed in int8.
 
     Args:
@@ -33,12 +33,10 @@ def is_quantized(name: str, parts: Parts = "layers", weight: str = "") -> bool:
         parts: "backbone" for backbone and FPN; "layers" for these and the stacks of 3x3
             convolutions of the head; "head" for everything but the predictors; "all". Offsets of
             deformable convolutions are in float except in "all".
-        weight: name of its weight. The convolution that predicts offsets is called by its parent,
-            so that only its weight is named after it.
     """
     if parts == "all":
         return True
-    if _OFFSETS.search(name) or _OFFSETS.search(weight):
+    if _OFFSETS.search(name):
         return False
     if name.startswith("/backbone/"):
         return True

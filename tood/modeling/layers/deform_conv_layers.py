@@ -102,14 +102,18 @@ def predict_offsets(
     # data by 2.6 %.
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
-        prediction = F.conv2d(
-            x.to(dtype),
-            conv.weight.to(dtype),
-            conv.bias.to(dtype),
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-        )
+        if conv.weight.dtype == dtype:
+            # As a module, so that its name is in exported graphs: quantization must leave it out.
+            prediction = conv(x.to(dtype))
+        else:
+            prediction = F.conv2d(
+                x.to(dtype),
+                conv.weight.to(dtype),
+                conv.bias.to(dtype),
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+            )
     if not modulated:
         return prediction, None
     first, second, mask = prediction.chunk(3, dim=1)
