@@ -51,7 +51,6 @@ ROWS: dict[str, dict[str, Settings | None]] = {
         "layers": Settings(),
         "layers, mean of extremes": Settings(ranges="mean"),
         "layers, percentile": Settings(ranges="percentile"),
-        "layers, entropy": Settings(ranges="entropy"),
         "layers, symmetric": Settings(symmetric=True),
         "head in float": Settings("backbone"),
     },

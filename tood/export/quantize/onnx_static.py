@@ -151,12 +151,10 @@ def _calibration(settings: QuantizationSettings) -> tuple[Any, dict[str, Any]]:
     """The calibration method, and the options that it needs."""
     from onnxruntime.quantization import CalibrationMethod
 
-    # Histograms need the activations themselves; those of all images may not fit into memory.
-    one_by_one = {"CalibStridedMinMax": 1}
     if settings.ranges == "percentile":
-        return CalibrationMethod.Percentile, {"CalibPercentile": 99.999, **one_by_one}
-    if settings.ranges == "entropy":
-        return CalibrationMethod.Entropy, one_by_one
+        # Histograms need the activations themselves; those of all images may not fit into memory.
+        options = {"CalibPercentile": 99.999, "CalibStridedMinMax": 1}
+        return CalibrationMethod.Percentile, options
     if settings.ranges == "mean":
         return CalibrationMethod.MinMax, {"CalibMovingAverage": True}
     return CalibrationMethod.MinMax, {}

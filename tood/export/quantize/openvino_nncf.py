@@ -59,10 +59,6 @@ def _advanced(settings: QuantizationSettings) -> Any:
         "mean": RangeEstimatorParametersSet.MEAN_MINMAX,
         "percentile": RangeEstimatorParametersSet.MEAN_QUANTILE,
     }
-    if settings.ranges not in estimators:
-        raise ValueError(
-            f"NNCF has no ranges {settings.ranges!r}. Available: {', '.join(estimators)}."
-        )
     overflow = OverflowFix.ENABLE if settings.seven_bit_weights else OverflowFix.DISABLE
     return AdvancedQuantizationParameters(
         overflow_fix=overflow,

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from .scope import PARTS, Parts
 
-Ranges = Literal["minmax", "mean", "percentile", "entropy"]
+Ranges = Literal["minmax", "mean", "percentile"]
 BiasCorrection = Literal["none", "fast", "full"]
 
 
@@ -17,8 +17,7 @@ class QuantizationSettings:
         parts: what is computed in int8; see :func:`~tood.export.quantize.scope.is_quantized`.
         ranges: how the range of an activation follows from the calibration images: "minmax" for its
             extremes over all of them, "mean" for the mean of the images' extremes, "percentile"
-            for what 99.999 % of its values lie in, "entropy" (ONNX only) for the smallest
-            Kullback-Leibler divergence.
+            for what 99.999 % of its values lie in.
         seven_bit_weights: use 7 of the 8 bits of weights. CPUs without VNNI (AVX2) add two products
             in 16 bits, which saturates with 8 bits. On others it costs half of the weights'
             precision.
