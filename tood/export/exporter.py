@@ -22,7 +22,13 @@ from .networks import (
     require_exportable,
     symbolic_sizes,
 )
+from .onnx import save_onnx, to_onnx
+from .openvino import save_openvino, to_openvino
 from .options import ExportOptions
+from .quantize import FileKind, quantize
+from .torch_backends import open_any_backend
+from .torch_export import save_torch_export, to_torch_export
+from .torchscript import save_torchscript, to_torchscript
 from .verify import VerificationReport, verify_export, write_report
 
 ImagePaths = Sequence[str | os.PathLike[str]]
@@ -103,8 +109,6 @@ def export_model(
         _write_file(model, info, file, options, calibration_images)
         report = None
         if verify:
-            from .torch_backends import open_any_backend
-
             report = verify_export(file, model, cfg, images=images, open_backend=open_any_backend)
             report = replace(report, path=output)
             if not report.passed:
@@ -164,8 +168,6 @@ def _write_file(
 
 
 def _trace_onnx(model: nn.Module, options: ExportOptions) -> Any:
-    from .onnx import to_onnx
-
     gather = options.deform_conv == "gather" or options.format == "openvino"
     network = build_network(model, options)
     with exporting("gather" if gather else "torchvision"):
@@ -174,14 +176,10 @@ def _trace_onnx(model: nn.Module, options: ExportOptions) -> Any:
 
 
 def _write_onnx(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
-    from .onnx import save_onnx
-
     save_onnx(_trace_onnx(model, options), file, info)
 
 
 def _write_openvino(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
-    from .openvino import save_openvino, to_openvino
-
     save_openvino(to_openvino(_trace_onnx(model, options)), file, info)
 
 
@@ -190,12 +188,8 @@ def _write_torch(model: nn.Module, info: ModelInfo, file: Path, options: ExportO
     inputs = example_inputs(network, options)
     with exporting("gather" if options.deform_conv == "gather" else "torchvision"):
         if options.format == "torchscript":
-            from .torchscript import save_torchscript, to_torchscript
-
             save_torchscript(to_torchscript(network, inputs), file, info)
         else:
-            from .torch_export import save_torch_export, to_torch_export
-
             program = to_torch_export(network, inputs, symbolic_sizes(options))
             save_torch_export(program, file, info)
 
@@ -207,8 +201,6 @@ def _write_int8(
     options: ExportOptions,
     calibration_images: ImagePaths | None,
 ) -> None:
-    from .quantize import FileKind, quantize
-
     if not calibration_images:
         raise ExportError(
             "int8 needs images like those that the model will see, to measure its activations. "
