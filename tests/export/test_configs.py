@@ -42,8 +42,8 @@ def build(name):
     torch.manual_seed(0)
     cfg = load_config(str(CONFIGS / f"{name}.yaml"), options)
     model = make_confident(build_model(cfg).eval())
-    # Boxes and offsets of a trained model's size: wild ones reach far out of the image, where float32
-    # resolves less than the limit of the verification.
+    # Boxes and offsets of a trained model's size: wild ones reach far out of the image, where
+    # float32 resolves less than the limit of the verification.
     shapes = ("tood_reg.w", "bbox_pred.w", "reg_offset_module.2.w")
     with torch.no_grad():
         for parameter_name, parameter in model.head.named_parameters():

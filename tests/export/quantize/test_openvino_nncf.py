@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.export.quantize.helpers import draw_images
-from tood.export.quantize import QuantizationSettings, is_quantized, quantize
+from tood.export.quantize import is_quantized, quantize
 from tood_runtime.backends import open_backend
 
 openvino = pytest.importorskip("openvino")
