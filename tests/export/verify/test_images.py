@@ -30,7 +30,7 @@ def test_drawn_images_have_all_kinds_of_sizes(confident, info):
     images = prepare_images(confident[1], info, None)
     sizes = [image.size for image in images]
     assert len(sizes) == len(set(sizes)) == MIN_IMAGES >= 8
-    assert (32, 32) in sizes
+    assert (64, 64) in sizes
     assert any(height > width for height, width in sizes)
     assert any(width > height for height, width in sizes)
     assert any(height % 32 and width % 32 for height, width in sizes)

@@ -35,7 +35,9 @@ _DRAWN_SHAPES = (
     (1.0, 1.0), (1.0, 1.5), (1.41, 0.9), (0.61, 1.27), (0.9, 0.55), (0.33, 1.1), (1.1, 0.31),
     (0.77, 0.74),
 )  # fmt: skip
-_SMALLEST: Size = (32, 32)
+# Of smaller images most maps have one cell, where group normalization of few channels divides by
+# almost nothing: float32 resolves less than the limits there, in any runtime.
+_SMALLEST: Size = (64, 64)
 # Height and width that detections refer to, relative to the image: all different from 1, and from
 # each other, so that a wrong scale cannot go unseen.
 _SCALES = ((1.5, 1.25), (0.75, 0.6), (1.2, 2.0))
