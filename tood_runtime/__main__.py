@@ -79,7 +79,10 @@ def build_parser() -> CommandParser:
         help="onnxruntime or openvino, which runs .onnx files too (default: by the kind of file)",
     )
     parser.add_argument(
-        "--device", default="cpu", metavar="DEVICE", help="cpu, cuda or cuda:N (default: cpu)"
+        "--device",
+        default="cpu",
+        metavar="DEVICE",
+        help="cpu, cuda or cuda:N; with OpenVINO also gpu (default: cpu)",
     )
     parser.add_argument(
         "--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)"
@@ -88,7 +91,7 @@ def build_parser() -> CommandParser:
         "--precision",
         choices=tuple(PRECISIONS),
         metavar="NAME",
-        help="that OpenVINO computes in: float32, bfloat16 or float16 (default: the file's)",
+        help="that OpenVINO computes in: float32, bfloat16 or float16 (default: float32)",
     )
     return parser
 

@@ -52,7 +52,7 @@ def test_wrong_file(tood, model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tood.export.exporter.verify_export", strict)
     assert tood("export", *model, "--output", tmp_path / "a.onnx") == 1
     out, err = capsys.readouterr()
-    assert "| batch" in out and "would not detect what the model detects" in err
+    assert "| batch" in out and "could not be verified" in err
     assert not list(tmp_path.glob("a.*"))
 
 
@@ -86,7 +86,7 @@ def test_arguments():
         (["--half", "--precision", "int8"], "--half or --precision"),
         (["--dynamic", "--batch", "2"], "--dynamic, or"),
         (["--calibration-images", "x"], "is for --precision int8"),
-        (["--annotations", "x"], "--images FOLDER"),
+        (["--no-verify", "--images", "x"], "which --no-verify skips"),
         (["--device", "cuda"], "Unknown option --device"),
         (["--format", "coreml"], "invalid choice"),
     ):

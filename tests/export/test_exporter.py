@@ -74,7 +74,7 @@ def test_what_cannot_be_exported(tiny, tmp_path):
     with pytest.raises(ExportError, match=r"does not end in \.xml"):
         export_model(model, cfg, tmp_path / "a.onnx", ExportOptions(format="openvino"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="cannot be made"):
+    with pytest.raises(ExportError, match="cannot be created"):
         export_model(model, cfg, tmp_path / "file" / "a.onnx")
     with pytest.raises(ExportError, match="needs images like those"):
         export_model(model, cfg, tmp_path / "a.onnx", ExportOptions(precision="int8"))

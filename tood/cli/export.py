@@ -1,6 +1,7 @@
 """``tood export``: write a model to a file that runs without the training code."""
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from ..checkpoint import load_model
 from ..checkpoint.safe_load import resolve_path
 from ..data import setup_datasets
 from ..engine import Trainer
-from ..errors import ConfigError
 from ..export import ExportOptions, VerificationError, export_model
+from ..model_zoo.resolving import CHECKPOINT_SUFFIXES
 from .common import load_model_config, start_logging, table
 
 
@@ -42,7 +43,8 @@ def main(args: argparse.Namespace) -> int:
         deform_conv=args.dcn,
     )
     source = args.model if args.config_file is None else args.config_file
-    name = Path(source).stem if Path(source).suffix in (".yaml", ".pth") else Path(source).name
+    path = Path(source).resolve()
+    name = path.stem if path.suffix in (".yaml", *CHECKPOINT_SUFFIXES) else path.name
     output = Path(args.output or f"{name}{options.suffix}")
     # ground truth is for AP; images alone are only looked at
     images, args.images = args.images, args.images if args.annotations else None
@@ -68,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
         report_error(str(error))
         return EXIT_NOTHING_DONE
     if result.report is None:
-        print(colored("NOT VERIFIED: nobody has compared this file with the model.", "red"))
+        print(colored("NOT VERIFIED: this file was not compared with the model.", "red"))
     else:
         print("\n".join(result.report.lines()))
     print(f"{result.path}: {_megabytes(result.path):.1f} MB")
@@ -86,13 +88,14 @@ def _ap_printer(model: nn.Module, cfg: CfgNode) -> Callable[[Path], None]:
     """Return what evaluates a file and the model on the test set of a config, and prints both."""
 
     def evaluate(file: Path) -> None:
-        if not cfg.DATASETS.TEST:
-            raise ConfigError("DATASETS.TEST is empty. Add --annotations and --images.")
-        exported = cfg.clone()
-        exported.defrost()
-        exported.MODEL.WEIGHTS = str(file)
-        before = Trainer.test(cfg, model)["bbox"]
-        after = Trainer.evaluate_checkpoint(exported)["bbox"]
+        # Not into the run's own folder, which has the results of its evaluations.
+        with tempfile.TemporaryDirectory() as results:
+            scratch = cfg.clone()
+            scratch.defrost()
+            scratch.OUTPUT_DIR = results
+            before = Trainer.test(scratch, model)["bbox"]
+            scratch.MODEL.WEIGHTS = str(file)
+            after = Trainer.evaluate_checkpoint(scratch)["bbox"]
         columns = [name for name in ("AP", "AP50", "AP75") if name in before]
         rows = [
             ["model", *(before[name] for name in columns)],

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from tood_runtime.backends.base import one_line
 from tood_runtime.model_info import ModelInfo
+from tood_runtime.sources import collect_images
 
 from ..errors import ExportError
 from ..modeling.tracing import exporting
@@ -26,10 +29,9 @@ from .onnx import save_onnx, to_onnx
 from .openvino import save_openvino, to_openvino
 from .options import ExportOptions
 from .quantize import FileKind, quantize
-from .torch_backends import open_any_backend
 from .torch_export import save_torch_export, to_torch_export
 from .torchscript import save_torchscript, to_torchscript
-from .verify import VerificationReport, verify_export, write_report
+from .verify import VerificationReport, report_path, verify_export, write_report
 
 ImagePaths = Sequence[str | os.PathLike[str]]
 
@@ -103,21 +105,24 @@ def export_model(
     require_exportable(model)
     options.require_opset(has_deform_conv(model))
     output = _validate_output(Path(output), options)
+    if verify and images is not None:
+        images = collect_images(images)
     info = build_info(model, cfg, options, name=name, weights=weights)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
         file = Path(folder, output.name)
         _write_file(model, info, file, options, calibration_images)
         report = None
         if verify:
-            report = verify_export(file, model, cfg, images=images, open_backend=open_any_backend)
+            report = verify_export(file, model, cfg, images=images)
             report = replace(report, path=output)
             if not report.passed:
                 raise VerificationError(
-                    f"{output} would not detect what the model detects, so it was not written.",
+                    f"{output} could not be verified, so it was not written.",
                     report,
                 )
         if inspect is not None:
             inspect(file)
+        report_path(output).unlink(missing_ok=True)  # of an earlier file
         # The weights first: an .xml file without its .bin is of no use.
         for part in sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".bin"):
             part.replace(output.with_name(part.name))
@@ -144,9 +149,11 @@ def _validate_output(output: Path, options: ExportOptions) -> Path:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExportError(f"The folder {output.parent} cannot be made: {error.strerror}") from error
+        raise ExportError(
+            f"The folder {output.parent} cannot be created: {error.strerror}"
+        ) from error
     if not os.access(output.parent, os.W_OK):
-        raise ExportError(f"The folder {output.parent} may not be written. Choose another one.")
+        raise ExportError(f"The folder {output.parent} is not writable. Choose another one.")
     return output
 
 
@@ -160,11 +167,23 @@ def _write_file(
     if options.precision == "int8":
         _write_int8(model, info, file, options, calibration_images)
     elif options.format == "onnx":
-        _write_onnx(model, info, file, options)
+        save_onnx(_trace_onnx(model, options), file, info)
     elif options.format == "openvino":
-        _write_openvino(model, info, file, options)
+        openvino_model = to_openvino(_trace_onnx(model, options))
+        with _writing(file):
+            save_openvino(openvino_model, file, info)
     else:
         _write_torch(model, info, file, options)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """PyTorch and OpenVINO raise a RuntimeError where a file cannot be written."""
+    try:
+        yield
+    except RuntimeError as error:
+        message = f"{file.name} cannot be written: {one_line(error)}. Is the disk full?"
+        raise ExportError(message) from error
 
 
 def _trace_onnx(model: nn.Module, options: ExportOptions) -> Any:
@@ -175,23 +194,18 @@ def _trace_onnx(model: nn.Module, options: ExportOptions) -> Any:
         return to_onnx(network, inputs, options.opset, symbolic_sizes(options))
 
 
-def _write_onnx(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
-    save_onnx(_trace_onnx(model, options), file, info)
-
-
-def _write_openvino(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
-    save_openvino(to_openvino(_trace_onnx(model, options)), file, info)
-
-
 def _write_torch(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
     network = build_network(model, options)
     inputs = example_inputs(network, options)
     with exporting("gather" if options.deform_conv == "gather" else "torchvision"):
         if options.format == "torchscript":
-            save_torchscript(to_torchscript(network, inputs), file, info)
+            module = to_torchscript(network, inputs)
+            with _writing(file):
+                save_torchscript(module, file, info)
         else:
             program = to_torch_export(network, inputs, symbolic_sizes(options))
-            save_torch_export(program, file, info)
+            with _writing(file):
+                save_torch_export(program, file, info)
 
 
 def _write_int8(

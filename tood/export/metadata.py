@@ -1,6 +1,7 @@
 """The metadata of an exported file, from the config and the weights."""
 
 import hashlib
+import logging
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from tood_runtime.model_info import ModelInfo
 
 from ..checkpoint.info import current_versions
 from ..data.registration import class_info
+from ..errors import ExportError
 from ..modeling import find_dense_core
 from .options import ExportOptions
+
+logger = logging.getLogger(__name__)
 
 
 def build_info(
@@ -35,6 +39,16 @@ def build_info(
     core = find_dense_core(model)
     assert core is not None
     names, ids = class_info(cfg)
+    if not cfg.MODEL.TOOD.CLASS_NAMES and names[:1] == ["class 0"]:
+        logger.warning(
+            "The config has no class names, so the file calls them class 0, class 1 and so on. Set "
+            "MODEL.TOOD.CLASS_NAMES."
+        )
+    if cfg.INPUT.FORMAT not in ("BGR", "RGB", "L"):
+        raise ExportError(
+            f"INPUT.FORMAT is {cfg.INPUT.FORMAT}, which the runners of exported files cannot "
+            "convert images to. Available: BGR, RGB, L."
+        )
     width, height = options.size or (None, None)
     return ModelInfo(
         model=name,

@@ -145,7 +145,9 @@ class ExportedModel(nn.Module):
             else:
                 count = int(one["num_dets"])
                 candidates = Candidates(*(one[x][:count] for x in ("boxes", "scores", "labels")))
-                candidates = candidates.take(candidates.scores > np.float32(threshold))
+                # The file has applied its own threshold, before centerness where there is such.
+                if score_thresh is not None:
+                    candidates = candidates.take(candidates.scores > np.float32(score_thresh))
             found.append(_to_instances(candidates, wanted[index]))
         return found
 

@@ -19,7 +19,7 @@ from ..config.loading import load_config, load_config_text
 from ..errors import CheckpointError, ConfigError
 from .models import MODELS
 
-_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".pyth", ".safetensors")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".pyth", ".safetensors")
 
 
 def get_config_file(name: str) -> Path:
@@ -164,7 +164,7 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
             return ResolvedModel(get_config_file(text), None, str(error))
     if os.path.isdir(text):
         return _resolve_run(Path(text))
-    if Path(text).suffix in _CHECKPOINT_SUFFIXES and "://" not in text:
+    if Path(text).suffix in CHECKPOINT_SUFFIXES and "://" not in text:
         raise CheckpointError(f"The file {text} does not exist. Check the path.")
     return ResolvedModel(find_config_file(text), None)
 
@@ -175,7 +175,7 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     Args:
         path: of an existing file.
     """
-    if Path(path).suffix in _CHECKPOINT_SUFFIXES:
+    if Path(path).suffix in CHECKPOINT_SUFFIXES:
         return True
     with open(path, "rb") as file:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80"))

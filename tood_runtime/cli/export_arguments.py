@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_model, add_opts, add_test_dataset, add_weights, image_size, positive_int
+from .common import add_model, add_opts, add_weights, image_size, positive_int
 from .parser import CommandParser
 
 # As in tood.export.options, which imports torch.
@@ -83,13 +83,21 @@ def _add_precision(parser: CommandParser) -> None:
         "--calibration-images",
         nargs="+",
         metavar="IMAGE",
-        help="for int8: images, folders or glob patterns like what the model will see, at least 32 "
-        "(default: --images)",
+        help="for int8: images, folders or glob patterns like what the model will see; 32 or more "
+        "are recommended (default: --images)",
     )
 
 
 def _add_verification(parser: CommandParser) -> None:
-    add_test_dataset(parser)
+    parser.add_argument(
+        "--annotations",
+        metavar="PATH",
+        help="ground truth, to print AP of the model and of the file; its images are those of "
+        "--images",
+    )
+    parser.add_argument(
+        "--images", metavar="FOLDER", help="images to verify with (default: drawn ones)"
+    )
     parser.add_argument(
         "--no-verify",
         action="store_true",
@@ -111,5 +119,5 @@ def complete_export(parser: CommandParser, args: argparse.Namespace) -> None:
         args.format = suffixes.get(suffix or ".onnx", "onnx")
     if args.calibration_images and args.precision != "int8":
         parser.error("--calibration-images is for --precision int8")
-    if args.annotations and not args.images:
-        parser.error("--annotations needs the folder of their images: --images FOLDER")
+    if args.no_verify and args.images and not args.annotations and args.precision != "int8":
+        parser.error("--images is for the verification, which --no-verify skips")

@@ -32,6 +32,7 @@ def check_metadata(info: ModelInfo, model: nn.Module, cfg: CfgNode) -> list[str]
         "class_names": names,
         "category_ids": list(ids),
         "channel_order": cfg.INPUT.FORMAT,
+        "channels": len(cfg.MODEL.PIXEL_MEAN),
         "apply_exif_orientation": cfg.INPUT.APPLY_EXIF_ORIENTATION,
         "min_size": cfg.INPUT.MIN_SIZE_TEST,
         "max_size": cfg.INPUT.MAX_SIZE_TEST,
@@ -90,7 +91,7 @@ def check_shapes(path: Path, info: ModelInfo) -> list[str]:
     inputs, outputs = reader(path)
     batch, height, width = info.batch, info.height, info.width
     expected_inputs: dict[str, Dims] = {
-        "images": [batch, 1 if info.channel_order == "L" else 3, height, width],
+        "images": [batch, info.channels, height, width],
         **{name: [batch, 2] for name in INPUT_NAMES[1:]},
     }
     problems = [

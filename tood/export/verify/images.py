@@ -109,7 +109,7 @@ def prepare_images(
         images: files, folders or glob patterns. Of many images, some of different sizes are taken.
 
     Returns:
-        At least ``MIN_IMAGES``, at most ``MAX_IMAGES``.
+        At least ``MIN_IMAGES`` of different sizes.
 
     Raises:
         SourceError: ``images`` names no image.
@@ -124,7 +124,9 @@ def prepare_images(
         network_pixels = convert_format(pixels, cfg.INPUT.FORMAT)
         network_pixels = resize.get_transform(network_pixels).apply_image(network_pixels)
         loaded.append(_prepare(path.name, network_pixels, info, pixels.shape[:2], len(loaded)))
-    return loaded + _draw(max(MIN_IMAGES - len(loaded), 0), cfg, info)
+    # Equal sizes would leave padding within a batch unseen.
+    sizes = len({image.size for image in loaded})
+    return loaded + _draw(max(MIN_IMAGES - sizes, 0), cfg, info)
 
 
 def _choose(paths: Sequence[Path]) -> list[Path]:
@@ -171,6 +173,8 @@ def _prepare(
     if original_size is None or height == original_size[0] or width == original_size[1]:
         vertical, horizontal = _SCALES[index % len(_SCALES)]
         original_size = max(1, round(height * vertical)), max(1, round(width * horizontal))
+    if pixels.shape[2] == 1:  # gray images fit any number of channels
+        pixels = np.repeat(pixels, info.channels, axis=2)
     array = np.array(pixels.transpose(2, 0, 1), dtype=np.float32, order="C")
     return VerificationImage(name, torch.from_numpy(array), original_size)
 

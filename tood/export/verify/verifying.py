@@ -10,10 +10,11 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from tood_runtime.backends import Backend, open_backend
+from tood_runtime.backends import Backend
 from tood_runtime.backends.base import one_line
 
 from ...checkpoint.info import current_versions
+from ..torch_backends import open_any_backend
 from .comparing import (
     BatchComparison,
     compare_detections,
@@ -41,7 +42,7 @@ def verify_export(
     cfg: CfgNode,
     *,
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
-    open_backend: Callable[[str | os.PathLike[str]], Backend] = open_backend,
+    open_backend: Callable[[str | os.PathLike[str]], Backend] = open_any_backend,
     limits: Limits = DEFAULT_LIMITS,
 ) -> VerificationReport:
     """Run an exported file and its model on the same images, and compare what they return.
