@@ -21,7 +21,10 @@ def no_handlers_left():
     """The programs' loggers write to the terminal of their test, which is gone after it."""
     yield
     for name in ("tood", "fvcore", "detectron2"):
-        logging.getLogger(name).handlers.clear()
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True  # detectron2's setup_logger ends that, and caplog needs it
 
 
 @pytest.fixture(scope="session")

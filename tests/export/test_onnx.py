@@ -124,7 +124,7 @@ def test_opsets(opset, tmp_path):
 class Convolution(torch.nn.Module):
     """One deformable convolution of 4 groups."""
 
-    input_names, output_names = ("x", "offset", "mask"), ("y",)
+    input_names, output_names, dtype = ("x", "offset", "mask"), ("y",), torch.float32
     fixed_axes: dict = {}  # noqa: RUF012
 
     def __init__(self):
