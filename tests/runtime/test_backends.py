@@ -15,8 +15,8 @@ from tood_runtime.model_info import ModelFileError
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-# In one process with the other tests they ended in a segmentation fault in 4 of 6 runs, in this file
-# or later; the cause is not known yet.
+# In one process with other tests they ended in a segmentation fault in 4 of 7 runs, in this file or
+# later. The cause is not known yet.
 OPENVINO = pytest.mark.skipif("TEST_OPENVINO" not in os.environ, reason="set TEST_OPENVINO=1")
 
 
