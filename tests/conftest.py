@@ -5,6 +5,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.logger import setup_logger
 
 from tests.helpers import CONFIGS
 from tood import add_tood_config
@@ -17,11 +18,18 @@ def seeded():
 
 
 @pytest.fixture(autouse=True)
-def no_handlers_left():
-    """The programs' loggers write to the terminal of their test, which is gone after it."""
+def fresh_loggers():
+    """Loggers as in a new process, whatever program ran in this one before.
+
+    The programs' handlers write to the terminal of their test, which is gone after it.
+    """
     yield
-    for name in ("tood", "fvcore", "detectron2"):
-        logging.getLogger(name).handlers.clear()
+    for name in ("tood", "tood_runtime", "fvcore", "detectron2"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+    setup_logger.cache_clear()  # detectron2 remembers which loggers it has set up
 
 
 @pytest.fixture(scope="session")

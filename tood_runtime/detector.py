@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from .backends import Backend, open_backend
-from .backends.base import Outputs
 from .detections import Detections
 from .image_io import ImageInput, as_rgb
 from .model_info import ModelFileError
-from .nms import Candidates, detect_in_raw_output
-from .preprocessing import ModelInput, prepare_batch
+from .nms import Candidates, detections_of_image
+from .preprocessing import prepare_batch
 
 
 class RuntimeDetector:
@@ -65,7 +64,7 @@ class RuntimeDetector:
     @property
     def lowest_threshold(self) -> float:
         """Detections that do not score more than this are not in the file's output."""
-        return 0.0 if self.info.output == "raw" else self.info.score_threshold
+        return self.info.lowest_threshold
 
     def __call__(
         self, image: ImageInput, *, score_threshold: float = 0.3, channel_order: str = "RGB"
@@ -162,30 +161,20 @@ class RuntimeDetector:
         outputs = self.backend.run(*batch)
         return [
             self._to_detections(
-                self._candidates(outputs, batch, i, score_threshold),
+                detections_of_image(
+                    outputs,
+                    i,
+                    self.info,
+                    input_size=batch.images.shape[2:],
+                    image_size=tuple(batch.image_sizes[i].tolist()),
+                    original_size=tuple(batch.original_sizes[i].tolist()),
+                    score_threshold=score_threshold,
+                ),
                 (pixels[i].shape[0], pixels[i].shape[1]),
                 os.fspath(image) if isinstance(image, (str, os.PathLike)) else None,
             )
             for i, image in enumerate(images)
         ]
-
-    def _candidates(
-        self, outputs: Outputs, batch: ModelInput, i: int, score_threshold: float
-    ) -> Candidates:
-        """Detections of image ``i`` of a batch."""
-        if self.info.output == "raw":
-            return detect_in_raw_output(
-                outputs["boxes"][i],
-                outputs["scores"][i],
-                self.info,
-                input_size=batch.images.shape[2:],
-                image_size=tuple(batch.image_sizes[i].tolist()),
-                original_size=tuple(batch.original_sizes[i].tolist()),
-                score_threshold=score_threshold,
-            )
-        count = int(outputs["num_dets"][i])
-        found = Candidates(*(outputs[name][i, :count] for name in ("boxes", "scores", "labels")))
-        return found.take(found.scores > np.float32(score_threshold))
 
     def _to_detections(
         self, found: Candidates, image_size: tuple[int, int], path: str | None

@@ -43,7 +43,7 @@ class ModelInfo:
         max_detections: maximum number of detections per image; negative for no limit.
         config: the whole config as YAML.
         weights_sha256: of the file of the weights; empty if the model was built without one.
-        channels: of the images that the network takes; gray images are repeated to as many.
+        channels: of the images that the network takes; a gray image is repeated in all of them.
         versions: of the programs that wrote the file, by name.
         created: date and time, ISO 8601 in UTC.
         license: of this project's code, an SPDX name.
@@ -75,6 +75,11 @@ class ModelInfo:
     created: str = ""
     license: str = "Apache-2.0"
     task: str = "detect"
+
+    @property
+    def lowest_threshold(self) -> float:
+        """Detections that do not score more than this are not in the file's output."""
+        return 0.0 if self.output == "raw" else self.score_threshold
 
     def to_strings(self) -> dict[str, str]:
         """The properties as text, by key; the format's version is among them."""

@@ -1,16 +1,17 @@
-"""From boxes and scores of all points to detections, for files without NMS inside.
+"""From a file's outputs to the detections of an image; NMS for files without it inside.
 
 The same as ``tood.modeling.postprocessing`` in NumPy. Shapes: **R** points over all levels, **K**
 classes, **D** candidates or detections.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .model_info import ModelFileError, ModelInfo
+from .preprocessing import round_up
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -32,6 +33,51 @@ class Candidates(NamedTuple):
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "Candidates":
         """The rows that an array of indices or a mask selects."""
         return Candidates(self.boxes[rows], self.scores[rows], self.classes[rows])
+
+
+def detections_of_image(
+    outputs: Mapping[str, npt.NDArray[Any]],
+    index: int,
+    info: ModelInfo,
+    *,
+    input_size: tuple[int, int],
+    image_size: tuple[int, int],
+    original_size: tuple[int, int],
+    score_threshold: float | None,
+) -> Candidates:
+    """The detections of one image of a batch, whether or not the file has NMS inside.
+
+    Args:
+        outputs: of the file, by name.
+        index: of the image.
+        info: of the model.
+        input_size: see :func:`detect_in_raw_output`.
+        image_size: likewise.
+        original_size: likewise.
+        score_threshold: detections score more than this; None for the model's own threshold, which
+            a file with NMS inside has applied, before centerness where there is one.
+
+    Returns:
+        Detections in pixels of the original image, best first.
+
+    Raises:
+        ModelFileError: see :func:`detect_in_raw_output`.
+    """
+    if info.output == "raw":
+        return detect_in_raw_output(
+            outputs["boxes"][index],
+            outputs["scores"][index],
+            info,
+            input_size=input_size,
+            image_size=image_size,
+            original_size=original_size,
+            score_threshold=info.score_threshold if score_threshold is None else score_threshold,
+        )
+    count = int(outputs["num_dets"][index])
+    found = Candidates(*(outputs[name][index, :count] for name in ("boxes", "scores", "labels")))
+    if score_threshold is None:
+        return found
+    return found.take(found.scores > np.float32(score_threshold))
 
 
 def detect_in_raw_output(
@@ -93,7 +139,7 @@ def points_per_level(input_size: tuple[int, int], info: ModelInfo) -> list[int]:
             ``info.size_divisor``.
         info: of the model.
     """
-    height, width = (-(-side // info.size_divisor) * info.size_divisor for side in input_size)
+    height, width = (round_up(side, info.size_divisor) for side in input_size)
     return [-(-height // stride) * -(-width // stride) for stride in info.level_strides]
 
 
@@ -129,7 +175,7 @@ def nms(
         scores: (D,) float32.
         classes: (D,) int64.
         iou_threshold: boxes of one class with a larger IoU suppress each other.
-        limit: stop after so many boxes; None for all.
+        limit: maximum number of boxes that are kept; None for all.
 
     Returns:
         Indices of the boxes that are kept, best first.

@@ -57,7 +57,7 @@ def prepare_batch(images: Sequence[RGBImage], info: ModelInfo) -> ModelInput:
     originals += originals[-1:] * padding
     sizes = np.array([image.shape[:2] for image in resized], np.int64)
     height, width = (
-        _round_up(int(side), info.size_divisor) if fixed is None else fixed
+        round_up(int(side), info.size_divisor) if fixed is None else fixed
         for side, fixed in zip(sizes.max(axis=0), (info.height, info.width), strict=True)
     )
     batch = np.zeros((len(resized), info.channels, height, width), np.float32)
@@ -136,5 +136,6 @@ def _rounded(height: float, width: float) -> tuple[int, int]:
     return max(1, int(height + 0.5)), max(1, int(width + 0.5))
 
 
-def _round_up(value: int, divisor: int) -> int:
+def round_up(value: int, divisor: int) -> int:
+    """The next multiple of a divisor."""
     return -(-value // divisor) * divisor

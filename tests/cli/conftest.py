@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.utils.logger import setup_logger
 
 from tests.helpers import CONFIGS
 from tood.config import load_config
@@ -14,12 +13,6 @@ from tood.data.synthetic import write_dataset
 from tood_runtime.cli import main
 
 CONFIG = str(CONFIGS / "quickstart" / "TOOD-R18-shapes.yaml")
-
-
-@pytest.fixture(autouse=True)
-def fresh_loggers():
-    """detectron2 remembers which loggers it has set up, but their handlers go with each test."""
-    setup_logger.cache_clear()
 
 
 @pytest.fixture

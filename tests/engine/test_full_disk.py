@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from detectron2.utils.logger import setup_logger
 
 from tood.engine import Trainer, setup_loggers
 from tood.errors import ConfigError
@@ -29,7 +28,6 @@ def test_metrics(run_cfg, tmp_path):
 
 def test_log_is_mentioned_once(tmp_path, capfd):
     (tmp_path / "log.txt").symlink_to("/dev/full")
-    setup_logger.cache_clear()
     setup_loggers(str(tmp_path))
     for _ in range(3):
         logging.getLogger("tood.engine").info("a line")

@@ -132,7 +132,7 @@ class TOODCheckpointer(CheckpointLoader):
             run_id: of the run, which the checkpoint must not contradict; None accepts any.
 
         Returns:
-            What else the file holds than the weights and the loaded objects.
+            What the file holds in addition to the weights and the loaded objects.
 
         Raises:
             CheckpointError: no whole checkpoint is left, or it belongs to another run, or does not

@@ -46,7 +46,7 @@ class CheckpointLoader(DetectionCheckpointer):
             checkpointables: names of the objects to load; None for all.
 
         Returns:
-            What else the file holds than the weights and the loaded objects.
+            What the file holds in addition to the weights and the loaded objects.
 
         Raises:
             CheckpointError: the file is missing, damaged, or does not match the model or the

@@ -17,6 +17,7 @@ from ..checkpoint.safe_load import resolve_path
 from ..data import setup_datasets
 from ..engine import Trainer
 from ..export import ExportOptions, VerificationError, export_model
+from ..export.files import file_parts
 from ..model_zoo.resolving import CHECKPOINT_SUFFIXES
 from .common import load_model_config, start_logging, table
 
@@ -73,7 +74,8 @@ def main(args: argparse.Namespace) -> int:
         print(colored("NOT VERIFIED: this file was not compared with the model.", "red"))
     else:
         print("\n".join(result.report.lines()))
-    print(f"{result.path}: {_megabytes(result.path):.1f} MB")
+    megabytes = sum(part.stat().st_size for part in file_parts(result.path)) / 1e6
+    print(f"{result.path}: {megabytes:.1f} MB")
     return EXIT_OK
 
 
@@ -88,6 +90,7 @@ def _ap_printer(model: nn.Module, cfg: CfgNode) -> Callable[[Path], None]:
     """Return what evaluates a file and the model on the test set of a config, and prints both."""
 
     def evaluate(file: Path) -> None:
+        """Evaluate both, and print their AP."""
         # Not into the run's own folder, which has the results of its evaluations.
         with tempfile.TemporaryDirectory() as results:
             scratch = cfg.clone()
@@ -105,8 +108,3 @@ def _ap_printer(model: nn.Module, cfg: CfgNode) -> Callable[[Path], None]:
         print(table(rows, ["", *columns], ["", *([".3f"] * len(columns))]))
 
     return evaluate
-
-
-def _megabytes(path: Path) -> float:
-    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return sum(part.stat().st_size for part in parts) / 1e6

@@ -100,7 +100,7 @@ def load_config_text(text: str, source: str, opts: Sequence[Any] = ()) -> CfgNod
 
 
 def _apply_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
-    """Merge options into a loaded config, and do what else :func:`load_config` does."""
+    """Merge options into a loaded config, and do the rest of what :func:`load_config` does."""
     merge_options(cfg, opts)
     for name in cfg.MODEL.TOOD.CUSTOM_IMPORTS:
         import_custom(name)

@@ -2,8 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tood_runtime.sources import collect_images
 
 from ..errors import ExportError
 from ..modeling.tracing import exporting
+from .files import move_into_place
 from .metadata import build_info
 from .networks import (
     build_network,
@@ -110,22 +110,19 @@ def export_model(
     info = build_info(model, cfg, options, name=name, weights=weights)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
         file = Path(folder, output.name)
-        _write_file(model, info, file, options, calibration_images)
+        info = _write_file(model, info, file, options, calibration_images)
         report = None
         if verify:
             report = verify_export(file, model, cfg, images=images)
             report = replace(report, path=output)
             if not report.passed:
                 raise VerificationError(
-                    f"{output} could not be verified, so it was not written.",
-                    report,
+                    f"{output} could not be verified, so it was not written.", report
                 )
         if inspect is not None:
             inspect(file)
         report_path(output).unlink(missing_ok=True)  # of an earlier file
-        # The weights first: an .xml file without its .bin is of no use.
-        for part in sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".bin"):
-            part.replace(output.with_name(part.name))
+        move_into_place(file, output)
     if report is not None:
         write_report(output, report)
     return ExportResult(output, info, report)
@@ -163,49 +160,39 @@ def _write_file(
     file: Path,
     options: ExportOptions,
     calibration_images: ImagePaths | None,
-) -> None:
+) -> ModelInfo:
+    """Write the file, and return what it says about itself."""
     if options.precision == "int8":
-        _write_int8(model, info, file, options, calibration_images)
-    elif options.format == "onnx":
-        save_onnx(_trace_onnx(model, options), file, info)
-    elif options.format == "openvino":
-        openvino_model = to_openvino(_trace_onnx(model, options))
-        with _writing(file):
-            save_openvino(openvino_model, file, info)
-    else:
-        _write_torch(model, info, file, options)
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """PyTorch and OpenVINO raise a RuntimeError where a file cannot be written."""
+        return _write_int8(model, info, file, options, calibration_images)
+    traced = _trace(model, options)
+    if options.format == "onnx":
+        save_onnx(traced, file, info)
+        return info
+    save = {
+        "openvino": save_openvino,
+        "torchscript": save_torchscript,
+        "torch-export": save_torch_export,
+    }[options.format]
     try:
-        yield
-    except RuntimeError as error:
+        save(traced, file, info)
+    except RuntimeError as error:  # where others raise an OSError
         message = f"{file.name} cannot be written: {one_line(error)}. Is the disk full?"
         raise ExportError(message) from error
+    return info
 
 
-def _trace_onnx(model: nn.Module, options: ExportOptions) -> Any:
+def _trace(model: nn.Module, options: ExportOptions) -> Any:
+    """The model in the form that the format's ``save`` function takes."""
+    network = build_network(model, options)
+    inputs, sizes = example_inputs(network, options), symbolic_sizes(options)
     gather = options.deform_conv == "gather" or options.format == "openvino"
-    network = build_network(model, options)
     with exporting("gather" if gather else "torchvision"):
-        inputs = example_inputs(network, options)
-        return to_onnx(network, inputs, options.opset, symbolic_sizes(options))
-
-
-def _write_torch(model: nn.Module, info: ModelInfo, file: Path, options: ExportOptions) -> None:
-    network = build_network(model, options)
-    inputs = example_inputs(network, options)
-    with exporting("gather" if options.deform_conv == "gather" else "torchvision"):
         if options.format == "torchscript":
-            module = to_torchscript(network, inputs)
-            with _writing(file):
-                save_torchscript(module, file, info)
-        else:
-            program = to_torch_export(network, inputs, symbolic_sizes(options))
-            with _writing(file):
-                save_torch_export(program, file, info)
+            return to_torchscript(network, inputs)
+        if options.format == "torch-export":
+            return to_torch_export(network, inputs, sizes)
+        graph = to_onnx(network, inputs, options.opset, sizes)
+    return to_openvino(graph) if options.format == "openvino" else graph
 
 
 def _write_int8(
@@ -214,7 +201,7 @@ def _write_int8(
     file: Path,
     options: ExportOptions,
     calibration_images: ImagePaths | None,
-) -> None:
+) -> ModelInfo:
     if not calibration_images:
         raise ExportError(
             "int8 needs images like those that the model will see, to measure its activations. "
@@ -226,4 +213,4 @@ def _write_int8(
         float_options = replace(options, precision="float32")
         _write_file(model, float_info, float_file, float_options, None)
         kind: FileKind = "onnx" if options.format == "onnx" else "openvino"
-        quantize(float_file, file, kind=kind, images=calibration_images, info=float_info)
+        return quantize(float_file, file, kind=kind, images=calibration_images, info=float_info)

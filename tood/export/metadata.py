@@ -1,6 +1,5 @@
 """The metadata of an exported file, from the config and the weights."""
 
-import hashlib
 import logging
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +13,9 @@ from ..checkpoint.info import current_versions
 from ..data.registration import class_info
 from ..errors import ExportError
 from ..modeling import find_dense_core
+from .files import sha256
 from .options import ExportOptions
+from .wrapper import size_divisor
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def build_info(
         apply_exif_orientation=cfg.INPUT.APPLY_EXIF_ORIENTATION,
         min_size=cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
-        size_divisor=max(model.backbone.size_divisibility, 1),
+        size_divisor=size_divisor(model),
         level_strides=list(core.level_strides),
         batch=options.batch,
         height=height,
@@ -71,15 +72,7 @@ def build_info(
         topk_candidates=core.test_topk_candidates,
         max_detections=core.max_detections_per_image,
         config=cfg.dump(),
-        weights_sha256="" if weights is None else _sha256(weights),
+        weights_sha256="" if weights is None else sha256(Path(weights)),
         versions=current_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -79,6 +79,7 @@ class _NMSMaskForONNX(torch.autograd.Function):
         iou_threshold: float,
         num_classes: int,
     ) -> Tensor:
+        """The mask, while the model is traced."""
         return _portable_nms_mask(boxes, scores, classes, iou_threshold)
 
     @staticmethod

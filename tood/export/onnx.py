@@ -5,11 +5,8 @@ from 2.6 on, then simplified by ONNX Runtime's own rewriting, which is exact and
 """
 
 import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from tood_runtime.model_info import ModelInfo
 
 from ..errors import ExportError
 from ..version import __version__
+from .quiet import quiet
 from .wrapper import ExportableNetwork
 
 # Operators whose presence means that something could not be translated well: TensorRT samples
@@ -56,7 +54,8 @@ def to_onnx(
     _register_deform_conv()
     axes = network.symbolic_axes(dynamic)
     buffer = io.BytesIO()
-    with torch.no_grad(), _quiet_tracer():
+    # The tracer warns of sizes that it calls constant: channels, which are constant.
+    with torch.no_grad(), quiet("torch.onnx"):
         torch.onnx.export(
             network,
             inputs,
@@ -180,20 +179,6 @@ def require_plain_graph(model: Any) -> None:
         )
 
 
-@contextmanager
-def _quiet_tracer() -> Iterator[None]:
-    """Hide the tracer's warnings: sizes that it calls constant are channels, which are constant."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _register_deform_conv() -> None:
     """Teach the exporter torchvision's operator; both have the same layout of offsets and masks."""
     from torch.onnx import register_custom_op_symbolic
@@ -217,6 +202,7 @@ def _register_deform_conv() -> None:
         offset_groups: int,
         use_mask: bool,
     ) -> Any:
+        """ONNX's operator for torchvision's."""
         return g.op(
             "DeformConv",
             *(x, weight, offset, bias, *([mask] if use_mask else [])),

@@ -1,6 +1,5 @@
 """OpenVINO files: NAME.xml with the graph and the metadata, and NAME.bin with the weights."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,10 @@ def to_openvino(model: Any) -> Any:
             "OpenVINO has no deformable convolution. Export the model with --dcn gather, which "
             "writes it as gathers and a matrix product."
         )
+    # Not by convert_model: it sends usage statistics, and if it fails, it leaves the
+    # root logger without warnings.
     try:
-        return openvino.convert_model(io.BytesIO(model.SerializeToString()))
+        return openvino.Core().read_model(model.SerializeToString(), b"")
     except Exception as error:  # its front ends raise types of their own
         raise ExportError(
             f"OpenVINO {openvino.__version__} cannot convert the model: {error}"

@@ -1,8 +1,8 @@
 """Post-processing with outputs of a fixed size: the same detections as the model's own.
 
-``tood.modeling.postprocessing`` selects as many candidates as there are above the threshold. A file
-needs sizes that do not depend on values, and works on a batch at once, so this one marks what is no
-candidate with a score of -1.
+``tood.modeling.postprocessing`` selects the candidates above the threshold, however many there
+are. A file needs sizes that do not depend on values, and works on a batch at once, so this one
+marks what is no candidate with a score of -1.
 
 Shapes: **N** images, **Ri** points of level i, **K** classes, **C** candidates, **D** detections.
 Boxes are in pixels of the network's input unless said otherwise.
@@ -104,7 +104,7 @@ def finalize(
         image_sizes: (N, 2) height and width of the images without padding.
         original_sizes: (N, 2) height and width that detections refer to.
         nms_thresh: boxes of one class with a larger IoU suppress each other.
-        max_detections: D; negative for as many as there are candidates.
+        max_detections: D; negative for one per candidate.
         num_classes: K.
         nms_form: see :data:`~tood.export.nms.NMSForm`.
 

@@ -18,16 +18,14 @@ from tood_runtime.backends.base import (
     FloatArray,
     IntArray,
     Outputs,
+    named_inputs,
     one_line,
-    validate_inputs,
 )
 from tood_runtime.image_io import printable_path
 from tood_runtime.model_files import read_model_info
 from tood_runtime.model_info import ModelFileError, ModelInfo
 
 from .torch_export import open_torch_export
-
-SUFFIXES = (".torchscript", ".ts", ".pt2")
 
 
 def open_any_backend(
@@ -54,7 +52,7 @@ def open_any_backend(
         ValueError: ``runtime``, ``threads`` or ``precision`` has no such value.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES or Path(path).is_dir():
+    if suffix not in backends.PYTORCH_SUFFIXES or Path(path).is_dir():
         return backends.open_backend(
             path, runtime=runtime, device=device, threads=threads, precision=precision
         )
@@ -104,16 +102,18 @@ class TorchBackend:
 
     def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
         """Run the model on a batch; see :meth:`tood_runtime.backends.Backend.run`."""
-        validate_inputs(self.info, images, image_sizes, original_sizes)
-        is_raw = self.info.output == "raw"
-        arrays = (images, image_sizes) if is_raw else (images, image_sizes, original_sizes)
+        arrays = named_inputs(self.info, images, image_sizes, original_sizes)
+        if self.info.output == "raw":
+            del arrays["original_sizes"]
         before = torch.get_num_threads()
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         try:
             # Without the optimizer, which compiles the graph again for each size of input.
             with torch.inference_mode(), torch.jit.optimized_execution(False):
-                values = self._module(*(torch.tensor(x, device=self._device) for x in arrays))
+                values = self._module(
+                    *(torch.tensor(x, device=self._device) for x in arrays.values())
+                )
         finally:
             torch.set_num_threads(before)
         names = OUTPUT_NAMES[self.info.output]

@@ -4,11 +4,9 @@ The program takes any batch and size, as the other formats do. AOTInductor and T
 compile such programs further; neither was run here.
 """
 
-import logging
 import os
-import warnings
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from tood_runtime.model_files import read_model_info
 from tood_runtime.model_info import ModelFileError, ModelInfo
 
 from ..errors import ExportError
+from .quiet import quiet
 from .wrapper import ExportableNetwork
 
 # The first with torch.fx.experimental._config.backed_size_oblivious and module(check_guards=False).
@@ -118,13 +117,9 @@ def _quiet_and_fast() -> Iterator[None]:
     import torch._dynamo.config as dynamo_config
     import torch.fx.experimental._config as fx_config
 
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    with ExitStack() as stack:
-        stack.callback(logger.setLevel, level)
-        logger.setLevel(logging.ERROR)
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        stack.enter_context(fx_config.patch(backed_size_oblivious=True))
-        stack.enter_context(dynamo_config.patch(fake_tensor_cache_enabled=False))
+    with (
+        quiet("torch.export"),
+        fx_config.patch(backed_size_oblivious=True),
+        dynamo_config.patch(fake_tensor_cache_enabled=False),
+    ):
         yield

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tood_runtime.model_info import ModelInfo
 
+from .quiet import quiet
 from .wrapper import ExportableNetwork
 
 
@@ -24,9 +25,8 @@ def to_torchscript(network: ExportableNetwork, inputs: tuple[Tensor, ...]) -> An
     Returns:
         The ``torch.jit.ScriptModule``, frozen.
     """
-    with torch.no_grad(), warnings.catch_warnings():
-        # Sizes that the tracer calls constant are channels, which are constant.
-        warnings.simplefilter("ignore")
+    # The tracer warns of sizes that it calls constant: channels, which are constant.
+    with torch.no_grad(), quiet("torch.jit"):
         # check_trace would compare a second trace on the same inputs; verification runs others.
         return torch.jit.freeze(torch.jit.trace(network, inputs, check_trace=False))
 

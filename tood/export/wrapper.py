@@ -21,6 +21,11 @@ _SIZES = ("image_sizes", "original_sizes")
 _DETECTIONS = ("boxes", "scores", "labels", "num_dets")
 
 
+def size_divisor(model: nn.Module) -> int:
+    """What a batch's height and width are padded to a multiple of; 1 for none."""
+    return max(model.backbone.size_divisibility, 1)
+
+
 class ExportableNetwork(nn.Module):
     """Pixels to scores and boxes of all points: base class of both outputs.
 
@@ -65,16 +70,15 @@ class ExportableNetwork(nn.Module):
             for name, axes in self.dynamic_axes.items()
         }
 
-    def _predict(self, images: Tensor, image_sizes: Tensor | None) -> DensePredictions:
-        """Normalize (N, 3, H, W), set everything outside of the images to 0, and predict."""
+    def _predict(self, images: Tensor, image_sizes: Tensor) -> DensePredictions:
+        """Normalize (N, C, H, W), set everything outside of the images to 0, and predict."""
         x = (images - self.pixel_mean) / self.pixel_std
         height, width = x.shape[-2:]
-        if image_sizes is not None:
-            rows = torch.arange(height, device=x.device) < image_sizes[:, :1]
-            columns = torch.arange(width, device=x.device) < image_sizes[:, 1:]
-            inside = rows[:, None, :, None] & columns[:, None, None, :]
-            x = torch.where(inside, x, 0.0)
-        divisor = max(self.model.backbone.size_divisibility, 1)
+        rows = torch.arange(height, device=x.device) < image_sizes[:, :1]
+        columns = torch.arange(width, device=x.device) < image_sizes[:, 1:]
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        x = torch.where(inside, x, 0.0)
+        divisor = size_divisor(self.model)
         if divisor > 1:
             x = F.pad(x, (0, _padding(width, divisor), 0, _padding(height, divisor)))
         _, predictions = self.model.predict(self.model.backbone(x.to(self.dtype)))
@@ -194,5 +198,4 @@ class RawNetwork(ExportableNetwork):
             (N, R, K), multiplied by centerness where the head predicts it.
         """
         flat = self._predict(images, image_sizes).flatten()
-        scores = flat.scores if flat.centerness is None else flat.scores * flat.centerness
-        return flat.boxes, scores
+        return flat.boxes, flat.ranking_scores

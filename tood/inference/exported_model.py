@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tood_runtime.backends import Backend
 from tood_runtime.model_info import ModelInfo
-from tood_runtime.nms import Candidates, detect_in_raw_output
+from tood_runtime.nms import Candidates, detections_of_image
 from tood_runtime.preprocessing import resized_size
 
 from ..config.merging import get_value
@@ -110,8 +110,8 @@ class ExportedModel(nn.Module):
         return [{"instances": instances} for instances in found]
 
     def _require_reachable(self, score_thresh: float | None) -> None:
-        lowest = self.info.score_threshold
-        if self.info.output != "raw" and score_thresh is not None and score_thresh < lowest:
+        lowest = self.info.lowest_threshold
+        if score_thresh is not None and score_thresh < lowest:
             raise ConfigError(
                 f"score_threshold {score_thresh} is below that of the exported file, {lowest}, "
                 "which drops detections below that. Export the model with a lower "
@@ -128,28 +128,21 @@ class ExportedModel(nn.Module):
         ]
         images = self._stack([x["image"] for x in filled])
         outputs = self.backend.run(images, np.array(sizes, np.int64), np.array(wanted, np.int64))
-        threshold = self.info.score_threshold if score_thresh is None else score_thresh
-        found = []
-        for index in range(len(inputs)):
-            one = {name: values[index] for name, values in outputs.items()}
-            if self.info.output == "raw":
-                candidates = detect_in_raw_output(
-                    one["boxes"],
-                    one["scores"],
+        return [
+            _to_instances(
+                detections_of_image(
+                    outputs,
+                    index,
                     self.info,
                     input_size=(images.shape[2], images.shape[3]),
                     image_size=sizes[index],
                     original_size=wanted[index],
-                    score_threshold=threshold,
-                )
-            else:
-                count = int(one["num_dets"])
-                candidates = Candidates(*(one[x][:count] for x in ("boxes", "scores", "labels")))
-                # The file has applied its own threshold, before centerness where there is such.
-                if score_thresh is not None:
-                    candidates = candidates.take(candidates.scores > np.float32(score_thresh))
-            found.append(_to_instances(candidates, wanted[index]))
-        return found
+                    score_threshold=score_thresh,
+                ),
+                wanted[index],
+            )
+            for index in range(len(inputs))
+        ]
 
     def _stack(self, images: list[Tensor]) -> npt.NDArray[np.float32]:
         """Pad images on the right and at the bottom to one batch (N, C, H, W)."""

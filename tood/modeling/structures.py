@@ -91,6 +91,11 @@ class FlatPredictions(NamedTuple):
     boxes: Tensor
     centerness: Tensor | None = None
 
+    @property
+    def ranking_scores(self) -> Tensor:
+        """(N, R, K) what detections are ranked by: scores, times centerness where there is one."""
+        return self.scores if self.centerness is None else self.scores * self.centerness
+
 
 class DensePredictions(NamedTuple):
     """A head's predictions for a batch, level by level, in float32.

@@ -10,6 +10,7 @@ from .onnxruntime import ONNXRuntimeBackend
 from .openvino import PRECISIONS, OpenVINOBackend
 
 __all__ = [
+    "PYTORCH_SUFFIXES",
     "Backend",
     "BackendError",
     "ONNXRuntimeBackend",
@@ -19,7 +20,8 @@ __all__ = [
 
 # The runtimes of each kind of file; the first is the default.
 _RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
-_PYTORCH_SUFFIXES = (".ts", ".torchscript", ".pt2")
+#: Files that tood.export runs with PyTorch.
+PYTORCH_SUFFIXES = (".ts", ".torchscript", ".pt2")
 
 
 def open_backend(
@@ -75,6 +77,6 @@ def _unknown_kind(path: Path, suffix: str) -> str:
         return f"{name} is a folder. Name the model file in it."
     if suffix == ".bin" and path.with_suffix(".xml").is_file():
         return f"{name} has only weights. Name {printable_path(path.with_suffix('.xml'))}."
-    if suffix in _PYTORCH_SUFFIXES:
+    if suffix in PYTORCH_SUFFIXES:
         return f"{name} needs PyTorch, which this runner does without. Use: tood detect"
     return f"{name} is of no known kind. Available: .onnx (ONNX Runtime), .xml (OpenVINO)."

@@ -142,6 +142,18 @@ def validate_inputs(
         )
 
 
+def named_inputs(
+    info: ModelInfo, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that are given to :meth:`Backend.run`, by name.
+
+    Raises:
+        ValueError: see :func:`validate_inputs`.
+    """
+    validate_inputs(info, images, image_sizes, original_sizes)
+    return dict(zip(INPUT_NAMES, (images, image_sizes, original_sizes), strict=True))
+
+
 def _validate_array(name: str, array: object, dtype: type, shape: str, ndim: int) -> None:
     expected = f"{name} must be a {shape} array of {np.dtype(dtype)}"
     if not isinstance(array, np.ndarray):

@@ -17,8 +17,8 @@ from .base import (
     Outputs,
     check_names,
     find_file,
+    named_inputs,
     one_line,
-    validate_inputs,
 )
 
 # The first version with the operator DeformConv.
@@ -78,12 +78,7 @@ class ONNXRuntimeBackend:
 
     def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
         """Run the model on a batch; see :meth:`tood_runtime.backends.Backend.run`."""
-        validate_inputs(self.info, images, image_sizes, original_sizes)
-        arrays = {
-            "images": images,
-            "image_sizes": image_sizes,
-            "original_sizes": original_sizes,
-        }
+        arrays = named_inputs(self.info, images, image_sizes, original_sizes)
         values = self._session.run(self._outputs, {name: arrays[name] for name in self._inputs})
         return {name: np.asarray(value) for name, value in zip(self._outputs, values, strict=True)}
 

@@ -16,8 +16,8 @@ from .base import (
     Outputs,
     check_names,
     find_file,
+    named_inputs,
     one_line,
-    validate_inputs,
 )
 
 logger = logging.getLogger(__name__)
@@ -87,12 +87,7 @@ class OpenVINOBackend:
 
     def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
         """Run the model on a batch; see :meth:`tood_runtime.backends.Backend.run`."""
-        validate_inputs(self.info, images, image_sizes, original_sizes)
-        arrays = {
-            "images": images,
-            "image_sizes": image_sizes,
-            "original_sizes": original_sizes,
-        }
+        arrays = named_inputs(self.info, images, image_sizes, original_sizes)
         values = self._model([np.ascontiguousarray(arrays[name]) for name in self._inputs])
         # Copied by OpenVINO, so that the next batch does not overwrite them.
         return {name: np.asarray(values[i]) for i, name in enumerate(self._outputs)}

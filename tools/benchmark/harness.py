@@ -3,8 +3,9 @@
 import ctypes
 import re
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,25 @@ def time_call(function: Callable[[], object], device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return 1e3 * (time.perf_counter() - start)
+
+
+def time_alternately(
+    calls: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
+    """Milliseconds of each call on the CPU in each round, after one round to warm up.
+
+    Args:
+        calls: by name; called in turn in each round, so that a busy machine slows them alike.
+        rounds: number of timed rounds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            milliseconds = time_call(call, "cpu")
+            if turn:
+                times[name].append(milliseconds)
+        print(f"  round {turn} of {rounds}", file=sys.stderr, flush=True)
+    return times
 
 
 def peak_rates(settings: Settings) -> tuple[float, float]:

@@ -36,7 +36,7 @@ from tood.export import ExportOptions, export_model
 from tood_runtime.backends import open_backend
 from tood_runtime.cli.common import image_size
 from tools import CONFIGS
-from tools.benchmark.harness import time_call
+from tools.benchmark.harness import time_alternately
 
 MODELS = ("TOOD-R50-1x", "TOOD-R101-DCN-2x")
 CANDIDATES, CALIBRATION_IMAGES = 1000, 8
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in args.models:
         with tempfile.TemporaryDirectory() as folder:
             variants = dict(build_variants(name, args, Path(folder)))
-            times = measure(variants, args.rounds)
+            times = time_alternately(variants, args.rounds)
         results[name] = times
         eager = statistics.median(times["eager, float32"])
         rows = [
@@ -100,18 +100,6 @@ def cpu_flags() -> list[str]:
         return []
     words = set(text.split())
     return [flag for flag in CPU_FLAGS if flag in words]
-
-
-def measure(variants: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, after one round to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(rounds + 1):
-        for name, call in variants.items():
-            milliseconds = time_call(call, "cpu")
-            if turn:
-                times[name].append(milliseconds)
-        print(f"  round {turn} of {rounds}", file=sys.stderr, flush=True)
-    return times
 
 
 def build_variants(name: str, args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Call]]:

@@ -8,8 +8,8 @@ times all files alternately in one run, so that a busy machine slows them alike.
 """
 
 import argparse
+import functools
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from tood_runtime.backends import open_backend
 from tood_runtime.image_io import read_image
 from tood_runtime.model_info import ModelInfo
 from tood_runtime.preprocessing import ModelInput, prepare_batch
+from tools.benchmark.harness import time_alternately
 
 Settings = QuantizationSettings
 Run = Callable[..., dict[str, Any]]
@@ -97,19 +98,6 @@ def evaluate(run: Run, data: DetectionDataset, inputs: Sequence[ModelInput]) -> 
             )
         ]
     return 100 * float(run_coco_evaluation(make_coco(data.to_coco()), results, "bbox").stats[0])
-
-
-def time_alternately(
-    runs: dict[str, Callable[..., Any]], batch: ModelInput, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each run in each round; the first round only warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(*batch)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: values[1:] for name, values in seconds.items()}
 
 
 def make_eager(network: ExportableNetwork) -> Callable[..., dict[str, Any]]:
@@ -180,26 +168,26 @@ def main(argv: Sequence[str] | None = None) -> None:
             runs[name] = open_backend(path, threads=args.threads).run
             aps[name] = evaluate(runs[name], data, inputs)
             print(f"{name}: AP {aps[name]:.1f}", flush=True)
-    seconds = time_alternately(runs, inputs[0], args.rounds)
-    print_table(seconds, aps, folder / "table.json")
+    calls = {name: functools.partial(run, *inputs[0]) for name, run in runs.items()}
+    print_table(time_alternately(calls, args.rounds), aps, folder / "table.json")
 
 
-def print_table(seconds: dict[str, list[float]], aps: dict[str, float], json_path: Path) -> None:
+def print_table(times: dict[str, list[float]], aps: dict[str, float], json_path: Path) -> None:
     """Print the table, and write it as JSON.
 
     Args:
-        seconds: of each file in each round, and of the eager model.
+        times: milliseconds of each file in each round, and of the eager model.
         aps: of the files.
         json_path: the file to write.
     """
     table = []
-    for name, values in seconds.items():
+    for name, values in times.items():
         float_name = f"{name.partition(':')[0]}: float32"
-        row: list[Any] = [name, None, None, 1000 * float(np.median(values)), None]
+        row: list[Any] = [name, None, None, float(np.median(values)), None]
         if name in aps:
             row[1:3] = aps[name], aps[name] - aps[float_name]
-            row[4] = float(np.median(np.divide(values, seconds[float_name])))
-        table.append([*row, float(np.median(np.divide(values, seconds["eager"])))])
+            row[4] = float(np.median(np.divide(values, times[float_name])))
+        table.append([*row, float(np.median(np.divide(values, times["eager"])))])
     columns = ["", "AP", "difference", "ms", "time / float32", "time / eager"]
     formats = ("", ".1f", "+.1f", ".1f", ".2f", ".2f")
     print(tabulate(table, columns, "github", floatfmt=formats))

@@ -103,7 +103,7 @@ def test_detections_beyond_the_limits_are_unmatched_on_both_sides_and_their_diff
 def test_a_near_tie_at_nms_is_no_failure_and_a_real_difference_of_the_same_size_is():
     tied = reference(([FIRST, SECOND], [FIRST]), ([], []))
     result = compare(tied, outputs([FIRST, SECOND], []))
-    assert (result.unmatched, result.near_ties) == (0, 1)
+    assert (result.unmatched, result.near_ties, result.tied_images) == (0, 1, 1)
     # The same extra detection, where the model's NMS is certain.
     lower = ([0.0, 0, 100, 62], 0.5, 0)
     certain = reference(([FIRST, lower], [FIRST]), ([], []))

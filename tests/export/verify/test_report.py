@@ -78,27 +78,29 @@ def test_a_file_that_was_never_compared_is_not_verified(make_report):
 
 
 @pytest.mark.parametrize(
-    ("detections", "ties", "passes"),
-    [(100, 1, True), (100, 2, False), (3000, 3, True), (3000, 4, False)],
-)
-def test_near_ties_may_be_a_thousandth_of_the_detections_or_one(
-    make_report, detections, ties, passes
+    ("detections", "ties", "images", "passes"),
+    [(100, 1, 1, True), (100, 7, 1, True), (100, 2, 2, False), (3000, 3, 2, True),
+     (3000, 4, 3, False)],
+)  # fmt: skip
+def test_near_ties_may_be_a_thousandth_of_the_detections_or_in_one_image(
+    make_report, detections, ties, images, passes
 ):
     report = make_report(
-        BatchComparison(SINGLE, detections, near_ties=ties), BatchComparison(BATCH, detections)
+        BatchComparison(SINGLE, detections, near_ties=ties, tied_images=images),
+        BatchComparison(BATCH, detections),
     )
     assert report.passed == passes
     if not passes:
         assert (
-            f"{ties} of {detections} detections in batches of 1 are near ties"
-            in (report.failures()[0])
+            f"{ties} of {detections} detections in batches of 1, in {images} images, are near ties"
+            in report.failures()[0]
         )
 
 
 def test_the_limit_of_near_ties_is_that_of_batches_of_one_size(make_report):
     """An image with a near tie is in batches of each size."""
-    both = BatchComparison(SINGLE, 100, near_ties=1), BatchComparison(BATCH, 100, near_ties=1)
-    assert make_report(*both).passed
+    tied = {"detections": 100, "near_ties": 1, "tied_images": 1}
+    assert make_report(BatchComparison(SINGLE, **tied), BatchComparison(BATCH, **tied)).passed
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,15 @@ The result has standard operators: ``QuantizeLinear`` and ``DequantizeLinear`` a
 convolution, which ONNX Runtime fuses with it when it loads the file.
 """
 
-import contextlib
 import io
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from ...errors import ExportError
+from ..quiet import quiet
 from .calibration import Feed
 from .scope import is_quantized
 from .settings import QuantizationSettings
@@ -48,7 +48,7 @@ def quantize_onnx(model: Any, feeds: Sequence[Feed], settings: QuantizationSetti
     # The quantizer asks for its own preprocessing otherwise, which the exporter has done.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     method, options = _calibration(settings)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet(), redirect_stdout(io.StringIO()):
         path = str(Path(folder, "int8.onnx"))
         quantize_static(
             model,
@@ -179,16 +179,3 @@ class _Reader:
     def set_range(self, start_index: int, end_index: int) -> None:
         """Continue with the batches from ``start_index`` up to ``end_index``."""
         self._next = iter(range(start_index, end_index))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what the quantizer prints and logs for each tensor."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -11,6 +11,9 @@ from typing import Literal
 from tood_runtime.model_info import ModelInfo
 
 from ...errors import ExportError
+from ..files import move_into_place
+from ..onnx import require_onnx, save_onnx
+from ..openvino import require_openvino, save_openvino
 from .calibration import CalibrationBatches, select_images
 from .onnx_static import quantize_onnx
 from .openvino_nncf import quantize_openvino
@@ -70,9 +73,7 @@ def quantize(
         file = Path(folder, output.name)
         write = _write_onnx if kind == "onnx" else _write_openvino
         write(Path(float_path), file, chosen, new_info, settings)
-        # The weights first: an .xml file without its .bin is of no use.
-        for part in sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".bin"):
-            part.replace(output.with_name(part.name))
+        move_into_place(file, output)
     return new_info
 
 
@@ -94,13 +95,10 @@ def _write_onnx(
     info: ModelInfo,
     settings: QuantizationSettings,
 ) -> None:
-    import onnx
-
-    model = onnx.load(str(float_path))
+    model = require_onnx().load(str(float_path))
     names = [value.name for value in model.graph.input]
-    quantized = quantize_onnx(model, CalibrationBatches(images, info, names), settings)
-    onnx.helper.set_model_props(quantized, info.to_strings())
-    onnx.save(quantized, str(file))
+    feeds = CalibrationBatches(images, info, names)
+    save_onnx(quantize_onnx(model, feeds, settings), file, info)
 
 
 def _write_openvino(
@@ -110,11 +108,7 @@ def _write_openvino(
     info: ModelInfo,
     settings: QuantizationSettings,
 ) -> None:
-    import openvino
-
-    model = openvino.Core().read_model(str(float_path))
+    model = require_openvino().Core().read_model(str(float_path))
     names = [value.get_any_name() for value in model.inputs]
-    quantized = quantize_openvino(model, CalibrationBatches(images, info, names), settings)
-    for key, text in info.to_strings().items():
-        quantized.set_rt_info(text, ["tood", key])
-    openvino.save_model(quantized, str(file), compress_to_fp16=False)
+    feeds = CalibrationBatches(images, info, names)
+    save_openvino(quantize_openvino(model, feeds, settings), file, info)

@@ -30,6 +30,7 @@ class BatchComparison:
         unmatched: detections of model and file that have no counterpart within the limits and are
             no near ties. Of raw output, points beyond the limits.
         near_ties: number of detections that one of the two has because of a near tie.
+        tied_images: number of images that have any.
         max_box: largest difference of a coordinate in pixels of the network's input.
         max_score: largest difference of a score.
         confident: number of confident detections of model and file; see :func:`compare_loosely`.
@@ -41,6 +42,7 @@ class BatchComparison:
     detections: int = 0
     unmatched: int = 0
     near_ties: int = 0
+    tied_images: int = 0
     max_box: float = 0.0
     max_score: float = 0.0
     confident: int = 0
@@ -119,7 +121,9 @@ def compare_detections(
                 TieRange.from_differences(*largest),
             )
             tied = explain(expected, found, pairs, outcome, limits)
-            result.near_ties += max(len(tied[0]), len(tied[1]))
+            near_ties = max(len(tied[0]), len(tied[1]))
+            result.near_ties += near_ties
+            result.tied_images += near_ties > 0
             lost, extra = lost - set(tied[0]), extra - set(tied[1])
         result.unmatched += len(lost) + len(extra)
         _add_differences_of_rest(result, expected, found, sorted(lost), sorted(extra))
@@ -155,6 +159,7 @@ def compare_raw(
     flat = np.minimum(_shorter_side(boxes), _shorter_side(outputs["boxes"])) <= 2 * limits.box
     tied = beyond & flat & (score_differences <= limits.score)
     result.near_ties = int(tied.sum())
+    result.tied_images = int(tied.any(1).sum())
     result.unmatched = int((beyond & ~tied).sum())
     result.max_box = float(box_differences[~tied].max(initial=0))
     result.max_score = float(score_differences.max(initial=0))

@@ -17,7 +17,9 @@ from tood_runtime.backends.base import INPUT_NAMES, OUTPUT_NAMES
 from tood_runtime.model_info import ModelInfo
 
 from ...data.registration import class_info
-from ...errors import ExportError
+from ..onnx import require_onnx
+from ..openvino import require_openvino
+from ..wrapper import size_divisor
 from .images import VerificationBatch
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -36,7 +38,7 @@ def check_metadata(info: ModelInfo, model: nn.Module, cfg: CfgNode) -> list[str]
         "apply_exif_orientation": cfg.INPUT.APPLY_EXIF_ORIENTATION,
         "min_size": cfg.INPUT.MIN_SIZE_TEST,
         "max_size": cfg.INPUT.MAX_SIZE_TEST,
-        "size_divisor": max(model.backbone.size_divisibility, 1),
+        "size_divisor": size_divisor(model),
         "level_strides": list(model.level_strides),
         "score_threshold": model.test_score_thresh,
         "nms_threshold": model.test_nms_thresh,
@@ -116,15 +118,10 @@ def _show(dims: Dims) -> str:
 
 
 def _read_onnx_shapes(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
-    try:
-        import onnx
-    except ImportError as error:
-        raise ExportError(
-            'Verifying an ONNX file needs onnx. Install it: pip install "tood-detectron2[onnx]"'
-        ) from error
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = require_onnx().load(str(path), load_external_data=False).graph
 
     def read(values: Any) -> dict[str, Dims]:
+        """Sizes of the dimensions, by name."""
         return {
             value.name: [
                 dim.dim_value if dim.HasField("dim_value") else None
@@ -137,16 +134,10 @@ def _read_onnx_shapes(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
 
 
 def _read_openvino_shapes(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ExportError(
-            "Verifying an OpenVINO file needs openvino. Install it: "
-            'pip install "tood-detectron2[openvino]"'
-        ) from error
-    model = openvino.Core().read_model(str(path))
+    model = require_openvino().Core().read_model(str(path))
 
     def read(values: Any) -> dict[str, Dims]:
+        """Sizes of the dimensions, by name."""
         return {
             value.get_any_name(): [
                 None if dim.is_dynamic else dim.get_length() for dim in value.partial_shape

@@ -17,6 +17,7 @@ from torch import Tensor
 from tood_runtime.backends.base import FloatArray, IntArray
 from tood_runtime.image_io import RGBImage, read_image, reading_image
 from tood_runtime.model_info import ModelInfo
+from tood_runtime.preprocessing import round_up
 from tood_runtime.sources import collect_images
 
 from ...data.synthetic import draw_image
@@ -25,7 +26,7 @@ from ...data.transforms import ResizeShortestEdge, convert_format
 Size = tuple[int, int]
 
 MIN_IMAGES, MAX_IMAGES = 9, 12
-# Of the header of so many files the size is read, to choose different ones.
+# Sizes are read from the headers of at most this many files, to choose different ones.
 _MAX_HEADERS = 200
 
 # Drawn images have these sides, relative to INPUT.MIN_SIZE_TEST or to this many pixels, whichever
@@ -197,7 +198,8 @@ def make_batches(
     for index in range(count):
         group = filled[index::count]
         divisor = info.size_divisor if index % 2 else 1
-        height = -(-max(image.size[0] for image in group) // divisor) * divisor
-        width = -(-max(image.size[1] for image in group) // divisor) * divisor
+        height, width = (
+            round_up(max(image.size[axis] for image in group), divisor) for axis in (0, 1)
+        )
         batches.append(VerificationBatch(group, (info.height or height, info.width or width)))
     return batches

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
-# Of files with smaller numbers: less than the NMS threshold of the configs, so that where rounding
+# Of half and int8 files: less than the NMS threshold of the configs, so that where rounding
 # swaps two boxes that suppress each other, they still match.
 MIN_IOU = 0.5
 
@@ -78,7 +78,10 @@ def match_within(expected: Detected, found: Detected, limits: Limits) -> list[tu
     partner: dict[int, int] = {}  # of found ones
 
     def find_partner(i: int, visited: set[int]) -> bool:
-        # Kuhn's augmenting paths: a pair makes room if another is within the limits too.
+        """Match detection ``i`` by Kuhn's augmenting paths.
+
+        A pair makes room if another is within the limits too.
+        """
         for j in neighbors[i]:
             if j not in visited:
                 visited.add(j)

@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
+from tood_runtime.preprocessing import round_up
+
 from ...modeling.structures import DensePredictions
+from ..wrapper import size_divisor
 from .images import Size, VerificationBatch
 from .matching import Detected, Floats
 from .near_ties import LevelPredictions, PostprocessingSettings
@@ -39,8 +42,7 @@ class Reference(NamedTuple):
     def raw(self) -> tuple[Floats, Floats]:
         """What a file with raw output holds: boxes (N, R, 4) and scores (N, R, K)."""
         flat = self.dense.flatten()
-        scores = flat.scores if flat.centerness is None else flat.scores * flat.centerness
-        return flat.boxes.numpy(), scores.numpy()
+        return flat.boxes.numpy(), flat.ranking_scores.numpy()
 
 
 @torch.no_grad()
@@ -74,8 +76,7 @@ def run_model(model: nn.Module, batch: VerificationBatch) -> Reference:
 def _padding_to(model: nn.Module, size: Size) -> Iterator[None]:
     """Let the model pad its batches to a size at least, and to its divisor."""
     preprocess_image = model.preprocess_image
-    divisor = max(model.backbone.size_divisibility, 1)
-    height, width = (-(-side // divisor) * divisor for side in size)
+    height, width = (round_up(side, size_divisor(model)) for side in size)
 
     def preprocess_and_pad(batched_inputs: list[dict]) -> ImageList:
         images = preprocess_image(batched_inputs)

@@ -31,8 +31,8 @@ from .report import VerificationReport
 logger = logging.getLogger(__name__)
 
 BATCH_SIZES = (1, 3)
-# Files with smaller numbers are compared by the detections above this score, or by so many of the
-# best where few are above it.
+# Half and int8 files are compared by the detections above this score, or by this many of the best
+# where few are above it.
 CONFIDENT_SCORE, MIN_CONFIDENT = 0.3, 50
 
 
