@@ -18,6 +18,7 @@ openvino = pytest.importorskip("openvino")
 
 from tood.export.openvino import save_openvino, to_openvino  # noqa: E402
 from tood_runtime.backends import open_backend  # noqa: E402
+from tood_runtime.backends.openvino import get_core  # noqa: E402
 from tood_runtime.model_files import read_model_info  # noqa: E402
 
 
@@ -49,7 +50,7 @@ def mask_models(tmp_path_factory):
         )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(openvino.convert_model(path), "CPU", settings)
+    compiled = get_core().compile_model(path, "CPU", settings)
     return (
         lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0],
         lambda *arrays: compiled(arrays)[0],
@@ -107,7 +108,7 @@ def backend(exported):
 
 
 def test_names_and_sizes(exported):
-    model = openvino.Core().read_model(str(exported))
+    model = get_core().read_model(str(exported))
     inputs = {item.get_any_name(): str(item.partial_shape) for item in model.inputs}
     assert inputs == {
         "images": "[?,3,?,?]",

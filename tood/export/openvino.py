@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tood_runtime.backends.openvino import INFO_KEY
+from tood_runtime.backends.openvino import INFO_KEY, get_core
 from tood_runtime.model_info import ModelInfo
 
 from ..errors import ExportError
@@ -30,7 +30,7 @@ def to_openvino(model: Any) -> Any:
     # Not by convert_model: it sends usage statistics, and if it fails, it leaves the
     # root logger without warnings.
     try:
-        return openvino.Core().read_model(model.SerializeToString(), b"")
+        return get_core().read_model(model.SerializeToString(), b"")
     except Exception as error:  # its front ends raise types of their own
         raise ExportError(
             f"OpenVINO {openvino.__version__} cannot convert the model: {error}"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,29 @@ PRECISIONS = {
     **{"float32": "f32", "bfloat16": "bf16", "float16": "f16"},
     **{name: name for name in ("f32", "bf16", "f16")},
 }
+
+_core: Any = None
+_core_lock = threading.Lock()
+
+
+def get_core() -> Any:
+    """The ``openvino.Core`` that all of this process share and that is never destroyed.
+
+    When a core loads the plugin for CPUs, that changes the stack for signal handlers of its thread.
+    If a second core outlives the first one, or another thread destroys a core, that stack is freed
+    memory, and the next signal with a handler in Python, such as the end of a child process, is a
+    segmentation fault (OpenVINO 2026.4).
+
+    Raises:
+        ImportError: openvino is not installed.
+    """
+    global _core
+    import openvino
+
+    with _core_lock:
+        if _core is None:
+            _core = openvino.Core()
+    return _core
 
 
 class OpenVINOBackend:
@@ -63,7 +87,7 @@ class OpenVINOBackend:
         file = find_file(path)
         _require_weights(file)
         openvino = _import_openvino(file)
-        core = openvino.Core()
+        core = get_core()
         _require_device(device, core.available_devices)
         try:
             model = core.read_model(os.fspath(file))

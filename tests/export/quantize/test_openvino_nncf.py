@@ -6,6 +6,7 @@ import pytest
 from tests.export.quantize.helpers import draw_images
 from tood.export.quantize import is_quantized, quantize
 from tood_runtime.backends import open_backend
+from tood_runtime.backends.openvino import get_core
 
 openvino = pytest.importorskip("openvino")
 pytest.importorskip("nncf")
@@ -31,7 +32,7 @@ def files(exported_onnx, tmp_path_factory):
 
 
 def test_only_backbone_and_layers_are_quantized(files):
-    model = openvino.Core().read_model(str(files[1]))
+    model = get_core().read_model(str(files[1]))
     convolutions = [op for op in model.get_ops() if op.get_type_name() in ("Convolution", "MatMul")]
     # NNCF quantizes before the stem's pooling, which does not change the numbers.
     quantized = {
@@ -49,7 +50,7 @@ def test_sizes_stay_symbolic_and_metadata_is_kept(exported_onnx, files):
     assert replace(backend.info, versions={}) == replace(
         exported_onnx.info, precision="int8", versions={}
     )
-    model = openvino.Core().read_model(str(files[1]))
+    model = get_core().read_model(str(files[1]))
     assert str(model.input("images").get_partial_shape()) == "[?,3,?,?]"
     for size in ((64, 96), (80, 64)):
         sizes = np.array([size] * 3)

@@ -8,6 +8,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal
 
+from tood_runtime.backends.openvino import get_core
 from tood_runtime.model_info import ModelInfo
 
 from ...errors import ExportError
@@ -108,7 +109,8 @@ def _write_openvino(
     info: ModelInfo,
     settings: QuantizationSettings,
 ) -> None:
-    model = require_openvino().Core().read_model(str(float_path))
+    require_openvino()
+    model = get_core().read_model(str(float_path))
     names = [value.get_any_name() for value in model.inputs]
     feeds = CalibrationBatches(images, info, names)
     save_openvino(quantize_openvino(model, feeds, settings), file, info)

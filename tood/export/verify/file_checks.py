@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from tood_runtime.backends.base import INPUT_NAMES, OUTPUT_NAMES
+from tood_runtime.backends.openvino import get_core
 from tood_runtime.model_info import ModelInfo
 
 from ...data.registration import class_info
@@ -134,7 +135,8 @@ def _read_onnx_shapes(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
 
 
 def _read_openvino_shapes(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
-    model = require_openvino().Core().read_model(str(path))
+    require_openvino()
+    model = get_core().read_model(str(path))
 
     def read(values: Any) -> dict[str, Dims]:
         """Sizes of the dimensions, by name."""
