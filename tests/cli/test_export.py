@@ -82,8 +82,11 @@ def test_arguments():
         read("--output", "a.pt2").format == "torch-export" and read("--half").precision == "float16"
     )
     assert read("--size", "640x480").size == (640, 480)
+    assert (read().opset, read().precision) == (19, "float32")
     for words, message in (
         (["--half", "--precision", "int8"], "--half or --precision"),
+        (["--half", "--precision", "float32"], "--half or --precision"),
+        (["--opset", "18", "--format", "torchscript"], "ONNX and OpenVINO files, not for torchs"),
         (["--dynamic", "--batch", "2"], "--dynamic, or"),
         (["--calibration-images", "x"], "is for --precision int8"),
         (["--no-verify", "--images", "x"], "which --no-verify skips"),

@@ -10,7 +10,7 @@ import pytest
 from tood_runtime.backends import BackendError, ONNXRuntimeBackend, open_backend
 from tood_runtime.backends.base import validate_inputs
 from tood_runtime.backends.onnxruntime import _has_deform_conv
-from tood_runtime.backends.openvino import get_core
+from tood_runtime.backends.openvino import OpenVINOBackend, get_core
 from tood_runtime.model_info import ModelFileError
 
 onnx = pytest.importorskip("onnx")
@@ -172,6 +172,14 @@ def test_openvino_says_what_it_cannot_read(tmp_path, make_onnx, make_info):
     path = make_onnx(make_info(output="raw"), op_type="DeformConv", outputs=("boxes",))
     with pytest.raises(BackendError, match=r"OpenVINO 20[\d.]+ cannot run.*--dcn gather"):
         open_backend(path, runtime="openvino")
+
+
+def test_openvino_says_what_it_cannot_compile(make_onnx, make_info):
+    pytest.importorskip("openvino")
+    path = make_onnx(make_info(output="raw"))
+    with pytest.raises(BackendError, match=r"cannot compile .*made\.onnx for cpu: ") as raised:
+        OpenVINOBackend(path, threads=-7)
+    assert "\n" not in str(raised.value)
 
 
 def test_files_of_others(make_onnx, make_info):

@@ -28,7 +28,7 @@ from .networks import (
 from .onnx import save_onnx, to_onnx
 from .openvino import save_openvino, to_openvino
 from .options import ExportOptions
-from .quantize import FileKind, quantize
+from .quantize import FileKind, quantize, require_packages
 from .torch_export import save_torch_export, to_torch_export
 from .torchscript import save_torchscript, to_torchscript
 from .verify import VerificationReport, report_path, verify_export, write_report
@@ -207,10 +207,11 @@ def _write_int8(
             "int8 needs images like those that the model will see, to measure its activations. "
             "Name a folder of at least 32: --calibration-images FOLDER"
         )
+    kind: FileKind = "onnx" if options.format == "onnx" else "openvino"
+    require_packages(kind)  # before the trace, which takes longer
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         float_file = Path(folder, file.name)
         float_info = replace(info, precision="float32")
         float_options = replace(options, precision="float32")
         _write_file(model, float_info, float_file, float_options, None)
-        kind: FileKind = "onnx" if options.format == "onnx" else "openvino"
         return quantize(float_file, file, kind=kind, images=calibration_images, info=float_info)

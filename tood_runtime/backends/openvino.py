@@ -103,7 +103,13 @@ class OpenVINOBackend:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": wanted}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._model = core.compile_model(model, device.upper(), settings)
+        try:
+            self._model = core.compile_model(model, device.upper(), settings)
+        except Exception as error:  # whatever its plugins raise
+            raise BackendError(
+                f"OpenVINO cannot compile {printable_path(file)} for {device}: "
+                f"{one_line(error, -1)}"
+            ) from error
         actual = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if precision is not None and actual != wanted:
             logger.warning("OpenVINO computes in %s: this device has no fast %s.", actual, wanted)

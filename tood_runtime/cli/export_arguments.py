@@ -13,6 +13,7 @@ FORMATS = {
     "openvino": ".xml",
 }
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+DEFAULT_OPSET = 19
 
 
 def add_export(parser: CommandParser) -> None:
@@ -44,9 +45,8 @@ def _add_graph(parser: CommandParser) -> None:
     parser.add_argument(
         "--opset",
         type=positive_int,
-        default=19,
         metavar="N",
-        help="ONNX opset, 17 to 20; deformable convolutions need 19 (default: 19)",
+        help=f"ONNX opset, 17 to 20; deformable convolutions need 19 (default: {DEFAULT_OPSET})",
     )
     parser.add_argument(
         "--dcn",
@@ -75,7 +75,6 @@ def _add_precision(parser: CommandParser) -> None:
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="float32",
         help=f"of backbone and head: {', '.join(PRECISIONS)} (default: float32)",
     )
     parser.add_argument("--half", action="store_true", help="the same as --precision float16")
@@ -108,15 +107,21 @@ def _add_verification(parser: CommandParser) -> None:
 def complete_export(parser: CommandParser, args: argparse.Namespace) -> None:
     """Settle format and precision, and refuse options that contradict each other."""
     if vars(args).pop("half"):
-        if args.precision not in ("float32", "float16"):
+        if args.precision not in (None, "float16"):
             parser.error("Give either --half or --precision, not both")
         args.precision = "float16"
+    if args.precision is None:
+        args.precision = "float32"
     if vars(args).pop("dynamic") and (args.batch is not None or args.size is not None):
         parser.error("Give either --dynamic, or --batch and --size")
     if args.format is None:
         suffixes = {suffix: name for name, suffix in FORMATS.items()}
         suffix = None if args.output is None else f".{args.output.rpartition('.')[2]}"
         args.format = suffixes.get(suffix or ".onnx", "onnx")
+    if args.opset is None:
+        args.opset = DEFAULT_OPSET
+    elif args.format in ("torchscript", "torch-export"):
+        parser.error(f"--opset is for ONNX and OpenVINO files, not for {args.format}")
     if args.calibration_images and args.precision != "int8":
         parser.error("--calibration-images is for --precision int8")
     if args.no_verify and args.images and not args.annotations and args.precision != "int8":

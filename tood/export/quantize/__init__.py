@@ -1,7 +1,7 @@
 """int8 for CPUs: post-training quantization of exported files, calibrated on your images."""
 
 from .calibration import FEW_IMAGES, CalibrationBatches, select_images
-from .quantizing import FileKind, quantize
+from .quantizing import FileKind, quantize, require_packages
 from .scope import PARTS, is_quantized
 from .settings import DEFAULTS, QuantizationSettings
 
@@ -14,5 +14,6 @@ __all__ = [
     "QuantizationSettings",
     "is_quantized",
     "quantize",
+    "require_packages",
     "select_images",
 ]

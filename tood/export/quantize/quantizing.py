@@ -60,7 +60,7 @@ def quantize(
     """
     if kind not in _PACKAGES:
         raise ExportError(f"Files of {kind!r} have no int8. Available: {', '.join(_PACKAGES)}")
-    _require_packages(kind)
+    require_packages(kind)
     if info.precision != "float32":
         raise ExportError(
             f"{os.fspath(float_path)} is in {info.precision}. Quantize a file in float32."
@@ -78,7 +78,12 @@ def quantize(
     return new_info
 
 
-def _require_packages(kind: FileKind) -> None:
+def require_packages(kind: FileKind) -> None:
+    """Import what quantizes files of a kind.
+
+    Raises:
+        ExportError: a package is missing, with the line that installs it.
+    """
     for package in _PACKAGES[kind]:
         try:
             import_module(package)
