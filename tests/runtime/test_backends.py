@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -133,6 +134,20 @@ def test_files_that_are_no_models(tmp_path, make_onnx, make_info):
         with pytest.raises(ModelFileError, match=message) as raised:
             open_backend(tmp_path / name)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_threads_get_their_own_outputs(make_onnx, make_info, runtime):
+    pytest.importorskip(runtime)
+    backend = open_backend(make_onnx(make_info(output="raw")), runtime=runtime)
+    sizes = np.array([[64, 64]])
+
+    def run(value):
+        images = np.full((1, 3, 64, 64), value, np.float32)
+        return np.unique(backend.run(images, sizes, sizes)["boxes"]).tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(run, range(400))) == [[value] for value in range(400)]
 
 
 SIGNAL_AFTER_TWO_MODELS = """

@@ -113,12 +113,16 @@ class OpenVINOBackend:
         actual = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if precision is not None and actual != wanted:
             logger.warning("OpenVINO computes in %s: this device has no fast %s.", actual, wanted)
+        self._requests = threading.local()  # one serves one thread at a time
         self.name = f"OpenVINO {_short(openvino.__version__)}"
 
     def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
         """Run the model on a batch; see :meth:`tood_runtime.backends.Backend.run`."""
         arrays = named_inputs(self.info, images, image_sizes, original_sizes)
-        values = self._model([np.ascontiguousarray(arrays[name]) for name in self._inputs])
+        request = getattr(self._requests, "own", None)
+        if request is None:
+            request = self._requests.own = self._model.create_infer_request()
+        values = request.infer([np.ascontiguousarray(arrays[name]) for name in self._inputs])
         # Copied by OpenVINO, so that the next batch does not overwrite them.
         return {name: np.asarray(values[i]) for i, name in enumerate(self._outputs)}
 
