@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .drawing import draw_detections
+from . import conversions
+from .drawing import draw_detections, require_own_image
 from .image_io import ImageInput, read_image
 
 Index: TypeAlias = int | slice | Sequence[int] | npt.NDArray[Any]
@@ -108,14 +109,88 @@ class Detections:
             ValueError: there is no image, or it has another size than the detections' image.
             ImageReadError: the image cannot be decoded.
         """
-        if image is None:
-            if self.path is None:
-                raise ValueError(
-                    "These detections come from an array or a PIL image, which they do not keep. "
-                    "Pass it: detections.draw(image)."
-                )
-            image = read_image(self.path, self.apply_orientation)
-        return draw_detections(image, self, scale)
+        return draw_detections(self._image_or_file(image, "draw"), self, scale)
+
+    def crops(self, image: ImageInput | None = None, margin: float = 0.0) -> list[Image.Image]:
+        """Cut the detections out of their image.
+
+        Args:
+            image: see :meth:`draw`.
+            margin: added on each side, as a fraction of the box's width and height.
+
+        Returns:
+            One RGB image per detection, of at least one pixel. Boxes are rounded outward.
+
+        Raises:
+            ValueError: see :meth:`draw`, or a negative margin.
+            ImageReadError: the image cannot be decoded.
+        """
+        if not margin >= 0:
+            raise ValueError(f"margin must not be negative, got {margin}.")
+        pixels = require_own_image(self._image_or_file(image, "crops"), self)
+        height, width = self.image_size
+        boxes = self.xyxy.astype(np.float64)
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2) * margin
+        boxes += sides * (-1, -1, 1, 1)
+        low = np.floor(boxes[:, :2]).clip(0, (width - 1, height - 1)).astype(int)
+        high = np.ceil(boxes[:, 2:]).clip(low + 1, (width, height)).astype(int)
+        return [
+            Image.fromarray(pixels[y1:y2, x1:x2])
+            for (x1, y1), (x2, y2) in zip(low, high, strict=True)
+        ]
+
+    def _image_or_file(self, image: ImageInput | None, method: str) -> ImageInput:
+        if image is not None:
+            return image
+        if self.path is None:
+            raise ValueError(
+                "These detections come from an array or a PIL image, which they do not keep. "
+                f"Pass it: detections.{method}(image)."
+            )
+        return read_image(self.path, self.apply_orientation)
+
+    def to_supervision(self) -> Any:
+        """Convert to ``supervision.Detections``, with names in ``data["class_name"]``.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        return conversions.to_supervision(self)
+
+    def to_instances(self) -> dict[str, Any]:
+        """Convert to what a detector of detectron2 returns for an image.
+
+        Returns:
+            ``{"instances": Instances}`` with pred_boxes, scores and pred_classes on the CPU, which
+            ``Visualizer`` and ``supervision.Detections.from_detectron2`` take.
+
+        Raises:
+            ImportError: PyTorch or detectron2 is not installed.
+        """
+        return conversions.to_instances(self)
+
+    def to_dataframe(self) -> Any:
+        """Convert to a ``pandas.DataFrame``, one row per detection.
+
+        Columns: path, class_id, class_name, confidence, x1, y1, x2, y2, image_width, image_height,
+        the last six in pixels.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return conversions.to_dataframe(self)
+
+    def to_yolo(self, confidence: bool = True) -> str:
+        """Convert to the lines of a YOLO label file.
+
+        Args:
+            confidence: append it to each line, as in predictions; ground truth has none.
+
+        Returns:
+            One line per detection: class index, center x and y, width and height as fractions of
+            the image's, and the confidence. Empty without detections.
+        """
+        return conversions.to_yolo(self, confidence)
 
     def to_coco(
         self, image_id: int | str, category_ids: Sequence[int | str]

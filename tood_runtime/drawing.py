@@ -65,14 +65,8 @@ def draw_detections(
             positive.
         TypeError: the image is of no accepted type.
     """
-    pixels = as_rgb(image)
+    pixels = require_own_image(image, detections)
     height, width = pixels.shape[:2]
-    if (height, width) != detections.image_size:
-        raise ValueError(
-            f"The image is {width}x{height} pixels, but the detections belong to one of "
-            f"{detections.image_size[1]}x{detections.image_size[0]}. Pass the image that was given "
-            "to the detector."
-        )
     if scale is None:
         scale = display_scale(pixels)
     if not 0 < scale < math.inf:
@@ -87,6 +81,24 @@ def draw_detections(
     _draw_boxes(draw, boxes, detections, order, canvas.size)
     _draw_labels(draw, boxes, detections, order, canvas.size)
     return canvas
+
+
+def require_own_image(image: ImageInput, detections: "Detections") -> RGBImage:
+    """Pixels of the image that detections belong to.
+
+    Raises:
+        ValueError: the image has another size.
+        TypeError: the image is of no accepted type.
+    """
+    pixels = as_rgb(image, apply_orientation=detections.apply_orientation)
+    height, width = pixels.shape[:2]
+    if (height, width) != detections.image_size:
+        raise ValueError(
+            f"The image is {width}x{height} pixels, but the detections belong to one of "
+            f"{detections.image_size[1]}x{detections.image_size[0]}. Pass the image that was given "
+            "to the detector."
+        )
+    return pixels
 
 
 def _to_canvas(
