@@ -7,12 +7,10 @@ import argparse
 import json
 import logging
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from .backends.openvino import PRECISIONS
-from .cli.common import add_json, add_output, positive_int, score
+from .cli.common import add_detection, add_json, add_output, detection_options, positive_int
 from .cli.parser import (
     EXIT_NOTHING_DONE,
     EXIT_OK,
@@ -21,18 +19,17 @@ from .cli.parser import (
     report_error,
 )
 from .detection_results import DetectionResults
+from .detection_run import ImageFile, detect_files
 from .detector import RuntimeDetector
-from .image_io import ImageReadError, RGBImage, read_image
 from .model_info import ModelFileError
 from .output_files import OutputError, make_output_folder, validate_output_file
+from .prediction import OptionError
 from .sources import SourceError, collect_images, make_image_ids, output_paths
 
 logger = logging.getLogger("tood_runtime")
 
 _STDOUT = "-"
 _DEFAULT_OUTPUT = "output/detections"
-# Image file, its drawing, its id.
-_Work = list[tuple[Path, Path | None, int]]
 
 
 def build_parser() -> CommandParser:
@@ -58,20 +55,7 @@ def build_parser() -> CommandParser:
         f"the images with their detections (default: {_DEFAULT_OUTPUT}, without --json none)",
     )
     add_json(parser, "the detections in COCO's result format (- for the standard output)")
-    parser.add_argument(
-        "--score-threshold",
-        type=score,
-        default=0.3,
-        metavar="SCORE",
-        help="keep detections that score more than this (default: 0.3)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="images that the network gets at once (default: 1)",
-    )
+    add_detection(parser)
     parser.add_argument(
         "--backend",
         choices=("onnxruntime", "openvino"),
@@ -108,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _start_logging()
     try:
         return run(build_parser().parse(sys.argv[1:] if arguments is None else arguments))
-    except (UsageError, ModelFileError, OutputError, SourceError) as error:
+    except (UsageError, ModelFileError, OptionError, OutputError, SourceError) as error:
         return report_error(str(error))
     except OSError as error:
         return report_error(f"{error.filename or 'A file'}: {error.strerror or error}.")
@@ -142,12 +126,12 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         precision=args.precision,
     )
-    detector.require_threshold(args.score_threshold)
+    detector.validate_options(args.score_threshold, args.classes)
     output = None if folder is None else make_output_folder(folder)
     results = DetectionResults(detector.category_ids)
-    work = list(zip(images, targets, make_image_ids(images), strict=True))
+    files = map(ImageFile, images, targets, make_image_ids(images))
     try:
-        _detect(detector, work, results, args)
+        detect_files(detector, files, results, **detection_options(args))
     finally:  # whatever ends the loop, the results so far are kept
         if args.json == _STDOUT:
             print(json.dumps(results.detections, indent=1))
@@ -155,31 +139,6 @@ def run(args: argparse.Namespace) -> int:
             results.save_json(args.json)
         results.log_summary(len(images), output, args.score_threshold)
     return EXIT_OK if results.images else EXIT_NOTHING_DONE
-
-
-def _detect(
-    detector: RuntimeDetector, work: _Work, results: DetectionResults, args: argparse.Namespace
-) -> None:
-    """Detect objects in the images that can be read, and add and draw them."""
-    waiting: deque[tuple[Path, Path | None, int, RGBImage]] = deque()
-
-    def read() -> Iterator[RGBImage]:
-        for path, target, image_id in work:
-            try:
-                image = read_image(path, detector.info.apply_exif_orientation)
-            except ImageReadError as error:
-                results.problems.append(str(error))
-                continue
-            waiting.append((path, target, image_id, image))
-            yield image
-
-    for found in detector.predict(
-        read(), batch_size=args.batch_size, score_threshold=args.score_threshold
-    ):
-        path, target, image_id, image = waiting.popleft()
-        results.add(path, image_id, found)
-        if target is not None:
-            results.draw(image, found, target)
 
 
 def _start_logging() -> None:

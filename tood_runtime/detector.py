@@ -1,29 +1,26 @@
 """Detection with exported models, without PyTorch."""
 
-import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-
-import numpy as np
 
 from .backends import Backend, open_backend
-from .detections import Detections
-from .image_io import ImageInput, as_rgb
+from .image_detector import ImageDetector
+from .image_io import RGBImage
 from .model_info import ModelFileError
 from .nms import Candidates, detections_of_image
-from .preprocessing import prepare_batch
+from .prediction import PredictionSettings, PreparedImage
+from .preprocessing import padded_size, resize_image, stack_images
 
 
-class RuntimeDetector:
+class RuntimeDetector(ImageDetector):
     """Detects objects in images with an exported model.
 
-    It takes the same options as ``tood.inference.Detector`` and gives the same results::
+    It takes the same options as ``tood.Detector`` and gives the same results::
 
         detector = RuntimeDetector("model.onnx")
         detections = detector("street.jpg", score_threshold=0.4)
         detections.draw().save("street_detections.jpg")
 
-    Classes, image size and channel order come from the file.
+    Classes, image size and channel order of the network come from the file.
 
     Args:
         model: an exported file (.onnx or .xml), or a backend that has opened one.
@@ -31,16 +28,19 @@ class RuntimeDetector:
         device: likewise.
         threads: likewise.
         precision: likewise.
+        channel_order: of arrays: "RGB", or "BGR" for frames of OpenCV. An array cannot tell.
 
     Raises:
         ModelFileError: the file is missing, or no exported model; or, as a BackendError, its
             runtime is missing, too old, or lacks the device.
+        ValueError: an unknown ``channel_order``.
 
     Attributes:
         backend: the model.
         info: what the file says about its model.
         class_names: by class index.
         category_ids: ids in COCO-format files, by class index.
+        channel_order: of arrays that come without one.
     """
 
     def __init__(
@@ -51,89 +51,33 @@ class RuntimeDetector:
         device: str = "cpu",
         threads: int | None = None,
         precision: str | None = None,
+        channel_order: str = "RGB",
     ) -> None:
         if isinstance(model, (str, os.PathLike)):
             model = open_backend(
                 model, runtime=runtime, device=device, threads=threads, precision=precision
             )
+        super().__init__(
+            model.info.class_names,
+            model.info.category_ids,
+            channel_order=channel_order,
+            apply_orientation=model.info.apply_exif_orientation,
+        )
         self.backend = model
         self.info = model.info
-        self.class_names = list(self.info.class_names)
-        self.category_ids = list(self.info.category_ids)
+        self.max_batch_size = model.info.batch
 
     @property
     def lowest_threshold(self) -> float:
         """Detections that do not score more than this are not in the file's output."""
         return self.info.lowest_threshold
 
-    def __call__(
-        self, image: ImageInput, *, score_threshold: float = 0.3, channel_order: str = "RGB"
-    ) -> Detections:
-        """Detect objects in one image.
-
-        Args:
-            image: a path, a PIL image, or a (H, W, 3) uint8 array. The EXIF orientation of files
-                and PIL images is applied if the model was trained so.
-            score_threshold: detections score more than this: from :attr:`lowest_threshold` to 1.
-            channel_order: of an array: "RGB", or "BGR" for frames of OpenCV.
-
-        Returns:
-            Detections in pixels of the image, best first.
-
-        Raises:
-            TypeError: the image is of no accepted type.
-            ValueError: an array of another shape, an empty image, an image that cannot be read
-                (ImageReadError), an unknown ``channel_order``, or a threshold outside of [0, 1] or
-                below the file's (ModelFileError).
-        """
-        self.require_threshold(score_threshold)
-        return self._detect([image], score_threshold, channel_order)[0]
-
-    def predict(
-        self,
-        images: Iterable[ImageInput],
-        *,
-        batch_size: int = 1,
-        score_threshold: float = 0.3,
-        channel_order: str = "RGB",
-    ) -> Iterator[Detections]:
-        """Detect objects in many images, batch by batch.
-
-        In a batch, images of different sizes are padded to the largest. As in evaluation, a little
-        of the padding gets into the scores: T-head's attention averages over the whole map.
-
-        Args:
-            images: see :meth:`__call__`; read when their batch is due.
-            batch_size: maximum number of images that the network gets at once.
-            score_threshold: see :meth:`__call__`.
-            channel_order: likewise.
-
-        Returns:
-            The detections of each image, in order.
-
-        Raises:
-            TypeError: see :meth:`__call__`.
-            ValueError: likewise, or a ``batch_size`` that is not positive, or more than the file's
-                fixed one (ModelFileError).
-        """
-        self.require_threshold(score_threshold)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if self.info.batch is not None and batch_size > self.info.batch:
-            raise ModelFileError(
-                f"The file takes batches of {self.info.batch}, got the batch size {batch_size}. "
-                "Export the model without --batch for any size."
-            )
-        return self._predict(iter(images), batch_size, score_threshold, channel_order)
-
     def require_threshold(self, score_threshold: float) -> None:
         """Check a score threshold against the file.
 
         Raises:
-            ValueError: it is outside of [0, 1], or below the file's (ModelFileError).
+            ModelFileError: it is below the file's.
         """
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold must be between 0 and 1, got {score_threshold}.")
         if score_threshold < self.lowest_threshold:
             raise ModelFileError(
                 f"score_threshold {score_threshold:g} is below {self.lowest_threshold:g}, and the "
@@ -141,51 +85,31 @@ class RuntimeDetector:
                 f"... --opts MODEL.TOOD.SCORE_THRESH_TEST {score_threshold:g}"
             )
 
-    def _predict(
-        self,
-        images: Iterator[ImageInput],
-        batch_size: int,
-        score_threshold: float,
-        channel_order: str,
-    ) -> Iterator[Detections]:
-        while batch := list(itertools.islice(images, batch_size)):
-            yield from self._detect(batch, score_threshold, channel_order)
+    def _describe_model(self) -> str:
+        return self.backend.name
 
-    def _detect(
-        self, images: Sequence[ImageInput], score_threshold: float, channel_order: str
-    ) -> list[Detections]:
-        """Detect objects in one batch."""
-        orient = self.info.apply_exif_orientation
-        pixels = [as_rgb(image, channel_order, orient) for image in images]
-        batch = prepare_batch(pixels, self.info)
-        outputs = self.backend.run(*batch)
-        return [
-            self._to_detections(
-                detections_of_image(
-                    outputs,
-                    i,
-                    self.info,
-                    input_size=batch.images.shape[2:],
-                    image_size=tuple(batch.image_sizes[i].tolist()),
-                    original_size=tuple(batch.original_sizes[i].tolist()),
-                    score_threshold=score_threshold,
-                ),
-                (pixels[i].shape[0], pixels[i].shape[1]),
-                os.fspath(image) if isinstance(image, (str, os.PathLike)) else None,
-            )
-            for i, image in enumerate(images)
-        ]
+    def _resize(self, pixels: RGBImage) -> RGBImage:
+        return resize_image(pixels, self.info)
 
-    def _to_detections(
-        self, found: Candidates, image_size: tuple[int, int], path: str | None
-    ) -> Detections:
-        names = self.class_names
-        return Detections(
-            xyxy=found.boxes.astype(np.float32),
-            confidence=found.scores.astype(np.float32),
-            class_id=found.classes.astype(np.int64),
-            class_names=[names[i] if i < len(names) else f"class {i}" for i in found.classes],
-            image_size=image_size,
-            path=path,
-            apply_orientation=self.info.apply_exif_orientation,
+    def _padded_size(self, height: int, width: int) -> tuple[int, int]:
+        return padded_size(height, width, self.info)
+
+    def _run(self, batch: list[PreparedImage], settings: PredictionSettings) -> list[Candidates]:
+        model_input = stack_images(
+            [prepared.pixels for prepared in batch],
+            [prepared.original_size for prepared in batch],
+            self.info,
         )
+        outputs = self.backend.run(*model_input)
+        return [
+            detections_of_image(
+                outputs,
+                index,
+                self.info,
+                input_size=model_input.images.shape[2:],
+                image_size=(prepared.pixels.shape[0], prepared.pixels.shape[1]),
+                original_size=prepared.original_size,
+                score_threshold=settings.score_threshold,
+            )
+            for index, prepared in enumerate(batch)
+        ]

@@ -110,6 +110,12 @@ def reading_image(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
+def require_channel_order(name: str) -> None:
+    """Raise a ValueError for an unknown channel order."""
+    if name not in _CHANNEL_ORDERS:
+        raise ValueError(f"Unknown channel_order {name!r}. Available: {', '.join(_CHANNEL_ORDERS)}")
+
+
 def as_rgb(
     image: ImageInput, channel_order: str = "RGB", apply_orientation: bool = True
 ) -> RGBImage:
@@ -128,10 +134,7 @@ def as_rgb(
         ValueError: an array of another shape, an empty image or an unknown ``channel_order``.
         ImageReadError: the image cannot be decoded.
     """
-    if channel_order not in _CHANNEL_ORDERS:
-        raise ValueError(
-            f"Unknown channel_order {channel_order!r}. Available: {', '.join(_CHANNEL_ORDERS)}."
-        )
+    require_channel_order(channel_order)
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, apply_orientation)
     if isinstance(image, Image.Image):

@@ -44,26 +44,49 @@ def prepare_batch(images: Sequence[RGBImage], info: ModelInfo) -> ModelInput:
         ValueError: there is no image, or there are more than the fixed batch size.
         ModelFileError: the model has an unknown channel order.
     """
+    resized = [resize_image(image, info) for image in images]
+    return stack_images(resized, [(image.shape[0], image.shape[1]) for image in images], info)
+
+
+def stack_images(
+    images: Sequence[npt.NDArray[np.uint8]],
+    original_sizes: Sequence[tuple[int, int]],
+    info: ModelInfo,
+) -> ModelInput:
+    """Pad resized images to one batch; see :func:`prepare_batch`.
+
+    Args:
+        images: of :func:`resize_image`, at least one.
+        original_sizes: (height, width) of each before that.
+        info: of the model.
+
+    Raises:
+        ValueError: there is no image, or there are more than the fixed batch size.
+    """
     count = len(images)
     if not count or (info.batch is not None and count > info.batch):
         raise ValueError(
             f"A batch needs at least one image and at most {info.batch or 'any number'}, got "
             f"{count}."
         )
-    resized = [resize_image(image, info) for image in images]
-    originals = [image.shape[:2] for image in images]
     padding = (info.batch or count) - count
-    resized += resized[-1:] * padding
-    originals += originals[-1:] * padding
-    sizes = np.array([image.shape[:2] for image in resized], np.int64)
-    height, width = (
-        round_up(int(side), info.size_divisor) if fixed is None else fixed
-        for side, fixed in zip(sizes.max(axis=0), (info.height, info.width), strict=True)
-    )
-    batch = np.zeros((len(resized), info.channels, height, width), np.float32)
-    for place, image in zip(batch, resized, strict=True):
+    filled = list(images) + [images[-1]] * padding
+    originals = list(original_sizes) + [original_sizes[-1]] * padding
+    sizes = np.array([image.shape[:2] for image in filled], np.int64)
+    largest_height, largest_width = sizes.max(axis=0).tolist()
+    height, width = padded_size(largest_height, largest_width, info)
+    batch = np.zeros((len(filled), info.channels, height, width), np.float32)
+    for place, image in zip(batch, filled, strict=True):
         place[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
     return ModelInput(batch, sizes, np.array(originals, np.int64))
+
+
+def padded_size(height: int, width: int, info: ModelInfo) -> tuple[int, int]:
+    """The (height, width) that a resized image, or the largest of a batch, is padded to."""
+    return (
+        info.height or round_up(height, info.size_divisor),
+        info.width or round_up(width, info.size_divisor),
+    )
 
 
 def resize_image(pixels: RGBImage, info: ModelInfo) -> npt.NDArray[np.uint8]:

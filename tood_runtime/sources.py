@@ -7,10 +7,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from PIL import features
+from PIL import Image, features
 
-from .image_io import printable_path
+from .image_io import ImageInput, printable_path
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,31 @@ IMAGE_SUFFIXES = frozenset(
 _NOT_RGB = frozenset({".gif", ".pbm", ".pgm"})
 
 
+#: One image, a folder or glob pattern of images, or images one by one.
+Source: TypeAlias = ImageInput | Iterable[ImageInput]
+
+
 class SourceError(ValueError):
     """Inputs that name no image, or an output folder that would overwrite them."""
+
+
+def images_of(source: Any) -> Iterable[ImageInput]:
+    """The images of a :data:`Source`.
+
+    Raises:
+        SourceError: there is no image in a folder or pattern.
+        TypeError: the source is none.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return collect_images([source])
+    # An array or tensor of more dimensions is a batch of them.
+    if isinstance(source, Image.Image) or getattr(source, "ndim", None) in (2, 3):
+        return [source]
+    if not isinstance(source, Iterable):
+        raise TypeError(
+            f"Expected a path, an image or an iterable of images, got {type(source).__name__}."
+        )
+    return source
 
 
 def collect_images(

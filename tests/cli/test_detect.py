@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import ROOT
-from tood.cli import detect
+from tood_runtime import detection_run
 
 
 @pytest.fixture
@@ -161,14 +161,16 @@ def test_results_are_kept_whatever_ends_the_run(
             raise error
         return np.full((64, 64, 3), 128, np.uint8)
 
-    monkeypatch.setattr(detect, "read_image", read_image)
+    monkeypatch.setattr(detection_run, "read_image", read_image)
     args = [shapes / "images", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
     if isinstance(error, RuntimeError):
         with pytest.raises(RuntimeError, match="out of memory"):
             tood("detect", *args, *model)
+        kept = 2
     else:
         assert tood("detect", *args, *model) == 130
-    assert len(json.loads((tmp_path / "r_images.json").read_text())) == 2
+        kept = 1  # at once, without the image that was read ahead
+    assert len(json.loads((tmp_path / "r_images.json").read_text())) == kept
 
 
 def test_drawing_that_cannot_be_written_loses_no_result(tood, model, shapes, names, tmp_path):
@@ -192,3 +194,29 @@ def test_errors(tood, errors, model, config, options, shapes, tmp_path):
         (error,) = errors()
         assert message in error
     logging.getLogger("tood").handlers.clear()
+
+
+def test_options_of_detection(tood, errors, model, shapes, tmp_path):
+    """Batches change nothing; classes are chosen by name; the best are kept."""
+
+    def found(*options):
+        args = [shapes / "images", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
+        assert tood("detect", *args, "--score-threshold", 0.2, *options, *model) == 0
+        return json.loads((tmp_path / "r.json").read_text())
+
+    everything = found()
+    batched = found("--batch-size", 4)
+    assert [r["image_id"] for r in batched] == [r["image_id"] for r in everything]
+    scores = [[r["score"] for r in results] for results in (batched, everything)]
+    np.testing.assert_allclose(*scores, atol=2e-5)
+    best = found("--max-detections", 1)
+    assert len(best) == len({r["image_id"] for r in everything})
+    args = [shapes / "images", "--output", tmp_path / "out", "--classes", "cat"]
+    assert tood("detect", *args, *model) == 2
+    message = errors()[-1]
+    assert "Unknown classes 'cat'" in message
+    names = message.partition("The model has: ")[2].rstrip(".").split(", ")
+    assert len(names) == 5 and "circle" in names
+    category = best[0]["category_id"]
+    chosen = found("--classes", names[category - 1])
+    assert {r["category_id"] for r in chosen} == {category}

@@ -1,14 +1,16 @@
 """RuntimeDetector gives the Detector's results."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tood.inference.detector import Detector
 from tood_runtime.detector import RuntimeDetector
 from tood_runtime.image_io import ImageReadError, read_image
 from tood_runtime.model_info import ModelFileError
+from tood_runtime.prediction import OptionError
 
 pytest.importorskip("onnxruntime")
 
@@ -70,26 +72,21 @@ def test_raw_files_give_the_same_results(exported_raw, reference, photos):
     assert len(detector(path, score_threshold=0)) == 100
 
 
-def test_batches(detector, reference, exported_onnx, photos):
-    """Single images as ``__call__``; batches as the model's own batch."""
-    paths, lowest = sorted(photos.iterdir()), detector.lowest_threshold
-    single = list(detector.predict(map(str, paths), score_threshold=lowest))
-    for found, path in zip(single, paths, strict=True):
-        assert_same(found, reference(str(path), score_threshold=lowest))
-    batched = list(detector.predict(paths, batch_size=2, score_threshold=lowest))
-    images = [read_image(path) for path in paths]
-    inputs = [
-        {"image": reference._to_model_input(x), "height": x.shape[0], "width": x.shape[1]}
-        for x in images
-    ]
-    with torch.no_grad():
-        outputs = exported_onnx.model.inference(inputs[:2]) + exported_onnx.model.inference(
-            inputs[2:]
-        )
-    for found, output in zip(batched, outputs, strict=True):
-        instances = output["instances"]
-        np.testing.assert_allclose(found.xyxy, instances.pred_boxes.tensor, atol=1e-2, rtol=0)
-        np.testing.assert_allclose(found.confidence, instances.scores, atol=1e-5, rtol=0)
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_batches_equal_single_images(detector, reference, photos, batch_size):
+    """Mixed sizes, in their order, by path and as arrays."""
+    paths, lowest = sorted(photos.iterdir()) * 2, detector.lowest_threshold
+    options = {"batch_size": batch_size, "score_threshold": lowest}
+    expected = [reference(path, score_threshold=lowest) for path in paths]
+    for found, single, path in zip(
+        detector.predict(map(str, paths), **options), expected, paths, strict=True
+    ):
+        assert_same(found, single)
+        assert found.path == str(path)
+    arrays = [np.ascontiguousarray(read_image(path)[:, :, ::-1]) for path in paths]
+    results = detector.predict(arrays, channel_order="BGR", **options)
+    for found, single in zip(results, expected, strict=True):
+        assert_same(found, dataclasses.replace(single, path=None))
 
 
 def test_images_are_read_when_their_batch_is_due(detector):
@@ -167,5 +164,5 @@ def test_files_of_a_fixed_batch_and_size(make_info):
         assert [x.class_names for x in results] == [["class 1"]] * 2
     assert len(backend.calls) == 5
     assert all(call[0].shape == (2, 3, 64, 96) for call in backend.calls)
-    with pytest.raises(ModelFileError, match="batches of 2, got the batch size 3"):
+    with pytest.raises(OptionError, match="batches of 2, got the batch size 3"):
         detector.predict(images, batch_size=3)

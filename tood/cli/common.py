@@ -16,6 +16,7 @@ from tood_runtime.image_io import ImageReadError, ImageWriteError
 from tood_runtime.model_files import is_model_file
 from tood_runtime.model_info import ModelFileError
 from tood_runtime.output_files import OutputError
+from tood_runtime.prediction import OptionError
 from tood_runtime.sources import SourceError
 
 from ..errors import ConfigError, TOODError
@@ -28,6 +29,7 @@ USER_ERRORS = (
     ImageReadError,
     ImageWriteError,
     ModelFileError,
+    OptionError,
     OutputError,
 )
 

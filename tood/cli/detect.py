@@ -4,9 +4,10 @@ import argparse
 
 from tqdm import tqdm
 
+from tood_runtime.cli.common import detection_options
 from tood_runtime.cli.parser import EXIT_NOTHING_DONE, EXIT_OK
 from tood_runtime.detection_results import DetectionResults
-from tood_runtime.image_io import ImageReadError, read_image
+from tood_runtime.detection_run import ImageFile, detect_files
 from tood_runtime.output_files import make_output_folder, validate_output_file
 from tood_runtime.sources import collect_images, make_image_ids, output_paths
 
@@ -30,18 +31,18 @@ def main(args: argparse.Namespace) -> int:
     cfg = load_model_config(args, exported=True)
     output = make_output_folder(args.output)
     detector = Detector.from_config(cfg)
+    detector.validate_options(args.score_threshold, args.classes)
     results = DetectionResults(detector.category_ids)
-    work = list(zip(images, targets, make_image_ids(images), strict=True))
+    files = map(ImageFile, images, targets, make_image_ids(images))
     try:
-        for path, target, image_id in tqdm(work, unit="image"):
-            try:
-                image = read_image(path, cfg.INPUT.APPLY_EXIF_ORIENTATION)
-            except ImageReadError as error:
-                results.problems.append(str(error))
-                continue
-            found = detector(image, score_threshold=args.score_threshold)
-            results.add(path, image_id, found)
-            results.draw(image, found, target)
+        with tqdm(total=len(images), unit="image") as bar:
+            detect_files(
+                detector,
+                files,
+                results,
+                on_image=bar.update,
+                **detection_options(args),
+            )
     finally:  # whatever ends the loop, the results so far are kept
         if args.json is not None:
             results.save_json(args.json)

@@ -1,6 +1,7 @@
-"""Detection on single images, by a model given as a name, a folder, a config or a file."""
+"""Detection by a model given as a name, a folder, a config or a file."""
 
 import os
+from typing import Any
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -9,9 +10,12 @@ from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from tood_runtime.detections import Detections
-from tood_runtime.image_io import ImageInput, RGBImage, as_rgb
+from tood_runtime.image_detector import ImageDetector
+from tood_runtime.image_io import RGBImage
 from tood_runtime.model_files import is_model_file
+from tood_runtime.nms import Candidates
+from tood_runtime.prediction import PredictionSettings, PreparedImage
+from tood_runtime.preprocessing import padded_size, round_up
 
 from ..checkpoint import load_model
 from ..config.device import resolve_device
@@ -23,17 +27,20 @@ from ..modeling import find_dense_core
 from .exported_model import ExportedModel
 
 
-class Detector:
-    """Detects objects in one image at a time.
+class Detector(ImageDetector):
+    """Detects objects in images.
 
-    Construct it with :meth:`from_pretrained` or :meth:`from_config`::
+    Construct it with :meth:`from_pretrained` or :meth:`from_config`, call it with an image, or
+    :meth:`predict` many::
 
         detector = Detector.from_pretrained("TOOD-R50-1x")
         detections = detector("street.jpg", score_threshold=0.4)
         detections.draw().save("street_detections.jpg")
+        for detections in detector.predict("images/", batch_size=8):
+            print(detections.path, len(detections))
 
     Images are resized as in evaluation, by ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``, and
-    are converted to ``INPUT.FORMAT``.
+    are converted to ``INPUT.FORMAT``. Tensors are taken too: (3, H, W) uint8.
 
     Exported files work like weights, with the same results. Only ``model`` is another class then,
     which has no parameters, and ``cfg`` is the config that the file was exported from.
@@ -42,30 +49,39 @@ class Detector:
         model: a trained model in evaluation mode, or an exported file as
             `tood.inference.ExportedModel`.
         cfg: the config that it was built from.
+        channel_order: see :meth:`from_pretrained`.
 
     Raises:
         DataError: see :meth:`from_pretrained`.
+        ValueError: an unknown ``channel_order``.
 
     Attributes:
         model: the model.
         cfg: a copy of its config.
         class_names: by class index.
         category_ids: ids in COCO-format files, by class index.
+        channel_order: of arrays and tensors that come without one.
         resize: detectron2's augmentation that resizes a (H, W, C) array.
     """
 
-    def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
+    def __init__(self, model: nn.Module, cfg: CfgNode, *, channel_order: str = "RGB") -> None:
+        exported = isinstance(model, ExportedModel)
+        names, ids = (
+            (model.info.class_names, model.info.category_ids) if exported else class_info(cfg)
+        )
+        super().__init__(
+            names,
+            ids,
+            channel_order=channel_order,
+            apply_orientation=cfg.INPUT.APPLY_EXIF_ORIENTATION,
+        )
         self.model = model
         self.cfg = cfg.clone()
-        self.resize: T.Augmentation
-        if isinstance(model, ExportedModel):
-            self.class_names = list(model.info.class_names)
-            self.category_ids = list(model.info.category_ids)
-            self.resize = model.resize
-        else:
-            self.class_names, self.category_ids = class_info(cfg)
-            sizes = [cfg.INPUT.MIN_SIZE_TEST] * 2
-            self.resize = ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TEST)
+        self.resize: T.Augmentation = (
+            model.resize
+            if exported
+            else ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        )
 
     @classmethod
     def from_pretrained(
@@ -74,6 +90,7 @@ class Detector:
         *,
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
+        channel_order: str = "RGB",
     ) -> "Detector":
         """Load a trained model.
 
@@ -85,6 +102,8 @@ class Detector:
                 zoo or the run, for a config file its ``MODEL.WEIGHTS``.
             device: "cpu", "cuda" or "cuda:N"; "auto" is the config's device, and the CPU for an
                 exported file. Without a GPU, the CPU replaces any of them.
+            channel_order: of arrays and tensors: "RGB", or "BGR" for frames of OpenCV. An array
+                cannot tell; a wrong order gives worse detections.
 
         Raises:
             ConfigError: an unknown name, a config that does not fit, an unavailable device, or
@@ -94,6 +113,7 @@ class Detector:
                 export``, or needs a runtime that is not installed.
             DataError: the config has no class names, and the file in
                 ``DATASETS.TEST_ANNOTATIONS``, which has them, is invalid.
+            ValueError: an unknown ``channel_order``.
         """
         resolved = resolve(name_or_path)
         if resolved.exported is not None and weights is not None:
@@ -107,79 +127,41 @@ class Detector:
             weights = resolved.require_weights()
         if weights is not None:
             cfg.MODEL.WEIGHTS = os.fspath(weights)
-        return cls.from_config(cfg)
+        return cls.from_config(cfg, channel_order=channel_order)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "Detector":
+    def from_config(cls, cfg: CfgNode, *, channel_order: str = "RGB") -> "Detector":
         """Build the model of a config and load ``MODEL.WEIGHTS``, which may be an exported file.
 
         Args:
             cfg: not changed. Without a GPU, the CPU replaces its ``MODEL.DEVICE``.
+            channel_order: see :meth:`from_pretrained`.
 
         Raises:
             ConfigError: the config does not fit the model, or the device is unavailable.
             CheckpointError: the weights are missing or do not match the model.
             ModelFileError: see :meth:`from_pretrained`.
             DataError: see :meth:`from_pretrained`.
+            ValueError: an unknown ``channel_order``.
         """
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
         exported = is_model_file(cfg.MODEL.WEIGHTS)
-        return cls(ExportedModel.from_config(cfg) if exported else load_model(cfg), cfg)
+        model = ExportedModel.from_config(cfg) if exported else load_model(cfg)
+        return cls(model, cfg, channel_order=channel_order)
 
-    @torch.no_grad()
-    def __call__(
-        self, image: ImageInput, *, score_threshold: float = 0.3, channel_order: str = "RGB"
-    ) -> Detections:
-        """Detect objects.
-
-        Args:
-            image: a path, a PIL image, or a (H, W, 3) uint8 array. The EXIF orientation of files
-                and PIL images is applied unless ``INPUT.APPLY_EXIF_ORIENTATION`` is False.
-            score_threshold: detections score more than this. Any value from 0 to 1 works, whatever
-                the config's threshold for evaluation, which does not change; only exported files
-                with NMS inside find nothing below theirs.
-            channel_order: of an array: "RGB", or "BGR" for frames of OpenCV.
-
-        Returns:
-            Detections in pixels of the image, best first.
+    def require_threshold(self, score_threshold: float) -> None:
+        """Check a score threshold against those of exported files and detectron2's own detectors.
 
         Raises:
-            TypeError: the image is of no accepted type.
-            ValueError: an array of another shape, an empty image, an image that cannot be read
-                (ImageReadError), an unknown ``channel_order`` or a threshold outside of [0, 1].
-            ConfigError: an exported file, or one of detectron2's own detectors because of its
-                config, drops boxes above ``score_threshold``.
+            ConfigError: the model drops detections above it.
         """
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold must be between 0 and 1, got {score_threshold}.")
-        pixels = as_rgb(image, channel_order, self.cfg.INPUT.APPLY_EXIF_ORIENTATION)
-        height, width = pixels.shape[:2]
-        inputs = {"image": self._to_model_input(pixels), "height": height, "width": width}
-        instances = self._run_model(inputs, score_threshold).to("cpu")
-        # Heads with centerness apply the threshold before it is multiplied into the scores.
-        instances = instances[instances.scores > score_threshold]
-        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-        return self._to_detections(instances, path)
-
-    def _to_model_input(self, pixels: RGBImage) -> Tensor:
-        """Convert to ``INPUT.FORMAT``, resize, and move the channels first: (C, H, W) float32."""
-        image = convert_format(pixels, self.cfg.INPUT.FORMAT)
-        image = self.resize.get_transform(image).apply_image(image)
-        return torch.from_numpy(np.array(image.transpose(2, 0, 1), dtype=np.float32, order="C"))
-
-    def _run_model(self, inputs: dict[str, object], score_threshold: float) -> Instances:
-        takes_threshold = find_dense_core(self.model) is self.model
-        if takes_threshold or isinstance(self.model, ExportedModel):
-            outputs = self.model.inference([inputs], score_thresh=score_threshold)
-        else:
-            self._require_reachable(score_threshold)
-            outputs = self.model([inputs])
-        return outputs[0]["instances"]
-
-    def _require_reachable(self, score_threshold: float) -> None:
-        """Check a threshold of detectron2's own detectors, which have one of their own."""
+        if isinstance(self.model, ExportedModel):
+            self.model.require_threshold(score_threshold)
+            return
+        if self._takes_threshold():
+            return
         if self.cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
             key, lowest = "MODEL.RETINANET.SCORE_THRESH_TEST", self.cfg.MODEL.RETINANET
         elif hasattr(self.model, "roi_heads"):
@@ -193,15 +175,73 @@ class Detector:
                 f"{key} in the config before building the detector."
             )
 
-    def _to_detections(self, instances: Instances, path: str | None) -> Detections:
-        class_ids = instances.pred_classes.numpy().astype(np.int64)
-        names = self.class_names
-        return Detections(
-            xyxy=instances.pred_boxes.tensor.float().numpy(),
-            confidence=instances.scores.float().numpy(),
-            class_id=class_ids,
-            class_names=[names[i] if i < len(names) else f"class {i}" for i in class_ids],
-            image_size=instances.image_size,
-            path=path,
-            apply_orientation=self.cfg.INPUT.APPLY_EXIF_ORIENTATION,
-        )
+    def _takes_threshold(self) -> bool:
+        return isinstance(self.model, ExportedModel) or find_dense_core(self.model) is self.model
+
+    def _describe_model(self) -> str:
+        if isinstance(self.model, ExportedModel):
+            return self.model.backend.name
+        return f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.DEVICE}"
+
+    def _prepare(self, image: Any, channel_order: str | None) -> PreparedImage:
+        if isinstance(image, Tensor):
+            image = _tensor_to_array(image)
+        return super()._prepare(image, channel_order)
+
+    def _resize(self, pixels: RGBImage) -> RGBImage:
+        image = convert_format(pixels, self.cfg.INPUT.FORMAT)
+        return self.resize.get_transform(image).apply_image(image)
+
+    def _padded_size(self, height: int, width: int) -> tuple[int, int]:
+        if isinstance(self.model, ExportedModel):
+            return padded_size(height, width, self.model.info)
+        backbone = getattr(self.model, "backbone", None)
+        divisor = max(getattr(backbone, "size_divisibility", 1), 1)  # 0 for any size
+        return round_up(height, divisor), round_up(width, divisor)
+
+    @torch.no_grad()
+    def _run(self, batch: list[PreparedImage], settings: PredictionSettings) -> list[Candidates]:
+        inputs = [
+            {
+                "image": _to_tensor(prepared.pixels),
+                "height": prepared.original_size[0],
+                "width": prepared.original_size[1],
+            }
+            for prepared in batch
+        ]
+        if self._takes_threshold():
+            outputs = self.model.inference(inputs, score_thresh=settings.score_threshold)
+        else:
+            outputs = self.model(inputs)
+        return [_to_candidates(output["instances"]) for output in outputs]
+
+
+def _to_tensor(pixels: RGBImage) -> Tensor:
+    """(C, H, W) float32, 0 to 255."""
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), dtype=np.float32, order="C"))
+
+
+def _tensor_to_array(image: Tensor) -> RGBImage:
+    """(3, H, W) uint8 to (H, W, 3)."""
+    expected = "Expected a tensor as torchvision has images: (3, height, width), uint8"
+    if image.dim() != 3 or image.shape[0] != 3:
+        hint = ""
+        if image.dim() == 3 and image.shape[2] == 3:
+            hint = " Move the channels to the front: image.permute(2, 0, 1)."
+        elif image.dim() == 4:
+            hint = " Pass one image at a time, or use predict."
+        raise ValueError(f"{expected}; got the shape {tuple(image.shape)}.{hint}")
+    if image.dtype != torch.uint8:
+        hint = " Scale 0..1 to 0..255: (image * 255).round().byte()."
+        hint = hint if image.dtype.is_floating_point else ""
+        raise TypeError(f"{expected}; got {str(image.dtype).removeprefix('torch.')}.{hint}")
+    return image.detach().permute(1, 2, 0).cpu().numpy()
+
+
+def _to_candidates(instances: Instances) -> Candidates:
+    instances = instances.to("cpu")
+    return Candidates(
+        instances.pred_boxes.tensor.float().numpy(),
+        instances.scores.float().numpy(),
+        instances.pred_classes.numpy().astype(np.int64),
+    )

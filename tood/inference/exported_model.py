@@ -102,18 +102,24 @@ class ExportedModel(nn.Module):
             DataError: an image does not fit into a file of a fixed size.
             ConfigError: the file has NMS inside, and drops detections above ``score_thresh``.
         """
-        self._require_reachable(score_thresh)
+        if score_thresh is not None:
+            self.require_threshold(score_thresh)
         batch = self.info.batch or max(len(batched_inputs), 1)
         found: list[Instances] = []
         for start in range(0, len(batched_inputs), batch):
             found += self._run(batched_inputs[start : start + batch], score_thresh)
         return [{"instances": instances} for instances in found]
 
-    def _require_reachable(self, score_thresh: float | None) -> None:
+    def require_threshold(self, score_threshold: float) -> None:
+        """Check a score threshold against the file's.
+
+        Raises:
+            ConfigError: the file has NMS inside, and drops detections above it.
+        """
         lowest = self.info.lowest_threshold
-        if score_thresh is not None and score_thresh < lowest:
+        if score_threshold < lowest:
             raise ConfigError(
-                f"score_threshold {score_thresh} is below that of the exported file, {lowest}, "
+                f"score_threshold {score_threshold} is below that of the exported file, {lowest}, "
                 "which drops detections below that. Export the model with a lower "
                 "MODEL.TOOD.SCORE_THRESH_TEST, or with --raw."
             )

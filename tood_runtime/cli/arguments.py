@@ -4,6 +4,7 @@ import argparse
 
 from .common import (
     add_config_options,
+    add_detection,
     add_json,
     add_model,
     add_output,
@@ -12,7 +13,6 @@ from .common import (
     add_test_dataset,
     add_weights,
     positive_int,
-    score,
 )
 from .parser import CommandParser
 
@@ -89,14 +89,7 @@ def add_detect(parser: CommandParser) -> None:
         help="same as IMAGE (detectron2's spelling)",
     )
     add_output(parser, "the images with their detections", default="output/detections")
-    parser.add_argument(
-        "--score-threshold",
-        "--confidence-threshold",
-        type=score,
-        default=0.3,
-        metavar="SCORE",
-        help="keep detections that score more than this (default: 0.3)",
-    )
+    add_detection(parser)
     add_json(parser, "the detections in COCO's result format", "--save-json")
     add_config_options(parser)
 

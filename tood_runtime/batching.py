@@ -1,0 +1,101 @@
+"""Images through a network in batches: read ahead, grouped by size, and returned in order."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Batches that may wait for images of their size, so that mixed sizes still fill batches.
+_WAITING_BATCHES = 4
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int, threads: int = 2
+) -> Iterator[Result]:
+    """Apply a function in threads while the caller works on earlier results.
+
+    Args:
+        function: called once per item.
+        items: taken in the caller's thread, at most ``ahead`` before they are due.
+        ahead: number of items whose results may wait; at least 1.
+        threads: number of calls at the same time.
+
+    Returns:
+        The results in order. What ``items`` or ``function`` raises comes after the results of the
+        items before it.
+    """
+    source = iter(items)
+    futures: deque[Future[Result]] = deque()
+    failure: Exception | None = None
+    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
+        try:
+            while True:
+                while failure is None and len(futures) <= ahead:
+                    try:
+                        futures.append(pool.submit(function, next(source)))
+                    except StopIteration:
+                        break
+                    except Exception as error:  # raised below, when it is due
+                        failure = error
+                if not futures:
+                    break
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()
+    if failure is not None:
+        raise failure
+
+
+def run_in_batches(
+    run: Callable[[list[Item]], Sequence[Result]],
+    items: Iterable[Item],
+    *,
+    key: Callable[[Item], Hashable],
+    batch_size: int,
+) -> Iterator[Result]:
+    """Run items in batches of equal keys, and return their results in the order of the items.
+
+    Where keys alternate, items wait for others of their key, at most four batches of them in all
+    with the results that wait for their turn. Then the oldest goes with a smaller batch.
+
+    Args:
+        run: takes 1 to ``batch_size`` items of one key, and returns a result for each.
+        items: taken when they are due.
+        key: of an item, such as its padded size.
+        batch_size: at least 1.
+    """
+    most_waiting = 1 if batch_size == 1 else _WAITING_BATCHES * batch_size
+    groups: dict[Hashable, list[tuple[int, Item]]] = {}
+    results: dict[int, Result] = {}
+    due = 0
+
+    def run_group(group_key: Hashable) -> None:
+        """Run the batch of a key."""
+        indices, group = zip(*groups.pop(group_key), strict=True)
+        results.update(zip(indices, run(list(group)), strict=True))
+
+    def oldest() -> Hashable:
+        """The key of the item that waits longest."""
+        return min(groups, key=lambda group_key: groups[group_key][0][0])
+
+    for index, item in enumerate(items):
+        group_key = key(item)
+        group = groups.setdefault(group_key, [])
+        group.append((index, item))
+        del item  # the group holds it only as long as it is needed
+        if len(group) == batch_size:
+            run_group(group_key)
+        elif index + 1 - due >= most_waiting:
+            run_group(oldest())
+        while due in results:
+            yield results.pop(due)
+            due += 1
+    while groups:
+        run_group(oldest())
+        while due in results:
+            yield results.pop(due)
+            due += 1
