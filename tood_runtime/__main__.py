@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         precision=args.precision,
     )
-    detector.validate_options(args.score_threshold, args.classes)
+    detector.validate_options(**detection_options(args))
     output = None if folder is None else make_output_folder(folder)
     results = DetectionResults(detector.category_ids)
     files = map(ImageFile, images, targets, make_image_ids(images))

@@ -1,5 +1,6 @@
 """Images through a network in batches: read ahead, grouped by size, and returned in order."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,7 +65,7 @@ def run_in_batches(
 
     Args:
         run: takes 1 to ``batch_size`` items of one key, and returns a result for each.
-        items: taken when they are due.
+        items: taken when they are due. What they raise comes after the results of those before.
         key: of an item, such as its padded size.
         batch_size: at least 1.
     """
@@ -82,20 +83,33 @@ def run_in_batches(
         """The key of the item that waits longest."""
         return min(groups, key=lambda group_key: groups[group_key][0][0])
 
-    for index, item in enumerate(items):
+    def due_results() -> Iterator[Result]:
+        """The results whose turn it is."""
+        nonlocal due
+        while due in results:
+            yield results.pop(due)
+            due += 1
+
+    source = iter(items)
+    failure: Exception | None = None
+    for index in itertools.count():
+        try:
+            item = next(source)
+        except StopIteration:
+            break
+        except Exception as error:  # raised below, after the results of the items before it
+            failure = error
+            break
         group_key = key(item)
-        group = groups.setdefault(group_key, [])
-        group.append((index, item))
-        del item  # the group holds it only as long as it is needed
-        if len(group) == batch_size:
+        groups.setdefault(group_key, []).append((index, item))
+        del item  # only its group holds it, as long as it waits
+        if len(groups[group_key]) == batch_size:
             run_group(group_key)
         elif index + 1 - due >= most_waiting:
             run_group(oldest())
-        while due in results:
-            yield results.pop(due)
-            due += 1
+        yield from due_results()
     while groups:
         run_group(oldest())
-        while due in results:
-            yield results.pop(due)
-            due += 1
+        yield from due_results()
+    if failure is not None:
+        raise failure

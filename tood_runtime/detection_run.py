@@ -27,12 +27,12 @@ class ImageFile(NamedTuple):
 
 
 def detect_files(
-    detector: ImageDetector,
+    detector: ImageDetector[Any],
     files: Iterable[ImageFile],
     results: DetectionResults,
     *,
     on_image: Callable[[], object] = lambda: None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     **options: Any,
 ) -> None:
     """Detect objects in image files, and add and draw what is found.
@@ -48,7 +48,8 @@ def detect_files(
         batch_size: see :meth:`ImageDetector.predict`.
         options: more of its options, such as ``score_threshold``.
     """
-    waiting: deque[tuple[ImageFile, RGBImage]] = deque()
+    batch_size = batch_size or detector.fixed_batch_size or 1
+    waiting: deque[tuple[ImageFile, RGBImage | None]] = deque()
     read = partial(_read, apply_orientation=detector.apply_orientation)
 
     def readable() -> Iterator[RGBImage]:
@@ -57,14 +58,14 @@ def detect_files(
                 results.problems.append(str(image))
                 on_image()
             else:
-                waiting.append((file, image))
+                waiting.append((file, None if file.target is None else image))
                 yield image
 
     options["channel_order"] = "RGB"  # of what is read here, whatever the detector's default
     for found in detector.predict(readable(), batch_size=batch_size, **options):
         file, image = waiting.popleft()
         results.add(file.path, file.image_id, found)
-        if file.target is not None:
+        if file.target is not None and image is not None:
             results.draw(image, found, file.target)
         on_image()
 

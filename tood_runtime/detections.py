@@ -30,6 +30,7 @@ class Detections:
         image_size: (height, width) of the image in pixels.
         path: file of the image, or None if it was given as an array or a PIL image.
         apply_orientation: whether the EXIF orientation of that file was applied.
+        channel_order: of the array that the image was given as: "RGB" or "BGR".
 
     Raises:
         ValueError: a field has another type, shape or length.
@@ -42,6 +43,7 @@ class Detections:
     image_size: tuple[int, int]
     path: str | None = None
     apply_orientation: bool = True
+    channel_order: str = "RGB"
 
     def __post_init__(self) -> None:
         _validate_array("xyxy", self.xyxy, np.float32, (None, 4))
@@ -88,6 +90,7 @@ class Detections:
             image_size=self.image_size,
             path=self.path,
             apply_orientation=self.apply_orientation,
+            channel_order=self.channel_order,
         )
 
     def __iter__(self) -> Iterator["Detections"]:
@@ -97,8 +100,8 @@ class Detections:
         """Draw the detections on their image.
 
         Args:
-            image: a path, a PIL image or a (H, W, 3) uint8 RGB array; by default the file that the
-                detections come from.
+            image: a path, a PIL image or a (H, W, 3) uint8 array in :attr:`channel_order`; by
+                default the file that the detections come from.
             scale: size of the drawing relative to the image; by default small images are enlarged
                 so that labels can be read.
 

@@ -4,14 +4,14 @@ import os
 
 from .backends import Backend, open_backend
 from .image_detector import ImageDetector
-from .image_io import RGBImage
+from .image_io import ImageInput, RGBImage
 from .model_info import ModelFileError
 from .nms import Candidates, detections_of_image
 from .prediction import PredictionSettings, PreparedImage
 from .preprocessing import padded_size, resize_image, stack_images
 
 
-class RuntimeDetector(ImageDetector):
+class RuntimeDetector(ImageDetector[ImageInput]):
     """Detects objects in images with an exported model.
 
     It takes the same options as ``tood.Detector`` and gives the same results::
@@ -65,7 +65,7 @@ class RuntimeDetector(ImageDetector):
         )
         self.backend = model
         self.info = model.info
-        self.max_batch_size = model.info.batch
+        self.fixed_batch_size = model.info.batch
 
     @property
     def lowest_threshold(self) -> float:
@@ -76,7 +76,7 @@ class RuntimeDetector(ImageDetector):
         """Check a score threshold against the file.
 
         Raises:
-            ModelFileError: it is below the file's.
+            ModelFileError: it is below the file's, which drops detections that score more.
         """
         if score_threshold < self.lowest_threshold:
             raise ModelFileError(
@@ -95,6 +95,14 @@ class RuntimeDetector(ImageDetector):
         return padded_size(height, width, self.info)
 
     def _run(self, batch: list[PreparedImage], settings: PredictionSettings) -> list[Candidates]:
+        size = self.info.batch or len(batch)
+        found: list[Candidates] = []
+        for start in range(0, len(batch), size):
+            found += self._run_part(batch[start : start + size], settings.score_threshold)
+        return found
+
+    def _run_part(self, batch: list[PreparedImage], score_threshold: float) -> list[Candidates]:
+        """Detections of at most as many images as the file takes."""
         model_input = stack_images(
             [prepared.pixels for prepared in batch],
             [prepared.original_size for prepared in batch],
@@ -109,7 +117,7 @@ class RuntimeDetector(ImageDetector):
                 input_size=model_input.images.shape[2:],
                 image_size=(prepared.pixels.shape[0], prepared.pixels.shape[1]),
                 original_size=prepared.original_size,
-                score_threshold=settings.score_threshold,
+                score_threshold=score_threshold,
             )
             for index, prepared in enumerate(batch)
         ]

@@ -53,7 +53,7 @@ def draw_detections(
 
     Args:
         image: the image that the detections belong to: a path, a PIL image or a (H, W, 3) uint8
-            RGB array. It is not changed.
+            array, in the channel order that the detector got it in. It is not changed.
         detections: what to draw.
         scale: size of the drawing relative to the image; by default :func:`display_scale`.
 
@@ -90,7 +90,7 @@ def require_own_image(image: ImageInput, detections: "Detections") -> RGBImage:
         ValueError: the image has another size.
         TypeError: the image is of no accepted type.
     """
-    pixels = as_rgb(image, apply_orientation=detections.apply_orientation)
+    pixels = as_rgb(image, detections.channel_order, detections.apply_orientation)
     height, width = pixels.shape[:2]
     if (height, width) != detections.image_size:
         raise ValueError(

@@ -1,23 +1,28 @@
 """What all detectors have in common: images in, detections out, one by one or in batches."""
 
 import logging
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from .batching import map_ahead, run_in_batches
 from .detections import Detections
-from .image_io import ImageInput, ImageReadError, RGBImage, as_rgb, require_channel_order
+from .image_io import ImageReadError, RGBImage, as_rgb, require_channel_order
 from .nms import Candidates
 from .prediction import OptionError, PredictionSettings, PreparedImage
-from .sources import Source, images_of
+from .sources import images_of
 
 logger = logging.getLogger(__name__)
 
+#: What a detector takes as an image.
+InputT = TypeVar("InputT")
 
-class ImageDetector(ABC):
+
+class ImageDetector(ABC, Generic[InputT]):
     """Detects objects in images.
 
     Args:
@@ -35,10 +40,11 @@ class ImageDetector(ABC):
         category_ids: likewise.
         channel_order: likewise.
         apply_orientation: likewise.
-        max_batch_size: that the model takes; None for any.
+        fixed_batch_size: of an exported file; None for any. Smaller batches are filled up with
+            copies, and larger ones are split.
     """
 
-    max_batch_size: int | None = None
+    fixed_batch_size: int | None = None
 
     def __init__(
         self,
@@ -62,7 +68,7 @@ class ImageDetector(ABC):
 
     def __call__(
         self,
-        image: ImageInput,
+        image: InputT,
         *,
         score_threshold: float = 0.3,
         classes: Sequence[str] | None = None,
@@ -72,15 +78,15 @@ class ImageDetector(ABC):
         """Detect objects in one image.
 
         Args:
-            image: a path, a PIL image, or a (H, W, 3) uint8 array. Gray, palette, alpha and CMYK
-                files become RGB, and the EXIF orientation of files and PIL images is applied, as
-                in training.
+            image: a path, a PIL image, or a (H, W, 3) uint8 array; of ``tood.Detector`` also a
+                (3, H, W) uint8 tensor. Gray, palette, alpha and CMYK files become RGB, and the EXIF
+                orientation of files and PIL images is applied, as in training.
             score_threshold: detections score more than this. Any value from 0 to 1 works, whatever
                 the threshold for evaluation; only exported files with NMS inside find nothing below
                 theirs.
             classes: names of the classes to keep; by default all. They are chosen among the model's
                 best detections of all classes, 100 by default.
-            max_detections: keep the best ones only; by default all of the model's.
+            max_detections: keep the best ones only, at most the model's limit, the default.
             channel_order: of an array: "RGB" or "BGR"; by default :attr:`channel_order`.
 
         Returns:
@@ -92,14 +98,15 @@ class ImageDetector(ABC):
                 (ImageReadError), or an option without such a value. Options that the model cannot
                 have raise a ModelFileError or ConfigError.
         """
-        settings = self.validate_options(score_threshold, classes, max_detections)
-        return self._detect([self._prepare(image, channel_order)], settings)[0]
+        settings = self.validate_options(score_threshold, classes, max_detections, channel_order)
+        prepared = self._read(image, self._channel_order(channel_order))
+        return self._detect([prepared], settings)[0]
 
     def predict(
         self,
-        source: Source,
+        source: str | os.PathLike[str] | InputT | Iterable[InputT],
         *,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         score_threshold: float = 0.3,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
@@ -109,13 +116,16 @@ class ImageDetector(ABC):
         """Detect objects in many images, while the next ones are read.
 
         A batch holds images of one padded size only, because the network averages over padding: so
-        each image has the detections that it has alone. At most four batches of images wait for
-        others of their size, and one is read ahead.
+        each image has the detections that it has alone, but for rounding. At most four batches of
+        resized images wait for others of their size, and one is read ahead; so images are taken
+        from the source before they are due.
 
         Args:
             source: a folder, a glob pattern or one image; or any iterable of images, such as a
-                list, a generator, or an array (N, H, W, 3).
-            batch_size: number of images that the network gets at once, at most.
+                list, a generator, or an array (N, H, W, 3). Images in memory are copied when they
+                are taken, so that a source may reuse them.
+            batch_size: number of images that the network gets at once, at most; by default 1, or
+                that of an exported file with a fixed one.
             score_threshold: see :meth:`__call__`; and so for the options that follow.
             classes: likewise.
             max_detections: likewise.
@@ -123,38 +133,44 @@ class ImageDetector(ABC):
             skip_unreadable: log images that cannot be read, and go on.
 
         Returns:
-            The detections of each image, in order.
+            The detections of each image, in order. An error comes after the detections of the
+            images before it.
 
         Raises:
             SourceError: there is no image in the folder or pattern.
-            TypeError: see :meth:`__call__`.
-            ValueError: likewise, or a ``batch_size`` that the model does not take.
+            TypeError: the source is none, or see :meth:`__call__`.
+            ValueError: see :meth:`__call__`, or a ``batch_size`` that is not positive.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if self.max_batch_size is not None and batch_size > self.max_batch_size:
-            raise OptionError(
-                f"The file takes batches of {self.max_batch_size}, got the batch size "
-                f"{batch_size}. Export the model without --batch for any size."
-            )
-        settings = self.validate_options(score_threshold, classes, max_detections)
-        if channel_order is not None:
-            require_channel_order(channel_order)
-        images = images_of(source)
+        if batch_size is None:
+            batch_size = self.fixed_batch_size or 1
+        settings = self.validate_options(
+            score_threshold, classes, max_detections, channel_order, batch_size
+        )
+        order = self._channel_order(channel_order)
 
-        def read(image: ImageInput) -> PreparedImage | ImageReadError:
-            """Read and resize one image, or return why it cannot be read."""
+        def own(image: Any) -> Any:
+            """A path, or RGB pixels that nobody else changes; or why there are none."""
+            if isinstance(image, (str, os.PathLike)):
+                return image
             try:
-                return self._prepare(image, channel_order)
+                return np.array(self._to_rgb(image, order))
             except ImageReadError as error:
-                if not skip_unreadable:
-                    raise
                 return error
 
+        def read(image: Any) -> PreparedImage | ImageReadError:
+            """Read and resize one image, or return why it cannot be read."""
+            if isinstance(image, ImageReadError):
+                return image
+            try:
+                return self._read(image, "RGB", order)
+            except ImageReadError as error:
+                return error
+
+        prepared = map_ahead(read, map(own, images_of(source)), ahead=batch_size)
         return run_in_batches(
             lambda batch: self._detect(batch, settings),
-            _log_unreadable(map_ahead(read, images, ahead=batch_size)),
-            key=lambda prepared: prepared.padded_size,
+            _readable(prepared, skip_unreadable),
+            key=lambda image: image.padded_size,
             batch_size=batch_size,
         )
 
@@ -163,29 +179,37 @@ class ImageDetector(ABC):
         score_threshold: float = 0.3,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        channel_order: str | None = None,
+        batch_size: int | None = None,
     ) -> PredictionSettings:
-        """Check the options of a call, before there are images; see :meth:`__call__`.
+        """Check the options of a call before there are images; see :meth:`predict`.
 
         Raises:
-            ValueError: an option without such a value; see :meth:`__call__`.
+            ValueError: an option without such a value.
+            TypeError: a number that is none.
         """
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must be between 0 and 1, got {score_threshold}.")
-        if max_detections is not None and max_detections < 1:
-            raise ValueError(f"max_detections must be at least 1, got {max_detections}.")
+        for name, value in (("max_detections", max_detections), ("batch_size", batch_size)):
+            if value is not None and operator.index(value) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if channel_order is not None:
+            require_channel_order(channel_order)
         self.require_threshold(score_threshold)
         class_ids = None if classes is None else self.class_ids(classes)
         return PredictionSettings(score_threshold, class_ids, max_detections)
 
-    def class_ids(self, names: Sequence[str]) -> tuple[int, ...]:
+    def _channel_order(self, given: str | None) -> str:
+        return self.channel_order if given is None else given
+
+    def class_ids(self, names: Iterable[str]) -> tuple[int, ...]:
         """Class indices of names.
 
         Raises:
             OptionError: a name that the model does not have, or no name at all.
         """
-        if isinstance(names, str):
-            names = [names]
-        if not len(names):
+        names = [names] if isinstance(names, str) else list(names)
+        if not names:
             raise OptionError("classes is empty. Leave it out to keep all classes.")
         unknown = [str(name) for name in names if name not in self.class_names]
         if unknown:
@@ -196,14 +220,22 @@ class ImageDetector(ABC):
         # All of a name: two classes may have the same one.
         return tuple(i for i, name in enumerate(self.class_names) if name in names)
 
-    def _prepare(self, image: ImageInput, channel_order: str | None) -> PreparedImage:
-        pixels = as_rgb(image, channel_order or self.channel_order, self.apply_orientation)
+    def _to_rgb(self, image: InputT, channel_order: str) -> RGBImage:
+        return as_rgb(image, channel_order, self.apply_orientation)  # type: ignore[arg-type]
+
+    def _read(
+        self, image: Any, channel_order: str, original_order: str | None = None
+    ) -> PreparedImage:
+        """Read and resize an image, which may have been in another channel order before."""
+        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+        pixels = self._to_rgb(image, channel_order)
         resized = self._resize(pixels)
         return PreparedImage(
             resized,
             self._padded_size(resized.shape[0], resized.shape[1]),
             (pixels.shape[0], pixels.shape[1]),
-            os.fspath(image) if isinstance(image, (str, os.PathLike)) else None,
+            path,
+            original_order or channel_order,
         )
 
     def _detect(self, batch: list[PreparedImage], settings: PredictionSettings) -> list[Detections]:
@@ -223,6 +255,7 @@ class ImageDetector(ABC):
             image_size=prepared.original_size,
             path=prepared.path,
             apply_orientation=self.apply_orientation,
+            channel_order=prepared.channel_order,
         )
 
     @abstractmethod
@@ -230,7 +263,7 @@ class ImageDetector(ABC):
         """Check a score threshold against the model's own.
 
         Raises:
-            ValueError: the model drops detections above it (ModelFileError or ConfigError).
+            ValueError: the model drops detections that score more (ModelFileError or ConfigError).
         """
 
     @abstractmethod
@@ -249,11 +282,13 @@ class ImageDetector(ABC):
         """Detections of images of one padded size, in pixels of the original images."""
 
 
-def _log_unreadable(
-    results: Iterable[PreparedImage | ImageReadError],
+def _readable(
+    results: Iterable[PreparedImage | ImageReadError], skip: bool
 ) -> Iterator[PreparedImage]:
     for result in results:
-        if isinstance(result, ImageReadError):
+        if not isinstance(result, ImageReadError):
+            yield result
+        elif skip:
             logger.warning("Skipped: %s", result)
         else:
-            yield result
+            raise result

@@ -268,7 +268,7 @@ def _validate_array(image: object) -> None:
         elif image.ndim == 3 and image.shape[0] == 3:
             hint = " Move the channels to the end: image.transpose(1, 2, 0)."
         elif image.ndim == 4:
-            hint = " Pass one image at a time."
+            hint = " Pass a batch to predict, as it is and not in a list."
         raise ValueError(f"{expected}, got an array of shape {image.shape}.{hint}")
     if image.dtype != np.uint8:
         hint = " Scale 0..1 to 0..255 and convert with astype(np.uint8)."

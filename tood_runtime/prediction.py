@@ -21,12 +21,14 @@ class PreparedImage:
         padded_size: (height, width) that the network pads it to, alone in a batch.
         original_size: (height, width) of the image.
         path: its file, or None.
+        channel_order: of the array that it was.
     """
 
     pixels: RGBImage
     padded_size: tuple[int, int]
     original_size: tuple[int, int]
     path: str | None
+    channel_order: str = "RGB"
 
 
 @dataclass(frozen=True)

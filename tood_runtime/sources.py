@@ -5,13 +5,13 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from PIL import Image, features
 
-from .image_io import ImageInput, printable_path
+from .image_io import printable_path
 
 logger = logging.getLogger(__name__)
 
@@ -42,29 +42,32 @@ IMAGE_SUFFIXES = frozenset(
 _NOT_RGB = frozenset({".gif", ".pbm", ".pgm"})
 
 
-#: One image, a folder or glob pattern of images, or images one by one.
-Source: TypeAlias = ImageInput | Iterable[ImageInput]
-
-
 class SourceError(ValueError):
     """Inputs that name no image, or an output folder that would overwrite them."""
 
 
-def images_of(source: Any) -> Iterable[ImageInput]:
-    """The images of a :data:`Source`.
+def images_of(source: Any) -> Iterable[Any]:
+    """The images of a source; see :meth:`ImageDetector.predict`.
 
     Raises:
         SourceError: there is no image in a folder or pattern.
         TypeError: the source is none.
     """
     if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):
+            raise SourceError('The source is "". Name an image file, a folder or a glob pattern.')
         return collect_images([source])
     # An array or tensor of more dimensions is a batch of them.
-    if isinstance(source, Image.Image) or getattr(source, "ndim", None) in (2, 3):
+    dimensions = getattr(source, "ndim", None)
+    if isinstance(source, Image.Image) or dimensions in (0, 2, 3):
         return [source]
-    if not isinstance(source, Iterable):
+    no_image = isinstance(source, (bytes, bytearray, Mapping)) or hasattr(source, "read")
+    if no_image or not isinstance(source, Iterable):
+        hint = " Open it first: PIL.Image.open(file)." if hasattr(source, "read") else ""
+        hint = " Pass its values." if isinstance(source, Mapping) else hint
         raise TypeError(
             f"Expected a path, an image or an iterable of images, got {type(source).__name__}."
+            f"{hint}"
         )
     return source
 
@@ -184,6 +187,8 @@ def _match_pattern(pattern: str) -> list[Path]:
 
 
 def _why_nothing(name: str) -> str:
+    if "://" in name:
+        return "URLs are not read; download the image first"
     if os.path.isdir(name):
         return "no images in this folder"
     if os.path.lexists(name):

@@ -55,4 +55,6 @@ def test_site_builds_strictly(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "TOODHead" in (tmp_path / "site" / "reference" / "api" / "index.html").read_text()
+    page = (tmp_path / "site" / "reference" / "api" / "index.html").read_text()
+    for name in ("TOODHead", "Detector.__call__", "Detector.predict", "Detections.to_coco"):
+        assert f'id="tood.{name}"' in page, name

@@ -50,7 +50,7 @@ def test_batches_equal_single_images(real_detector, images, batch_size):
 def test_a_mixed_batch_would_differ(real_detector, images):
     """Why sizes are kept apart: T-head's averages and group normalization see the padding."""
     small, large = images[0], np.zeros((200, 96, 3), np.uint8)
-    prepared = [real_detector._prepare(image, None) for image in (small, large)]
+    prepared = [real_detector._read(image, "RGB") for image in (small, large)]
     settings = real_detector.validate_options(0.3)
     alone = real_detector._run(prepared[:1], settings)[0]
     together = real_detector._run(prepared, settings)[0]
@@ -62,7 +62,7 @@ def test_a_mixed_batch_would_differ(real_detector, images):
 
 def test_padded_size_is_the_model_s(detector, images):
     for image in images:
-        prepared = detector._prepare(image, None)
+        prepared = detector._read(image, "RGB")
         tensor = torch.from_numpy(prepared.pixels.transpose(2, 0, 1).copy())
         batch = detector.model.preprocess_image([{"image": tensor}])
         assert prepared.padded_size == tuple(batch.tensor.shape[2:])
@@ -92,7 +92,7 @@ def test_tensors(assert_same, detector, image):
     ("make", "error", "message"),
     [
         (lambda x: x.permute(1, 2, 0), ValueError, r"\(120, 200, 3\).*permute\(2, 0, 1\)"),
-        (lambda x: x[None], ValueError, "use predict"),
+        (lambda x: x[None], ValueError, "Pass a batch to predict"),
         (lambda x: x[0], ValueError, r"\(120, 200\)"),
         (lambda x: x / 255, TypeError, r"float32.*\(image \* 255\)"),
         (lambda x: x.int(), TypeError, "int32"),

@@ -4,6 +4,7 @@ import itertools
 import random
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -127,3 +128,41 @@ def test_threads_end_with_the_generator():
     assert next(results) == 0
     results.close()
     assert threading.active_count() == before
+
+
+def test_items_are_released_when_their_batch_is_done():
+    class Item:
+        pass
+
+    references = []
+
+    def make():
+        item = Item()
+        references.append(weakref.ref(item))
+        return item
+
+    def items():
+        for _ in range(6):
+            yield make()
+
+    results = run_in_batches(len_of_each, items(), key=type, batch_size=3)
+    next(results)
+    assert [reference() for reference in references] == [None] * 3
+    next(results)
+    assert [reference() for reference in references] == [None] * 3
+
+
+def len_of_each(batch):
+    return [len(batch)] * len(batch)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_errors_of_the_items_come_after_the_results(batch_size):
+    def items():
+        yield from enumerate("aba")
+        raise OSError("gone")
+
+    results = run_in_batches(Recorder(), items(), key=lambda item: item[1], batch_size=batch_size)
+    assert [next(results) for _ in range(3)] == ["result 0", "result 1", "result 2"]
+    with pytest.raises(OSError, match="gone"):
+        next(results)

@@ -1,8 +1,10 @@
 """What all detectors share, with a network that only remembers what it was given."""
 
+import io
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from tood_runtime.image_detector import ImageDetector
 from tood_runtime.image_io import ImageReadError
@@ -86,6 +88,7 @@ def test_classes_and_maximum():
         ({"classes": ["cat", "car"]}, "Unknown classes 'cat'. The model has: car, person, traffic"),
         ({"classes": []}, "classes is empty"),
         ({"max_detections": 0}, "max_detections must be at least 1, got 0"),
+        ({"channel_order": ""}, "Unknown channel_order ''"),
         ({"score_threshold": 1.1}, "between 0 and 1, got 1.1"),
         ({"score_threshold": float("nan")}, "between 0 and 1, got nan"),
         ({"score_threshold": 0.05}, "too low for the model"),
@@ -105,9 +108,12 @@ def test_batch_size():
     detector = FakeDetector()
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         detector.predict([image()], batch_size=0)
-    detector.max_batch_size = 4
-    with pytest.raises(OptionError, match="takes batches of 4, got the batch size 5"):
-        detector.predict([image()], batch_size=5)
+    with pytest.raises(TypeError):
+        detector.predict([image()], batch_size="4")
+    list(detector.predict([image()] * 4))
+    detector.fixed_batch_size = 2
+    list(detector.predict([image()] * 4))
+    assert [len(batch) for batch in detector.batches] == [1, 1, 1, 1, 2, 2]
 
 
 def test_images_of_one_size_share_a_batch():
@@ -138,8 +144,74 @@ def test_sources(tmp_path):
     assert paths([]) == []
     with pytest.raises(SourceError, match="no images"):
         detector.predict(tmp_path / "missing")
-    with pytest.raises(TypeError, match="iterable of images, got int"):
-        detector.predict(7)
+    with pytest.raises(SourceError, match="URLs are not read|no images"):
+        detector.predict("https://example.com/a.png?width=3")
+    for source, message in (
+        (7, "iterable of images, got int"),
+        ({"a": image()}, "got dict. Pass its values"),
+        (b"bytes", "got bytes"),
+        (io.BytesIO(b"bytes"), "PIL.Image.open"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            detector.predict(source)
+    with pytest.raises(SourceError, match='The source is ""'):
+        detector.predict("")
+
+
+def values(detector):
+    """The value of each image that the network saw, in the order of the images."""
+    return sorted(int(prepared.pixels.max()) for batch in detector.batches for prepared in batch)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_source_may_reuse_its_buffer(batch_size):
+    buffer = image()
+
+    def frames():
+        for value in range(10):
+            buffer[:] = value
+            yield buffer
+            buffer[:] = 255  # drawn on after it was taken
+
+    detector = FakeDetector()
+    assert len(list(detector.predict(frames(), batch_size=batch_size))) == 10
+    assert values(detector) == list(range(10))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_frames_of_a_file(tmp_path, batch_size):
+    frames = [Image.fromarray(image(value=20 * i)) for i in range(8)]
+    frames[0].save(tmp_path / "x.tif", save_all=True, append_images=frames[1:])
+    detector = FakeDetector()
+    with Image.open(tmp_path / "x.tif") as file:
+        list(detector.predict(ImageSequence.Iterator(file), batch_size=batch_size))
+    assert values(detector) == [20 * i for i in range(8)]
+
+
+def test_one_image_that_is_not_loaded_yet_several_times(tmp_path):
+    Image.fromarray(image(500, 700, 7)).save(tmp_path / "x.jpg")
+    with Image.open(tmp_path / "x.jpg") as file:
+        assert len(list(FakeDetector().predict([file] * 6, batch_size=2))) == 6
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_error_comes_after_the_images_before_it(tmp_path, batch_size):
+    images = [image(8 + 4 * (i % 2), 8) for i in range(7)]
+    results = FakeDetector().predict([*images, tmp_path / "no.png"], batch_size=batch_size)
+    assert [next(results).image_size for _ in images] == [x.shape[:2] for x in images]
+    with pytest.raises(ImageReadError, match=r"no\.png"):
+        next(results)
+
+
+def test_drawings_and_crops_take_the_detector_s_channel_order():
+    pixels = image()
+    pixels[:] = (250, 0, 0)  # blue for OpenCV
+    found = FakeDetector(channel_order="BGR")(pixels)
+    assert found.channel_order == found[:1].channel_order == "BGR"
+    assert found.crops(pixels)[0].getpixel((2, 2)) == (0, 0, 250)
+    assert found.draw(pixels, scale=1).getpixel((7, 7)) == (0, 0, 250)
+    (found,) = FakeDetector().predict([pixels], channel_order="BGR")
+    assert found.crops(pixels)[0].getpixel((2, 2)) == (0, 0, 250)
 
 
 def test_unreadable_images(tmp_path, caplog):
@@ -147,7 +219,7 @@ def test_unreadable_images(tmp_path, caplog):
     (tmp_path / "b.png").write_bytes(b"no image")
     Image.fromarray(image()).save(tmp_path / "c.png")
     detector = FakeDetector()
-    results = detector.predict(tmp_path, batch_size=1)
+    results = detector.predict(tmp_path)
     assert next(results).path.endswith("a.png")
     with pytest.raises(ImageReadError, match=r"b\.png"):
         next(results)

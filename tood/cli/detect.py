@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     cfg = load_model_config(args, exported=True)
     output = make_output_folder(args.output)
     detector = Detector.from_config(cfg)
-    detector.validate_options(args.score_threshold, args.classes)
+    detector.validate_options(**detection_options(args))
     results = DetectionResults(detector.category_ids)
     files = map(ImageFile, images, targets, make_image_ids(images))
     try:

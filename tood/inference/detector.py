@@ -1,7 +1,6 @@
 """Detection by a model given as a name, a folder, a config or a file."""
 
 import os
-from typing import Any
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -11,7 +10,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from tood_runtime.image_detector import ImageDetector
-from tood_runtime.image_io import RGBImage
+from tood_runtime.image_io import ImageInput, RGBImage
 from tood_runtime.model_files import is_model_file
 from tood_runtime.nms import Candidates
 from tood_runtime.prediction import PredictionSettings, PreparedImage
@@ -27,7 +26,7 @@ from ..modeling import find_dense_core
 from .exported_model import ExportedModel
 
 
-class Detector(ImageDetector):
+class Detector(ImageDetector["ImageInput | Tensor"]):
     """Detects objects in images.
 
     Construct it with :meth:`from_pretrained` or :meth:`from_config`, call it with an image, or
@@ -75,6 +74,7 @@ class Detector(ImageDetector):
             channel_order=channel_order,
             apply_orientation=cfg.INPUT.APPLY_EXIF_ORIENTATION,
         )
+        self.fixed_batch_size = model.info.batch if exported else None
         self.model = model
         self.cfg = cfg.clone()
         self.resize: T.Augmentation = (
@@ -155,7 +155,7 @@ class Detector(ImageDetector):
         """Check a score threshold against those of exported files and detectron2's own detectors.
 
         Raises:
-            ConfigError: the model drops detections above it.
+            ConfigError: the model drops detections that score more.
         """
         if isinstance(self.model, ExportedModel):
             self.model.require_threshold(score_threshold)
@@ -183,10 +183,10 @@ class Detector(ImageDetector):
             return self.model.backend.name
         return f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.DEVICE}"
 
-    def _prepare(self, image: Any, channel_order: str | None) -> PreparedImage:
+    def _to_rgb(self, image: ImageInput | Tensor, channel_order: str) -> RGBImage:
         if isinstance(image, Tensor):
             image = _tensor_to_array(image)
-        return super()._prepare(image, channel_order)
+        return super()._to_rgb(image, channel_order)
 
     def _resize(self, pixels: RGBImage) -> RGBImage:
         image = convert_format(pixels, self.cfg.INPUT.FORMAT)
@@ -229,7 +229,7 @@ def _tensor_to_array(image: Tensor) -> RGBImage:
         if image.dim() == 3 and image.shape[2] == 3:
             hint = " Move the channels to the front: image.permute(2, 0, 1)."
         elif image.dim() == 4:
-            hint = " Pass one image at a time, or use predict."
+            hint = " Pass a batch to predict, as it is and not in a list."
         raise ValueError(f"{expected}; got the shape {tuple(image.shape)}.{hint}")
     if image.dtype != torch.uint8:
         hint = " Scale 0..1 to 0..255: (image * 255).round().byte()."

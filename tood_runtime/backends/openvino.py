@@ -122,7 +122,8 @@ class OpenVINOBackend:
         request = getattr(self._requests, "own", None)
         if request is None:
             request = self._requests.own = self._model.create_infer_request()
-        values = request.infer([np.ascontiguousarray(arrays[name]) for name in self._inputs])
+        inputs = [np.ascontiguousarray(arrays[name]) for name in self._inputs]
+        values = request.infer(inputs, share_inputs=True)
         # Copied by OpenVINO, so that the next batch does not overwrite them.
         return {name: np.asarray(values[i]) for i, name in enumerate(self._outputs)}
 

@@ -142,10 +142,9 @@ def add_detection(parser: CommandParser) -> None:
     parser.add_argument(
         "--batch-size",
         type=positive_int,
-        default=1,
         metavar="N",
-        help="images that the network gets at once; only images of one size share a batch "
-        "(default: 1)",
+        help="images that the network gets at once; only images of one padded size share a batch "
+        "(default: 1, or that of an exported file with a fixed one)",
     )
 
 
