@@ -2,6 +2,7 @@
 
 import functools
 import json
+import signal
 
 import pytest
 
@@ -54,6 +55,21 @@ def test_wrong_file(tood, model, tmp_path, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert "| batch" in out and "could not be verified" in err
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_killed(tood, model, tmp_path, monkeypatch):
+    """SIGTERM leaves neither the file nor the folder that it was written into."""
+    seen = []
+
+    def be_killed(file, *_, **__):
+        seen.append([path.name for path in tmp_path.iterdir()])
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("tood.export.exporter.verify_export", be_killed)
+    before = signal.getsignal(signal.SIGTERM)
+    assert tood("export", *model, "--output", tmp_path / "a.onnx", "--raw") == 128 + signal.SIGTERM
+    assert seen[0][0].startswith(".export-") and not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_errors(tood, errors, config, model, options, tmp_path):

@@ -90,7 +90,7 @@ def test_training_ends_with_the_quickstart(tmp_path):
         "import sys; from pathlib import Path; from tood.cli import quickstart\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "quickstart.sys.executable = str(folder / 'python')\n"
-        "with quickstart.end_children_on_signals():\n"
+        "with quickstart.exit_on_signals():\n"
         "    quickstart.run(['train'], folder / 'log.txt')\n"
     )
     stand_in_for_python(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")

@@ -222,7 +222,7 @@ def test_as_rgb_gives_the_same_pixels_for_all_kinds(scene, tmp_path):
         (np.zeros((4, 4, 1), np.uint8), ValueError, "Repeat a gray"),
         (np.zeros((4, 4, 4), np.uint8), ValueError, "Drop the alpha"),
         (np.zeros((3, 4, 5), np.uint8), ValueError, "image.transpose"),
-        (np.zeros((2, 4, 5, 3), np.uint8), ValueError, "one image at a time"),
+        (np.zeros((2, 4, 5, 3), np.uint8), ValueError, "Pass a batch to predict"),
         (np.zeros((4, 4, 3), np.float32), TypeError, "float32.*Scale"),
         (np.zeros((4, 4, 3), np.uint16), TypeError, "uint16"),
         (np.zeros((4, 4, 3), bool), TypeError, "bool"),

@@ -19,7 +19,7 @@ from ..engine import Trainer
 from ..export import ExportOptions, VerificationError, export_model
 from ..export.files import file_parts
 from ..model_zoo.resolving import CHECKPOINT_SUFFIXES
-from .common import load_model_config, start_logging, table
+from .common import exit_on_signals, load_model_config, start_logging, table
 
 
 def main(args: argparse.Namespace) -> int:
@@ -54,18 +54,19 @@ def main(args: argparse.Namespace) -> int:
         setup_datasets(cfg, ("TEST",))
     model = load_model(cfg)
     try:
-        result = export_model(
-            model,
-            cfg,
-            output,
-            options,
-            name=name,
-            weights=resolve_path(cfg.MODEL.WEIGHTS),
-            images=None if images is None else [images],
-            calibration_images=_calibration_images(args, images),
-            verify=not args.no_verify,
-            inspect=_ap_printer(model, cfg) if args.annotations else None,
-        )
+        with exit_on_signals():  # leaves no temporary folder
+            result = export_model(
+                model,
+                cfg,
+                output,
+                options,
+                name=name,
+                weights=resolve_path(cfg.MODEL.WEIGHTS),
+                images=None if images is None else [images],
+                calibration_images=_calibration_images(args, images),
+                verify=not args.no_verify,
+                inspect=_ap_printer(model, cfg) if args.annotations else None,
+            )
     except VerificationError as error:
         print("\n".join(error.report.lines()))
         report_error(str(error))

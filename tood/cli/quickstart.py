@@ -9,14 +9,11 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -29,6 +26,7 @@ from ..config import load_config
 from ..data.synthetic import write_dataset
 from ..engine import epochs_to_iters
 from ..errors import TOODError
+from .common import exit_on_signals
 
 CONFIG = "quickstart/TOOD-R18-shapes"
 NUM_DRAWN = 8
@@ -69,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         flush=True,
     )
     started = time.monotonic()
-    with end_children_on_signals():
+    with exit_on_signals():
         train([CONFIG, "--num-gpus", "1", *options], output, max_iter)
         minutes = (time.monotonic() - started) / 60
 
@@ -90,29 +88,6 @@ def main(args: argparse.Namespace) -> int:
 def _image_records(file: Path) -> list[dict[str, Any]]:
     images: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["images"]
     return images
-
-
-@contextmanager
-def end_children_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that :func:`run` ends its process on the way out.
-
-    Ctrl-C does so by itself. The training saves a checkpoint before it ends.
-    """
-
-    def exit_program(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    previous = {number: signal.signal(number, exit_program) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def run(
