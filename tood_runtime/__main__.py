@@ -126,12 +126,13 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         precision=args.precision,
     )
-    detector.validate_options(**detection_options(args))
+    options = detection_options(args)
+    detector.validate_options(**options)
     output = None if folder is None else make_output_folder(folder)
     results = DetectionResults(detector.category_ids)
     files = map(ImageFile, images, targets, make_image_ids(images))
     try:
-        detect_files(detector, files, results, **detection_options(args))
+        detect_files(detector, files, results, **options)
     finally:  # whatever ends the loop, the results so far are kept
         if args.json == _STDOUT:
             print(json.dumps(results.detections, indent=1))

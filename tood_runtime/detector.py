@@ -102,7 +102,7 @@ class RuntimeDetector(ImageDetector[ImageInput]):
         return found
 
     def _run_part(self, batch: list[PreparedImage], score_threshold: float) -> list[Candidates]:
-        """Detections of at most as many images as the file takes."""
+        """Detections of one batch of the file's size or less."""
         model_input = stack_images(
             [prepared.pixels for prepared in batch],
             [prepared.original_size for prepared in batch],

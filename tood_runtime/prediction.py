@@ -28,7 +28,7 @@ class PreparedImage:
     padded_size: tuple[int, int]
     original_size: tuple[int, int]
     path: str | None
-    channel_order: str = "RGB"
+    channel_order: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class PredictionSettings:
 
     def select(self, found: Candidates) -> Candidates:
         """Those detections, which are best first, that are kept."""
+        # Again, because heads with centerness apply the threshold before centerness.
         keep = found.scores > np.float32(self.score_threshold)
         if self.class_ids is not None:
             keep &= np.isin(found.classes, self.class_ids)

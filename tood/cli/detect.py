@@ -31,18 +31,13 @@ def main(args: argparse.Namespace) -> int:
     cfg = load_model_config(args, exported=True)
     output = make_output_folder(args.output)
     detector = Detector.from_config(cfg)
-    detector.validate_options(**detection_options(args))
+    options = detection_options(args)
+    detector.validate_options(**options)
     results = DetectionResults(detector.category_ids)
     files = map(ImageFile, images, targets, make_image_ids(images))
     try:
         with tqdm(total=len(images), unit="image") as bar:
-            detect_files(
-                detector,
-                files,
-                results,
-                on_image=bar.update,
-                **detection_options(args),
-            )
+            detect_files(detector, files, results, on_image=bar.update, **options)
     finally:  # whatever ends the loop, the results so far are kept
         if args.json is not None:
             results.save_json(args.json)

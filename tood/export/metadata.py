@@ -12,10 +12,9 @@ from tood_runtime.model_info import ModelInfo
 from ..checkpoint.info import current_versions
 from ..data.registration import class_info
 from ..errors import ExportError
-from ..modeling import find_dense_core
+from ..modeling import find_dense_core, size_divisor
 from .files import sha256
 from .options import ExportOptions
-from .wrapper import size_divisor
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ def to_openvino(model: Any) -> Any:
             "OpenVINO has no deformable convolution. Export the model with --dcn gather, which "
             "writes it as gathers and a matrix product."
         )
-    # Not by convert_model: it sends usage statistics, and if it fails, it leaves the
-    # root logger without warnings.
+    # Not by convert_model: it sends usage statistics, and if it fails, it leaves the root logger
+    # without warnings.
     try:
         return get_core().read_model(model.SerializeToString(), b"")
     except Exception as error:  # its front ends raise types of their own
@@ -50,6 +50,16 @@ def save_openvino(model: Any, path: Path, info: ModelInfo) -> None:
     for key, text in info.to_strings().items():
         model.set_rt_info(text, [INFO_KEY, key])
     openvino.save_model(model, str(path), compress_to_fp16=info.precision == "float16")
+
+
+def require_core() -> Any:
+    """The process's ``openvino.Core``; see :func:`tood_runtime.backends.openvino.get_core`.
+
+    Raises:
+        ExportError: see :func:`require_openvino`.
+    """
+    require_openvino()
+    return get_core()
 
 
 def require_openvino() -> Any:

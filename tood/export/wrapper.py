@@ -12,18 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..modeling import DenseDetectorCore
+from ..modeling import DenseDetectorCore, size_divisor
 from ..modeling.structures import DensePredictions
 from .nms import NMSForm
 from .postprocessing import finalize, select_candidates
 
 _SIZES = ("image_sizes", "original_sizes")
 _DETECTIONS = ("boxes", "scores", "labels", "num_dets")
-
-
-def size_divisor(model: nn.Module) -> int:
-    """What a batch's height and width are padded to a multiple of; 1 for none."""
-    return max(model.backbone.size_divisibility, 1)
 
 
 class ExportableNetwork(nn.Module):

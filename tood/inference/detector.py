@@ -22,7 +22,7 @@ from ..data.registration import class_info
 from ..data.transforms import ResizeShortestEdge, convert_format
 from ..errors import ConfigError
 from ..model_zoo import resolve
-from ..modeling import find_dense_core
+from ..modeling import find_dense_core, size_divisor
 from .exported_model import ExportedModel
 
 
@@ -195,8 +195,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
     def _padded_size(self, height: int, width: int) -> tuple[int, int]:
         if isinstance(self.model, ExportedModel):
             return padded_size(height, width, self.model.info)
-        backbone = getattr(self.model, "backbone", None)
-        divisor = max(getattr(backbone, "size_divisibility", 1), 1)  # 0 for any size
+        divisor = size_divisor(self.model)
         return round_up(height, divisor), round_up(width, divisor)
 
     @torch.no_grad()

@@ -114,7 +114,7 @@ class ExportedModel(nn.Module):
         """Check a score threshold against the file's.
 
         Raises:
-            ConfigError: the file has NMS inside, and drops detections above it.
+            ConfigError: the file has NMS inside, and drops detections that score more.
         """
         lowest = self.info.lowest_threshold
         if score_threshold < lowest:

@@ -3,7 +3,7 @@
 from .backbone import build_tood_resnet_fpn_backbone
 from .dense_detector import DenseDetectorCore, find_dense_core
 from .heads import DENSE_HEAD_REGISTRY, ParallelHead, TOODHead
-from .meta_arch import TOOD
+from .meta_arch import TOOD, size_divisor
 
 __all__ = [
     "DENSE_HEAD_REGISTRY",
@@ -13,4 +13,5 @@ __all__ = [
     "TOODHead",
     "build_tood_resnet_fpn_backbone",
     "find_dense_core",
+    "size_divisor",
 ]

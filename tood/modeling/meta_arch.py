@@ -15,7 +15,7 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.logger import log_first_n
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config.validation import validate_model, validate_model_keys, validate_values
 from ..errors import ConfigError, DataError
@@ -252,3 +252,13 @@ def _to_instances(found: ImageDetections, size: tuple[int, int], x: dict) -> Ins
     instances.scores = found.scores
     instances.pred_classes = found.classes
     return detector_postprocess(instances, x.get("height", size[0]), x.get("width", size[1]))
+
+
+def size_divisor(model: nn.Module) -> int:
+    """What a batch's height and width are padded to a multiple of, by TOOD or another detector.
+
+    Returns:
+        1 for none.
+    """
+    backbone = getattr(model, "backbone", None)
+    return max(getattr(backbone, "size_divisibility", 1), 1)

@@ -8,13 +8,12 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal
 
-from tood_runtime.backends.openvino import get_core
 from tood_runtime.model_info import ModelInfo
 
 from ...errors import ExportError
 from ..files import move_into_place
 from ..onnx import require_onnx, save_onnx
-from ..openvino import require_openvino, save_openvino
+from ..openvino import require_core, save_openvino
 from .calibration import CalibrationBatches, select_images
 from .onnx_static import quantize_onnx
 from .openvino_nncf import quantize_openvino
@@ -114,8 +113,7 @@ def _write_openvino(
     info: ModelInfo,
     settings: QuantizationSettings,
 ) -> None:
-    require_openvino()
-    model = get_core().read_model(str(float_path))
+    model = require_core().read_model(str(float_path))
     names = [value.get_any_name() for value in model.inputs]
     feeds = CalibrationBatches(images, info, names)
     save_openvino(quantize_openvino(model, feeds, settings), file, info)

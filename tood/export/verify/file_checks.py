@@ -14,13 +14,12 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from tood_runtime.backends.base import INPUT_NAMES, OUTPUT_NAMES
-from tood_runtime.backends.openvino import get_core
 from tood_runtime.model_info import ModelInfo
 
 from ...data.registration import class_info
+from ...modeling import size_divisor
 from ..onnx import require_onnx
-from ..openvino import require_openvino
-from ..wrapper import size_divisor
+from ..openvino import require_core
 from .images import VerificationBatch
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -135,8 +134,7 @@ def _read_onnx_shapes(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
 
 
 def _read_openvino_shapes(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
-    require_openvino()
-    model = get_core().read_model(str(path))
+    model = require_core().read_model(str(path))
 
     def read(values: Any) -> dict[str, Dims]:
         """Sizes of the dimensions, by name."""

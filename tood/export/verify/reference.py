@@ -12,8 +12,8 @@ from torch import nn
 
 from tood_runtime.preprocessing import round_up
 
+from ...modeling import size_divisor
 from ...modeling.structures import DensePredictions
-from ..wrapper import size_divisor
 from .images import Size, VerificationBatch
 from .matching import Detected, Floats
 from .near_ties import LevelPredictions, PostprocessingSettings
