@@ -1,25 +1,18 @@
 """Detections of an image in the forms that other programs take."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .missing_packages import import_optional
+
 if TYPE_CHECKING:
     from .detections import Detections
-
-# How to install what a conversion needs.
-_INSTALL = {
-    "supervision": "pip install supervision",
-    "pandas": "pip install pandas",
-    "torch": "pip install torch torchvision",
-    "detectron2": "tood install-detectron2",
-}
 
 
 def to_supervision(found: "Detections") -> Any:
     """See :meth:`tood_runtime.Detections.to_supervision`."""
-    supervision = _import("supervision", "to_supervision()")
+    supervision = import_optional("supervision", "to_supervision()")
     return supervision.Detections(
         xyxy=found.xyxy.copy(),
         confidence=found.confidence.copy(),
@@ -30,8 +23,8 @@ def to_supervision(found: "Detections") -> Any:
 
 def to_instances(found: "Detections") -> dict[str, Any]:
     """See :meth:`tood_runtime.Detections.to_instances`."""
-    torch = _import("torch", "to_instances()")
-    structures = _import("detectron2.structures", "to_instances()")
+    torch = import_optional("torch", "to_instances()")
+    structures = import_optional("detectron2.structures", "to_instances()")
     instances = structures.Instances(found.image_size)
     instances.pred_boxes = structures.Boxes(torch.from_numpy(found.xyxy.copy()))
     instances.scores = torch.from_numpy(found.confidence.copy())
@@ -41,7 +34,7 @@ def to_instances(found: "Detections") -> dict[str, Any]:
 
 def to_dataframe(found: "Detections") -> Any:
     """See :meth:`tood_runtime.Detections.to_dataframe`."""
-    pandas = _import("pandas", "to_dataframe()")
+    pandas = import_optional("pandas", "to_dataframe()")
     height, width = found.image_size
     x1, y1, x2, y2 = found.xyxy.T
     columns = {
@@ -73,14 +66,3 @@ def to_yolo(found: "Detections", confidence: bool = True) -> str:
         f"{class_id} {' '.join(f'{value:.6f}' for value in row)}\n"
         for class_id, row in zip(found.class_id, rows, strict=True)
     )
-
-
-def _import(module: str, what: str) -> Any:
-    package = module.partition(".")[0]
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{what} needs the package {package}, which cannot be imported ({error}). Install it: "
-            f"{_INSTALL[package]}"
-        ) from error

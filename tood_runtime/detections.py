@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,9 +28,13 @@ class Detections:
         class_id: (D,) int64, class indices from 0.
         class_names: D names, one per detection.
         image_size: (height, width) of the image in pixels.
-        path: file of the image, or None if it was given as an array or a PIL image.
+        path: file, URL or camera of the image, or None for an array or a PIL image.
         apply_orientation: whether the EXIF orientation of that file was applied.
         channel_order: of the array that the image was given as: "RGB" or "BGR".
+        frame: number of the image in a video, from 0; None for an image.
+        time: when it is shown in a video, in seconds from the start; None for an image.
+        tracker_id: (D,) int64, the same for one object in all frames, -1 for objects that are not
+            followed yet; None without a tracker.
 
     Raises:
         ValueError: a field has another type, shape or length.
@@ -44,12 +48,17 @@ class Detections:
     path: str | None = None
     apply_orientation: bool = True
     channel_order: str = "RGB"
+    frame: int | None = None
+    time: float | None = None
+    tracker_id: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         _validate_array("xyxy", self.xyxy, np.float32, (None, 4))
         num = len(self.xyxy)
         _validate_array("confidence", self.confidence, np.float32, (num,))
         _validate_array("class_id", self.class_id, np.int64, (num,))
+        if self.tracker_id is not None:
+            _validate_array("tracker_id", self.tracker_id, np.int64, (num,))
         if num and self.class_id.min() < 0:
             raise ValueError(f"class_id must not be negative, got {self.class_id.min()}.")
         names = self.class_names
@@ -82,15 +91,13 @@ class Detections:
         else:
             chosen = np.asarray(index)
             rows = rows[chosen if chosen.size else chosen.astype(np.int64)]
-        return Detections(
+        return replace(
+            self,
             xyxy=self.xyxy[rows],
             confidence=self.confidence[rows],
             class_id=self.class_id[rows],
             class_names=[self.class_names[row] for row in rows],
-            image_size=self.image_size,
-            path=self.path,
-            apply_orientation=self.apply_orientation,
-            channel_order=self.channel_order,
+            tracker_id=None if self.tracker_id is None else self.tracker_id[rows],
         )
 
     def __iter__(self) -> Iterator["Detections"]:
@@ -145,10 +152,11 @@ class Detections:
     def _image_or_file(self, image: ImageInput | None, method: str) -> ImageInput:
         if image is not None:
             return image
-        if self.path is None:
+        if self.path is None or self.frame is not None:
+            origin = "a video" if self.frame is not None else "an array or a PIL image"
             raise ValueError(
-                "These detections come from an array or a PIL image, which they do not keep. "
-                f"Pass it: detections.{method}(image)."
+                f"These detections come from {origin}, which they do not keep. Pass the image: "
+                f"detections.{method}(image)."
             )
         return read_image(self.path, self.apply_orientation)
 

@@ -6,7 +6,8 @@ from .backends import Backend, open_backend
 from .image_detector import ImageDetector
 from .image_io import ImageInput, RGBImage
 from .model_info import ModelFileError
-from .nms import Candidates, detections_of_image
+from .nms import Candidates
+from .postprocessing import detections_of_image, require_possible
 from .prediction import PredictionSettings, PreparedImage
 from .preprocessing import padded_size, resize_image, stack_images
 
@@ -72,18 +73,27 @@ class RuntimeDetector(ImageDetector[ImageInput]):
         """Detections that do not score more than this are not in the file's output."""
         return self.info.lowest_threshold
 
-    def require_threshold(self, score_threshold: float) -> None:
-        """Check a score threshold against the file.
+    @property
+    def nms_threshold(self) -> float:
+        """The model's own IoU threshold of NMS."""
+        return self.info.nms_threshold
+
+    def require_settings(self, settings: PredictionSettings) -> None:
+        """Check options against the file.
 
         Raises:
-            ModelFileError: it is below the file's, which drops detections that score more.
+            ModelFileError: the score threshold is below the file's, which drops detections that
+                score more.
+            OptionError: the file has NMS inside, and the options ask for another.
         """
-        if score_threshold < self.lowest_threshold:
+        if settings.score_threshold < self.lowest_threshold:
             raise ModelFileError(
-                f"score_threshold {score_threshold:g} is below {self.lowest_threshold:g}, and the "
-                "file drops detections below that. Export the model with a lower one: tood export "
-                f"... --opts MODEL.TOOD.SCORE_THRESH_TEST {score_threshold:g}"
+                f"score_threshold {settings.score_threshold:g} is below "
+                f"{self.lowest_threshold:g}, and the file drops detections below that. Export the "
+                "model with a lower one: tood export ... --opts MODEL.TOOD.SCORE_THRESH_TEST "
+                f"{settings.score_threshold:g}"
             )
+        require_possible(settings, self.info)
 
     def _describe_model(self) -> str:
         return self.backend.name
@@ -98,10 +108,12 @@ class RuntimeDetector(ImageDetector[ImageInput]):
         size = self.info.batch or len(batch)
         found: list[Candidates] = []
         for start in range(0, len(batch), size):
-            found += self._run_part(batch[start : start + size], settings.score_threshold)
+            found += self._run_part(batch[start : start + size], settings)
         return found
 
-    def _run_part(self, batch: list[PreparedImage], score_threshold: float) -> list[Candidates]:
+    def _run_part(
+        self, batch: list[PreparedImage], settings: PredictionSettings
+    ) -> list[Candidates]:
         """Detections of one batch of the file's size or less."""
         model_input = stack_images(
             [prepared.pixels for prepared in batch],
@@ -117,7 +129,7 @@ class RuntimeDetector(ImageDetector[ImageInput]):
                 input_size=model_input.images.shape[2:],
                 image_size=(prepared.pixels.shape[0], prepared.pixels.shape[1]),
                 original_size=prepared.original_size,
-                score_threshold=score_threshold,
+                settings=settings,
             )
             for index, prepared in enumerate(batch)
         ]

@@ -1,22 +1,17 @@
 """What all detectors have in common: images in, detections out, one by one or in batches."""
 
-import logging
-import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
-from .batching import map_ahead, run_in_batches
 from .detections import Detections
-from .image_io import ImageReadError, RGBImage, as_rgb, require_channel_order
+from .image_io import RGBImage, as_rgb, require_channel_order
 from .nms import Candidates
-from .prediction import OptionError, PredictionSettings, PreparedImage
+from .pipeline import Pipeline
+from .prediction import PredictionSettings, PreparedImage, class_ids_of, require_positive
 from .sources import images_of
-
-logger = logging.getLogger(__name__)
+from .suppression import require_method
 
 #: What a detector takes as an image.
 InputT = TypeVar("InputT")
@@ -73,20 +68,37 @@ class ImageDetector(ABC, Generic[InputT]):
         score_threshold: float = 0.3,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        nms_threshold: float | None = None,
+        nms: str = "per-class",
+        slice_size: int | None = None,
+        slice_overlap: float = 0.2,
+        whole_image: bool = True,
+        flip: bool = False,
         channel_order: str | None = None,
     ) -> Detections:
         """Detect objects in one image.
 
         Args:
-            image: a path, a PIL image, or a (H, W, 3) uint8 array; of ``tood.Detector`` also a
-                (3, H, W) uint8 tensor. Gray, palette, alpha and CMYK files become RGB, and the EXIF
-                orientation of files and PIL images is applied, as in training.
+            image: a path, an http(s) URL, a PIL image, or a (H, W, 3) uint8 array; of
+                ``tood.Detector`` also a (3, H, W) uint8 tensor. Gray, palette, alpha and CMYK files
+                become RGB, and the EXIF orientation of files and PIL images is applied, as in
+                training.
             score_threshold: detections score more than this. Any value from 0 to 1 works, whatever
                 the threshold for evaluation; only exported files with NMS inside find nothing below
                 theirs.
-            classes: names of the classes to keep; by default all. They are chosen among the model's
-                best detections of all classes, 100 by default.
-            max_detections: keep the best ones only, at most the model's limit, the default.
+            classes: names of the classes to keep; by default all.
+            max_detections: keep the best ones only; by default as many as the model does (100), or
+                all of a sliced image.
+            nms_threshold: boxes with a larger IoU suppress each other; by default the model's.
+            nms: "per-class"; "class-agnostic", which keeps one box of any class per place; "soft",
+                which lowers the scores of overlapping boxes (needs supervision); or "wbf", weighted
+                box fusion, which averages them (needs ensemble-boxes).
+            slice_size: cut the image into overlapping squares of so many pixels, to find what is
+                small in a large image.
+            slice_overlap: of neighboring squares, as a fraction of their side. Objects that are
+                smaller than the overlap are seen whole.
+            whole_image: of a sliced image, look at the whole too, for objects larger than a slice.
+            flip: look at the mirror image too. The detections of both are joined.
             channel_order: of an array: "RGB" or "BGR"; by default :attr:`channel_order`.
 
         Returns:
@@ -96,11 +108,13 @@ class ImageDetector(ABC, Generic[InputT]):
             TypeError: the image is of no accepted type.
             ValueError: an array of another shape, an empty image, an image that cannot be read
                 (ImageReadError), or an option without such a value. Options that the model cannot
-                have raise a ModelFileError or ConfigError.
+                have raise an OptionError, a ModelFileError or a ConfigError.
+            ImportError: the package that ``nms`` needs is missing.
         """
-        settings = self.validate_options(score_threshold, classes, max_detections, channel_order)
-        prepared = self._read(image, self._channel_order(channel_order))
-        return self._detect([prepared], settings)[0]
+        options = _options(locals())
+        settings = self.validate_options(**options)
+        pipeline = Pipeline(self, settings, self._channel_order(channel_order))
+        return next(pipeline.run([image], self.fixed_batch_size or 1))
 
     def predict(
         self,
@@ -110,6 +124,12 @@ class ImageDetector(ABC, Generic[InputT]):
         score_threshold: float = 0.3,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        nms_threshold: float | None = None,
+        nms: str = "per-class",
+        slice_size: int | None = None,
+        slice_overlap: float = 0.2,
+        whole_image: bool = True,
+        flip: bool = False,
         channel_order: str | None = None,
         skip_unreadable: bool = False,
     ) -> Iterator[Detections]:
@@ -121,16 +141,23 @@ class ImageDetector(ABC, Generic[InputT]):
         from the source before they are due.
 
         Args:
-            source: a folder, a glob pattern or one image; or any iterable of images, such as a
-                list, a generator, or an array (N, H, W, 3). Images in memory are copied when they
-                are taken, so that a source may reuse them.
-            batch_size: number of images that the network gets at once, at most; by default 1, or
-                that of an exported file with a fixed one.
+            source: whatever ``tood detect`` takes: an image, a folder, a glob pattern, a list file
+                (.txt), a video, a URL, a stream, or the number of a camera; or any iterable of
+                images, such as a list, a generator, or an array (N, H, W, 3). Images in memory are
+                copied when they are taken, so that a source may reuse them.
+            batch_size: number of images, or of slices and mirror images, that the network gets at
+                once, at most; by default 1, or that of an exported file with a fixed one.
             score_threshold: see :meth:`__call__`; and so for the options that follow.
             classes: likewise.
             max_detections: likewise.
+            nms_threshold: likewise.
+            nms: likewise.
+            slice_size: likewise.
+            slice_overlap: likewise.
+            whole_image: likewise.
+            flip: likewise.
             channel_order: likewise.
-            skip_unreadable: log images that cannot be read, and go on.
+            skip_unreadable: log images and frames that cannot be read, and go on.
 
         Returns:
             The detections of each image, in order. An error comes after the detections of the
@@ -140,130 +167,88 @@ class ImageDetector(ABC, Generic[InputT]):
             SourceError: there is no image in the folder or pattern.
             TypeError: the source is none, or see :meth:`__call__`.
             ValueError: see :meth:`__call__`, or a ``batch_size`` that is not positive.
+            ImportError: see :meth:`__call__`, or the package that reads videos is missing.
         """
+        options = _options(locals())
+        settings = self.validate_options(**options, batch_size=batch_size)
+        pipeline = Pipeline(self, settings, self._channel_order(channel_order))
         if batch_size is None:
             batch_size = self.fixed_batch_size or 1
-        settings = self.validate_options(
-            score_threshold, classes, max_detections, channel_order, batch_size
-        )
-        order = self._channel_order(channel_order)
-
-        def own(image: Any) -> Any:
-            """A path, or RGB pixels that nobody else changes; or why there are none."""
-            if isinstance(image, (str, os.PathLike)):
-                return image
-            try:
-                return np.array(self._to_rgb(image, order))
-            except ImageReadError as error:
-                return error
-
-        def read(image: Any) -> PreparedImage | ImageReadError:
-            """Read and resize one image, or return why it cannot be read."""
-            if isinstance(image, ImageReadError):
-                return image
-            try:
-                return self._read(image, "RGB", order)
-            except ImageReadError as error:
-                return error
-
-        prepared = map_ahead(read, map(own, images_of(source)), ahead=batch_size)
-        return run_in_batches(
-            lambda batch: self._detect(batch, settings),
-            _readable(prepared, skip_unreadable),
-            key=lambda image: image.padded_size,
-            batch_size=batch_size,
-        )
+        images = map(pipeline.own, images_of(source))
+        return pipeline.run(images, batch_size, skip_unreadable=skip_unreadable)
 
     def validate_options(
         self,
-        score_threshold: float = 0.3,
+        *,
         classes: Sequence[str] | None = None,
-        max_detections: int | None = None,
         channel_order: str | None = None,
         batch_size: int | None = None,
+        **options: Any,
     ) -> PredictionSettings:
-        """Check the options of a call before there are images; see :meth:`predict`.
+        """Check the options of a call before there are images.
+
+        Args:
+            classes: see :meth:`predict`.
+            channel_order: likewise.
+            batch_size: likewise.
+            options: likewise, the other ones.
+
+        Returns:
+            The settings that the options mean.
 
         Raises:
-            ValueError: an option without such a value.
+            ValueError: an option without such a value, or that the model cannot have.
             TypeError: a number that is none.
+            ImportError: the package that ``nms`` needs is missing.
         """
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold must be between 0 and 1, got {score_threshold}.")
-        for name, value in (("max_detections", max_detections), ("batch_size", batch_size)):
-            if value is not None and operator.index(value) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+        require_positive("batch_size", batch_size)
         if channel_order is not None:
             require_channel_order(channel_order)
-        self.require_threshold(score_threshold)
-        class_ids = None if classes is None else self.class_ids(classes)
-        return PredictionSettings(score_threshold, class_ids, max_detections)
+        class_ids = None if classes is None else class_ids_of(classes, self.class_names)
+        settings = PredictionSettings(class_ids=class_ids, **options)
+        require_method(settings.nms)
+        self.require_settings(settings)
+        return settings
 
     def _channel_order(self, given: str | None) -> str:
         return self.channel_order if given is None else given
 
-    def class_ids(self, names: Iterable[str]) -> tuple[int, ...]:
-        """Class indices of names.
-
-        Raises:
-            OptionError: a name that the model does not have, or no name at all.
-        """
-        names = [names] if isinstance(names, str) else list(names)
-        if not names:
-            raise OptionError("classes is empty. Leave it out to keep all classes.")
-        unknown = [str(name) for name in names if name not in self.class_names]
-        if unknown:
-            raise OptionError(
-                f"Unknown classes {', '.join(map(repr, unknown))}. The model has: "
-                f"{', '.join(self.class_names)}."
-            )
-        # All of a name: two classes may have the same one.
-        return tuple(i for i, name in enumerate(self.class_names) if name in names)
-
-    def _to_rgb(self, image: InputT, channel_order: str) -> RGBImage:
+    def to_rgb(self, image: InputT, channel_order: str) -> RGBImage:
+        """Return an image as a (H, W, 3) uint8 RGB array; see :meth:`__call__`."""
         return as_rgb(image, channel_order, self.apply_orientation)  # type: ignore[arg-type]
 
-    def _read(
-        self, image: Any, channel_order: str, original_order: str | None = None
-    ) -> PreparedImage:
-        """Read and resize an image, which may have been in another channel order before."""
-        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-        pixels = self._to_rgb(image, channel_order)
+    def prepare(self, pixels: RGBImage) -> PreparedImage:
+        """Resize a (H, W, 3) uint8 RGB image for the network; several threads may do so."""
         resized = self._resize(pixels)
-        return PreparedImage(
-            resized,
-            self._padded_size(resized.shape[0], resized.shape[1]),
-            (pixels.shape[0], pixels.shape[1]),
-            path,
-            original_order or channel_order,
-        )
+        height, width = resized.shape[:2]
+        size = (pixels.shape[0], pixels.shape[1])
+        return PreparedImage(resized, self._padded_size(height, width), size)
 
-    def _detect(self, batch: list[PreparedImage], settings: PredictionSettings) -> list[Detections]:
-        found = self._run(batch, settings)
-        return [
-            self._to_detections(settings.select(candidates), prepared)
-            for candidates, prepared in zip(found, batch, strict=True)
-        ]
+    def detect_prepared(
+        self, batch: list[PreparedImage], settings: PredictionSettings
+    ) -> list[Candidates]:
+        """Detect objects in images of one padded size.
 
-    def _to_detections(self, found: Candidates, prepared: PreparedImage) -> Detections:
-        names = self.class_names
-        return Detections(
-            xyxy=found.boxes.astype(np.float32),
-            confidence=found.scores.astype(np.float32),
-            class_id=found.classes.astype(np.int64),
-            class_names=[names[i] if i < len(names) else f"class {i}" for i in found.classes],
-            image_size=prepared.original_size,
-            path=prepared.path,
-            apply_orientation=self.apply_orientation,
-            channel_order=prepared.channel_order,
-        )
+        Args:
+            batch: of :meth:`prepare`.
+            settings: of :meth:`validate_options`. Each image is looked at as it is, once.
+
+        Returns:
+            For each image its detections in pixels of the original, best first.
+        """
+        return [settings.select(found) for found in self._run(batch, settings)]
+
+    @property
+    @abstractmethod
+    def nms_threshold(self) -> float:
+        """The model's own IoU threshold of NMS."""
 
     @abstractmethod
-    def require_threshold(self, score_threshold: float) -> None:
-        """Check a score threshold against the model's own.
+    def require_settings(self, settings: PredictionSettings) -> None:
+        """Check whether the model can give such detections.
 
         Raises:
-            ValueError: the model drops detections that score more (ModelFileError or ConfigError).
+            ValueError: it cannot (OptionError, ModelFileError or ConfigError).
         """
 
     @abstractmethod
@@ -282,13 +267,7 @@ class ImageDetector(ABC, Generic[InputT]):
         """Detections of images of one padded size, in pixels of the original images."""
 
 
-def _readable(
-    results: Iterable[PreparedImage | ImageReadError], skip: bool
-) -> Iterator[PreparedImage]:
-    for result in results:
-        if not isinstance(result, ImageReadError):
-            yield result
-        elif skip:
-            logger.warning("Skipped: %s", result)
-        else:
-            raise result
+def _options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those of a method's arguments that are options of a call."""
+    left_out = ("self", "image", "source", "batch_size", "skip_unreadable")
+    return {name: value for name, value in arguments.items() if name not in left_out}

@@ -1,4 +1,7 @@
-"""What to say when a package that every command needs is missing."""
+"""What to say when a package is missing."""
+
+from importlib import import_module
+from typing import Any
 
 # How to install what no extra of this package can install.
 _INSTALL_COMMANDS = {
@@ -14,3 +17,25 @@ NEEDED_PACKAGES = tuple(_INSTALL_COMMANDS)
 def missing_package_message(package: str) -> str:
     """One line that says how to install one of :data:`NEEDED_PACKAGES`."""
     return f"tood needs {package}. Install it: {_INSTALL_COMMANDS[package]}"
+
+
+def import_optional(module: str, what: str, install: str | None = None) -> Any:
+    """Import a module of a package that only some uses need.
+
+    Args:
+        module: such as "detectron2.structures".
+        what: needs it, for the message.
+        install: what ``pip install`` is to be given; by default the package's name.
+
+    Raises:
+        ImportError: it cannot be imported; the message says how to install it.
+    """
+    package = module.partition(".")[0]
+    command = _INSTALL_COMMANDS.get(package, f"pip install {install or package}")
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{what} needs the package {package}, which cannot be imported ({error}). Install it: "
+            f"{command}"
+        ) from error

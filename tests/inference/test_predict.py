@@ -50,10 +50,10 @@ def test_batches_equal_single_images(real_detector, images, batch_size):
 def test_a_mixed_batch_would_differ(real_detector, images):
     """Why sizes are kept apart: T-head's averages and group normalization see the padding."""
     small, large = images[0], np.zeros((200, 96, 3), np.uint8)
-    prepared = [real_detector._read(image, "RGB") for image in (small, large)]
-    settings = real_detector.validate_options(0.3)
-    alone = real_detector._run(prepared[:1], settings)[0]
-    together = real_detector._run(prepared, settings)[0]
+    prepared = [real_detector.prepare(image) for image in (small, large)]
+    settings = real_detector.validate_options()
+    alone = real_detector.detect_prepared(prepared[:1], settings)[0]
+    together = real_detector.detect_prepared(prepared, settings)[0]
     same = len(alone.scores) == len(together.scores) and np.allclose(
         alone.scores, together.scores, atol=1e-5
     )
@@ -62,7 +62,7 @@ def test_a_mixed_batch_would_differ(real_detector, images):
 
 def test_padded_size_is_the_model_s(detector, images):
     for image in images:
-        prepared = detector._read(image, "RGB")
+        prepared = detector.prepare(image)
         tensor = torch.from_numpy(prepared.pixels.transpose(2, 0, 1).copy())
         batch = detector.model.preprocess_image([{"image": tensor}])
         assert prepared.padded_size == tuple(batch.tensor.shape[2:])
@@ -105,3 +105,76 @@ def test_wrong_tensors(detector, image, make, error, message):
 
 def test_representation(detector):
     assert repr(detector) == "Detector(TOOD on cpu, 5 classes, channel_order='RGB')"
+
+
+# ---- Options and views --------------------------------------------------------------------------
+
+
+def rows(found):
+    """(class, score, box) of each detection, in a fixed order."""
+    table = np.column_stack([found.class_id, found.confidence, found.xyxy])
+    return table[np.lexsort(table.T[::-1])]
+
+
+def test_the_model_s_own_values_change_nothing(real_detector, images):
+    """Another way through the code: the candidates, and NMS in NumPy."""
+    model = real_detector.model
+    expected = real_detector(images[0], score_threshold=0.2)
+    assert len(expected) > 20
+    for options in (
+        {"nms_threshold": model.test_nms_thresh},
+        {"max_detections": model.max_detections_per_image},
+        {"classes": real_detector.class_names},
+    ):
+        found = real_detector(images[0], score_threshold=0.2, **options)
+        np.testing.assert_allclose(rows(found), rows(expected), atol=1e-5)
+
+
+def test_options_of_nms(detector, image):
+    options = {"score_threshold": 0.1, "max_detections": 1000}
+    plain = detector(image, **options)
+    agnostic = detector(image, nms="class-agnostic", **options)
+    strict = detector(image, nms_threshold=0.1, **options)
+    loose = detector(image, nms_threshold=0.95, **options)
+    assert 0 < len(agnostic) < len(plain) and 0 < len(strict) < len(plain) < len(loose)
+    one = plain.class_names[-1]
+    only = detector(image, classes=[one], **options)
+    assert set(only.class_names) == {one}
+    assert len(only) >= plain.class_names.count(one)
+
+
+def test_an_image_of_four_has_the_detections_of_all_four(real_detector):
+    generator = np.random.default_rng(1)
+    tiles = generator.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    large = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
+    options = {"slice_size": 64, "slice_overlap": 0, "whole_image": False}
+    expected = []
+    for tile, (y, x) in zip(tiles, [(0, 0), (0, 64), (64, 0), (64, 64)], strict=True):
+        expected.append(rows(real_detector(tile)) + np.array([0, 0, x, y, x, y]))
+    expected = np.concatenate(expected)
+    expected = expected[np.lexsort(expected.T[::-1])]
+    assert len(expected) > 20
+    single = real_detector(large, **options)
+    assert single.image_size == (128, 128)
+    (batched,) = real_detector.predict(large, batch_size=3, **options)
+    for found in (single, batched):
+        assert len(found) == len(expected)
+        distances = np.abs(rows(found)[:, None] - expected[None]).max(axis=2)
+        assert distances.min(axis=1).max() < 1e-2 and distances.min(axis=0).max() < 1e-2
+        assert (np.diff(found.confidence) <= 0).all()
+
+
+def test_sliced_and_other_images_in_one_stream(detector, images):
+    """Each image gets its own views back, whatever the batches."""
+    options = {"slice_size": 48, "flip": True, "score_threshold": 0.2}
+    results = detector.predict(images, batch_size=4, **options)
+    for found, pixels in zip(results, images, strict=True):
+        expected = detector(pixels, **options)
+        assert found.image_size == pixels.shape[:2]
+        np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-5)
+
+
+def test_a_mirror_image_has_the_same_detections_with_flip(detector, image):
+    found, mirrored = (detector(x, flip=True) for x in (image, image[:, ::-1].copy()))
+    assert len(found) == len(mirrored) > 0
+    np.testing.assert_allclose(np.sort(found.confidence), np.sort(mirrored.confidence), atol=1e-5)

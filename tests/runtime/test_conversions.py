@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.runtime.test_detections import make
-from tood_runtime import conversions
+from tood_runtime import missing_packages
 
 
 @pytest.mark.parametrize("num", [0, 1, 4])
@@ -120,6 +120,6 @@ def test_missing_packages_are_named(monkeypatch, method, package):
     def import_module(name):
         raise ImportError(f"No module named '{name}'")
 
-    monkeypatch.setattr(conversions, "import_module", import_module)
+    monkeypatch.setattr(missing_packages, "import_module", import_module)
     with pytest.raises(ImportError, match=rf"{method}\(\) needs the package {package}.*Install it"):
         getattr(make(), method)()

@@ -20,8 +20,10 @@ class FakeDetector(ImageDetector):
         super().__init__(class_names, list(range(1, len(class_names) + 1)), **options)
         self.batches = []
 
-    def require_threshold(self, score_threshold):
-        if score_threshold < 0.1:
+    nms_threshold = 0.6
+
+    def require_settings(self, settings):
+        if settings.score_threshold < 0.1:
             raise OptionError("too low for the model")
 
     def _describe_model(self):

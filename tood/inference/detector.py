@@ -13,7 +13,8 @@ from tood_runtime.image_detector import ImageDetector
 from tood_runtime.image_io import ImageInput, RGBImage
 from tood_runtime.model_files import is_model_file
 from tood_runtime.nms import Candidates
-from tood_runtime.prediction import PredictionSettings, PreparedImage
+from tood_runtime.postprocessing import finalize
+from tood_runtime.prediction import OptionError, PredictionSettings, PreparedImage
 from tood_runtime.preprocessing import padded_size, round_up
 
 from ..checkpoint import load_model
@@ -24,6 +25,9 @@ from ..errors import ConfigError
 from ..model_zoo import resolve
 from ..modeling import find_dense_core, size_divisor
 from .exported_model import ExportedModel
+
+# Of NMS in models of other projects, where it is needed to join views.
+_OTHER_NMS_THRESHOLD = 0.5
 
 
 class Detector(ImageDetector["ImageInput | Tensor"]):
@@ -151,42 +155,72 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         model = ExportedModel.from_config(cfg) if exported else load_model(cfg)
         return cls(model, cfg, channel_order=channel_order)
 
-    def require_threshold(self, score_threshold: float) -> None:
-        """Check a score threshold against those of exported files and detectron2's own detectors.
+    @property
+    def nms_threshold(self) -> float:
+        """The model's own IoU threshold of NMS."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.info.nms_threshold
+        if self._is_dense():
+            return self.model.test_nms_thresh
+        node = self._threshold_node()
+        return _OTHER_NMS_THRESHOLD if node is None else self.cfg.MODEL[node].NMS_THRESH_TEST
+
+    def require_settings(self, settings: PredictionSettings) -> None:
+        """Check options against what exported files and detectron2's own detectors can do.
 
         Raises:
-            ConfigError: the model drops detections that score more.
+            ConfigError: the model drops detections that score more than the threshold.
+            OptionError: the model cannot have another NMS, or more detections.
         """
         if isinstance(self.model, ExportedModel):
-            self.model.require_threshold(score_threshold)
+            self.model.require_settings(settings)
             return
-        if self._takes_threshold():
+        if self._is_dense():
             return
-        if self.cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
-            key, lowest = "MODEL.RETINANET.SCORE_THRESH_TEST", self.cfg.MODEL.RETINANET
-        elif hasattr(self.model, "roi_heads"):
-            key, lowest = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", self.cfg.MODEL.ROI_HEADS
-        else:
-            return
-        if score_threshold < lowest.SCORE_THRESH_TEST:
-            raise ConfigError(
-                f"score_threshold {score_threshold} is below {key} "
-                f"{lowest.SCORE_THRESH_TEST}, and the model drops detections below that. Lower "
-                f"{key} in the config before building the detector."
+        node = self._threshold_node()
+        if node is not None:
+            self._require_threshold(settings.score_threshold, node)
+        joined = settings.has_views  # nms is then about joining the views
+        if settings.nms_threshold is not None or (settings.nms != "per-class" and not joined):
+            raise OptionError(
+                "nms and nms_threshold are options of TOOD models. Set "
+                f"MODEL.{node or '...'}.NMS_THRESH_TEST in the config before building the detector."
+            )
+        limit = self.cfg.TEST.DETECTIONS_PER_IMAGE
+        if (settings.max_detections or 0) > limit and not joined:
+            raise OptionError(
+                f"max_detections {settings.max_detections} is more than TEST.DETECTIONS_PER_IMAGE "
+                f"{limit}. Raise that in the config before building the detector."
             )
 
-    def _takes_threshold(self) -> bool:
-        return isinstance(self.model, ExportedModel) or find_dense_core(self.model) is self.model
+    def _require_threshold(self, score_threshold: float, node: str) -> None:
+        key, lowest = f"MODEL.{node}.SCORE_THRESH_TEST", self.cfg.MODEL[node].SCORE_THRESH_TEST
+        if score_threshold < lowest:
+            raise ConfigError(
+                f"score_threshold {score_threshold} is below {key} {lowest}, and the model drops "
+                f"detections below that. Lower {key} in the config before building the detector."
+            )
+
+    def _is_dense(self) -> bool:
+        """Whether the model is this project's meta-architecture."""
+        return find_dense_core(self.model) is self.model
+
+    def _threshold_node(self) -> str | None:
+        """The config node with the thresholds of a detector of detectron2; None if not known."""
+        if hasattr(self.model, "roi_heads"):
+            return "ROI_HEADS"
+        return "RETINANET" if self.cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else None
 
     def _describe_model(self) -> str:
         if isinstance(self.model, ExportedModel):
             return self.model.backend.name
         return f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.DEVICE}"
 
-    def _to_rgb(self, image: ImageInput | Tensor, channel_order: str) -> RGBImage:
+    def to_rgb(self, image: ImageInput | Tensor, channel_order: str) -> RGBImage:
+        """Return an image as a (H, W, 3) uint8 RGB array; see :meth:`__call__`."""
         if isinstance(image, Tensor):
             image = _tensor_to_array(image)
-        return super()._to_rgb(image, channel_order)
+        return super().to_rgb(image, channel_order)
 
     def _resize(self, pixels: RGBImage) -> RGBImage:
         image = convert_format(pixels, self.cfg.INPUT.FORMAT)
@@ -208,11 +242,30 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             }
             for prepared in batch
         ]
-        if self._takes_threshold():
-            outputs = self.model.inference(inputs, score_thresh=settings.score_threshold)
-        else:
-            outputs = self.model(inputs)
-        return [_to_candidates(output["instances"]) for output in outputs]
+        model = self.model
+        if isinstance(model, ExportedModel):
+            return model.detect(inputs, settings)
+        if not self._is_dense():
+            return [_to_candidates(output["instances"]) for output in model(inputs)]
+        if settings.is_plain:
+            outputs = model.inference(inputs, score_thresh=settings.score_threshold)
+            return [_to_candidates(output["instances"]) for output in outputs]
+        found = model.image_candidates(inputs, settings.score_threshold, settings.class_ids)
+        return [
+            finalize(
+                Candidates(
+                    candidates.boxes.float().cpu().numpy(),
+                    candidates.scores.float().cpu().numpy(),
+                    candidates.classes.cpu().numpy(),
+                ),
+                settings,
+                nms_threshold=model.test_nms_thresh,
+                max_detections=model.max_detections_per_image,
+                image_size=(prepared.pixels.shape[0], prepared.pixels.shape[1]),
+                original_size=prepared.original_size,
+            )
+            for candidates, prepared in zip(found, batch, strict=True)
+        ]
 
 
 def _to_tensor(pixels: RGBImage) -> Tensor:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from tood_runtime.backends import Backend
 from tood_runtime.model_info import ModelInfo
-from tood_runtime.nms import Candidates, detections_of_image
+from tood_runtime.nms import Candidates
+from tood_runtime.postprocessing import detections_of_image, require_possible
+from tood_runtime.prediction import PredictionSettings
 from tood_runtime.preprocessing import resized_size
 
 from ..config.merging import get_value
@@ -104,11 +106,40 @@ class ExportedModel(nn.Module):
         """
         if score_thresh is not None:
             self.require_threshold(score_thresh)
+        settings = None if score_thresh is None else PredictionSettings(score_thresh)
+        found = self.detect(batched_inputs, settings)
+        return [
+            {"instances": _to_instances(one, _wanted_size(x))}
+            for one, x in zip(found, batched_inputs, strict=True)
+        ]
+
+    def detect(
+        self, batched_inputs: list[dict[str, Any]], settings: PredictionSettings | None
+    ) -> list[Candidates]:
+        """The same as :meth:`inference`, with more options and as arrays.
+
+        Args:
+            batched_inputs: see :meth:`inference`.
+            settings: which detections are kept; None for the file's own threshold.
+
+        Returns:
+            For each image its detections, best first.
+        """
         batch = self.info.batch or max(len(batched_inputs), 1)
-        found: list[Instances] = []
+        found: list[Candidates] = []
         for start in range(0, len(batched_inputs), batch):
-            found += self._run(batched_inputs[start : start + batch], score_thresh)
-        return [{"instances": instances} for instances in found]
+            found += self._run(batched_inputs[start : start + batch], settings)
+        return found
+
+    def require_settings(self, settings: PredictionSettings) -> None:
+        """Check options against what the file has fixed inside.
+
+        Raises:
+            ConfigError: see :meth:`require_threshold`.
+            OptionError: the file has NMS inside, and the options ask for another.
+        """
+        self.require_threshold(settings.score_threshold)
+        require_possible(settings, self.info)
 
     def require_threshold(self, score_threshold: float) -> None:
         """Check a score threshold against the file's.
@@ -124,28 +155,24 @@ class ExportedModel(nn.Module):
                 "MODEL.TOOD.SCORE_THRESH_TEST, or with --raw."
             )
 
-    def _run(self, inputs: list[dict[str, Any]], score_thresh: float | None) -> list[Instances]:
+    def _run(
+        self, inputs: list[dict[str, Any]], settings: PredictionSettings | None
+    ) -> list[Candidates]:
         """Run one batch of at most the file's size."""
         filled = [*inputs, *inputs[-1:] * ((self.info.batch or len(inputs)) - len(inputs))]
         sizes = [(int(x["image"].shape[1]), int(x["image"].shape[2])) for x in filled]
-        wanted = [
-            (int(x.get("height", height)), int(x.get("width", width)))
-            for x, (height, width) in zip(filled, sizes, strict=True)
-        ]
+        wanted = [_wanted_size(x) for x in filled]
         images = self._stack([x["image"] for x in filled])
         outputs = self.backend.run(images, np.array(sizes, np.int64), np.array(wanted, np.int64))
         return [
-            _to_instances(
-                detections_of_image(
-                    outputs,
-                    index,
-                    self.info,
-                    input_size=(images.shape[2], images.shape[3]),
-                    image_size=sizes[index],
-                    original_size=wanted[index],
-                    score_threshold=score_thresh,
-                ),
-                wanted[index],
+            detections_of_image(
+                outputs,
+                index,
+                self.info,
+                input_size=(images.shape[2], images.shape[3]),
+                image_size=sizes[index],
+                original_size=wanted[index],
+                settings=settings,
             )
             for index in range(len(inputs))
         ]
@@ -167,6 +194,12 @@ class ExportedModel(nn.Module):
         for place, image in zip(batch, images, strict=True):
             place[:, : image.shape[1], : image.shape[2]] = image.cpu().numpy()
         return batch
+
+
+def _wanted_size(x: dict[str, Any]) -> tuple[int, int]:
+    """The (height, width) that detections refer to."""
+    _, height, width = x["image"].shape
+    return int(x.get("height", height)), int(x.get("width", width))
 
 
 def _to_instances(found: Candidates, size: tuple[int, int]) -> Instances:

@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from .anchors import generate_anchors
 from .assignment_stats import AssignmentStatistics
 from .phases import Phase
-from .postprocessing import postprocess_single_image
+from .postprocessing import image_candidates, postprocess_single_image
 from .profiling import profiler_range
 from .structures import (
     AnchorGrid,
@@ -235,6 +235,32 @@ class DenseDetectorCore(nn.Module):
                 image_size=image_size,
             )
             for index, image_size in enumerate(image_sizes)
+        ]
+
+    def candidates(
+        self,
+        predictions: DensePredictions,
+        score_thresh: float | None = None,
+        class_ids: Sequence[int] | None = None,
+    ) -> list[ImageDetections]:
+        """What :meth:`detect` chooses from: the candidates of each image of a batch, before NMS.
+
+        Args:
+            predictions: of :meth:`predict`.
+            score_thresh: instead of ``test_score_thresh``.
+            class_ids: candidates of these classes only; None for all.
+
+        Returns:
+            For each image its candidates, not clipped, in no order.
+        """
+        return [
+            image_candidates(
+                *predictions.for_image(index),
+                score_thresh=self.test_score_thresh if score_thresh is None else score_thresh,
+                topk_candidates=self.test_topk_candidates,
+                class_ids=class_ids,
+            )
+            for index in range(len(predictions.scores[0]))
         ]
 
     def _log_assignment_stats(

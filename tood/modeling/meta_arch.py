@@ -142,19 +142,41 @@ class TOOD(DenseDetectorCore):
         Raises:
             RuntimeError: something else than ``tood.export`` traces the model.
         """
-        refuse_foreign_tracing()
-        images = self.preprocess_image(batched_inputs)
-        with profiler_range("tood/backbone"):
-            features = self.backbone(images.tensor)
-        with profiler_range("tood/head"):
-            _, predictions = self.predict(features)
-        sizes = [(int(height), int(width)) for height, width in images.image_sizes]
+        predictions, sizes = self._predict_images(batched_inputs)
         with profiler_range("tood/postprocess"):
             detections = self.detect(predictions, sizes, score_thresh)
         return [
             {"instances": _to_instances(found, size, x)}
             for found, size, x in zip(detections, sizes, batched_inputs, strict=True)
         ]
+
+    def image_candidates(
+        self,
+        batched_inputs: list[dict],
+        score_thresh: float | None = None,
+        class_ids: Sequence[int] | None = None,
+    ) -> list[ImageDetections]:
+        """Candidates of each image before NMS, in pixels of the network's input.
+
+        Args:
+            batched_inputs: see :meth:`forward`.
+            score_thresh: see :meth:`candidates`.
+            class_ids: likewise.
+        """
+        predictions, _ = self._predict_images(batched_inputs)
+        return self.candidates(predictions, score_thresh, class_ids)
+
+    def _predict_images(
+        self, batched_inputs: list[dict]
+    ) -> tuple[DensePredictions, list[tuple[int, int]]]:
+        """Run the network on a batch, and return the sizes of its images too."""
+        refuse_foreign_tracing()
+        images = self.preprocess_image(batched_inputs)
+        with profiler_range("tood/backbone"):
+            features = self.backbone(images.tensor)
+        with profiler_range("tood/head"):
+            _, predictions = self.predict(features)
+        return predictions, [(int(height), int(width)) for height, width in images.image_sizes]
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalize the images and pad them to one batch (N, 3, H, W).

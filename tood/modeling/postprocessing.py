@@ -7,6 +7,8 @@ Shapes: **Ri** points of level i, **K** classes, **D** candidates or detections.
 (x1, y1, x2, y2) in pixels of the network's input.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
@@ -20,6 +22,7 @@ def select_candidates(
     score_thresh: float,
     topk: int,
     centerness: Tensor | None = None,
+    class_ids: Sequence[int] | None = None,
 ) -> ImageDetections:
     """Select the best (point, class) pairs of one level.
 
@@ -29,11 +32,15 @@ def select_candidates(
         score_thresh: pairs must score more than this, before centerness.
         topk: maximum number of pairs, ranked by score times centerness.
         centerness: (Ri, 1) probabilities, from heads that predict it.
+        class_ids: pairs of these classes only; None for all.
 
     Returns:
         At most ``topk`` candidates, best first.
     """
     num_points = len(scores)
+    if class_ids is not None:
+        columns = torch.tensor(class_ids, device=scores.device)
+        scores = scores[:, columns]
     # Class-major, as the head's maps are stored, so flattening does not copy.
     flat_scores = scores.t().flatten()
     idxs = (flat_scores > score_thresh).nonzero().squeeze(1)
@@ -43,6 +50,8 @@ def select_candidates(
     found, order = found.topk(min(topk, len(found)))
     idxs = idxs[order]
     classes = idxs.div(num_points, rounding_mode="floor")
+    if class_ids is not None:
+        classes = columns[classes]
     return ImageDetections(boxes[idxs % num_points], found, classes)
 
 
@@ -90,6 +99,36 @@ def finalize(
     return ImageDetections(boxes[keep], scores[keep], classes[keep])
 
 
+def image_candidates(
+    scores: list[Tensor],
+    boxes: list[Tensor],
+    centerness: list[Tensor] | None = None,
+    *,
+    score_thresh: float,
+    topk_candidates: int,
+    class_ids: Sequence[int] | None = None,
+) -> ImageDetections:
+    """Candidates of all levels of one image; see :func:`select_candidates`.
+
+    Args:
+        scores: per level (Ri, K) probabilities.
+        boxes: per level (Ri, 4).
+        centerness: per level (Ri, 1) probabilities, from heads that predict it.
+        score_thresh: candidates must score more than this, before centerness.
+        topk_candidates: maximum number of candidates per level.
+        class_ids: candidates of these classes only; None for all.
+    """
+    parts = [
+        select_candidates(
+            level_scores, level_boxes, score_thresh, topk_candidates, level_centerness, class_ids
+        )
+        for level_scores, level_boxes, level_centerness in zip(
+            scores, boxes, centerness or [None] * len(scores), strict=True
+        )
+    ]
+    return merge_candidates(parts)
+
+
 def postprocess_single_image(
     scores: list[Tensor],
     boxes: list[Tensor],
@@ -117,16 +156,11 @@ def postprocess_single_image(
     Returns:
         The detections, best first.
     """
-    candidates = [
-        select_candidates(
-            level_scores, level_boxes, score_thresh, topk_candidates, level_centerness
-        )
-        for level_scores, level_boxes, level_centerness in zip(
-            scores, boxes, centerness or [None] * len(scores), strict=True
-        )
-    ]
+    candidates = image_candidates(
+        scores, boxes, centerness, score_thresh=score_thresh, topk_candidates=topk_candidates
+    )
     return finalize(
-        merge_candidates(candidates),
+        candidates,
         nms_thresh=nms_thresh,
         max_detections=max_detections,
         image_size=image_size,
