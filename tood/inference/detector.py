@@ -1,12 +1,11 @@
 """Detection by a model given as a name, a folder, a config or a file."""
 
 import os
+from contextlib import ExitStack
 
 import detectron2.data.transforms as T
-import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from tood_runtime.image_detector import ImageDetector
@@ -14,7 +13,7 @@ from tood_runtime.image_io import ImageInput, RGBImage
 from tood_runtime.model_files import is_model_file
 from tood_runtime.nms import Candidates
 from tood_runtime.postprocessing import finalize
-from tood_runtime.prediction import OptionError, PredictionSettings, PreparedImage
+from tood_runtime.prediction import PredictionSettings, PreparedImage
 from tood_runtime.preprocessing import padded_size, round_up
 
 from ..checkpoint import load_model
@@ -23,11 +22,11 @@ from ..data.registration import class_info
 from ..data.transforms import ResizeShortestEdge, convert_format
 from ..errors import ConfigError
 from ..model_zoo import resolve
-from ..modeling import find_dense_core, size_divisor
+from ..modeling import size_divisor
+from .acceleration import autocast_dtype, compile_errors, compile_parts
 from .exported_model import ExportedModel
-
-# Of NMS in models of other projects, where it is needed to join views.
-_OTHER_NMS_THRESHOLD = 0.5
+from .model_limits import is_dense, nms_threshold_of, require_possible
+from .tensors import image_to_tensor, instances_to_candidates, tensor_to_image, to_candidates
 
 
 class Detector(ImageDetector["ImageInput | Tensor"]):
@@ -53,8 +52,11 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             `tood.inference.ExportedModel`.
         cfg: the config that it was built from.
         channel_order: see :meth:`from_pretrained`.
+        precision: likewise.
+        compile: likewise.
 
     Raises:
+        ConfigError: a precision that the device or an exported file does not have.
         DataError: see :meth:`from_pretrained`.
         ValueError: an unknown ``channel_order``.
 
@@ -67,7 +69,15 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         resize: detectron2's augmentation that resizes a (H, W, C) array.
     """
 
-    def __init__(self, model: nn.Module, cfg: CfgNode, *, channel_order: str = "RGB") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        cfg: CfgNode,
+        *,
+        channel_order: str = "RGB",
+        precision: str = "float32",
+        compile: bool = False,
+    ) -> None:
         exported = isinstance(model, ExportedModel)
         names, ids = (
             (model.info.class_names, model.info.category_ids) if exported else class_info(cfg)
@@ -78,6 +88,15 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             channel_order=channel_order,
             apply_orientation=cfg.INPUT.APPLY_EXIF_ORIENTATION,
         )
+        if exported and (precision != "float32" or compile):
+            raise ConfigError(
+                "The precision of an exported file is fixed, and it cannot be compiled. Choose the "
+                "precision when you export: tood export --half or --precision."
+            )
+        self._dtype = autocast_dtype(precision, cfg.MODEL.DEVICE)
+        self._is_compiled = compile
+        if compile:
+            compile_parts(model)
         self.fixed_batch_size = model.info.batch if exported else None
         self.model = model
         self.cfg = cfg.clone()
@@ -95,6 +114,8 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         channel_order: str = "RGB",
+        precision: str = "float32",
+        compile: bool = False,
     ) -> "Detector":
         """Load a trained model.
 
@@ -108,6 +129,9 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
                 exported file. Without a GPU, the CPU replaces any of them.
             channel_order: of arrays and tensors: "RGB", or "BGR" for frames of OpenCV. An array
                 cannot tell; a wrong order gives worse detections.
+            precision: "float32"; "float16", for GPUs; or "bfloat16", for GPUs and those CPUs that
+                compute in it (AMX, AVX-512 BF16). Others are slower with it.
+            compile: let torch.compile translate the model. The first call then takes a minute.
 
         Raises:
             ConfigError: an unknown name, a config that does not fit, an unavailable device, or
@@ -131,15 +155,26 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             weights = resolved.require_weights()
         if weights is not None:
             cfg.MODEL.WEIGHTS = os.fspath(weights)
-        return cls.from_config(cfg, channel_order=channel_order)
+        return cls.from_config(
+            cfg, channel_order=channel_order, precision=precision, compile=compile
+        )
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, *, channel_order: str = "RGB") -> "Detector":
+    def from_config(
+        cls,
+        cfg: CfgNode,
+        *,
+        channel_order: str = "RGB",
+        precision: str = "float32",
+        compile: bool = False,
+    ) -> "Detector":
         """Build the model of a config and load ``MODEL.WEIGHTS``, which may be an exported file.
 
         Args:
             cfg: not changed. Without a GPU, the CPU replaces its ``MODEL.DEVICE``.
             channel_order: see :meth:`from_pretrained`.
+            precision: likewise.
+            compile: likewise.
 
         Raises:
             ConfigError: the config does not fit the model, or the device is unavailable.
@@ -153,17 +188,12 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
         exported = is_model_file(cfg.MODEL.WEIGHTS)
         model = ExportedModel.from_config(cfg) if exported else load_model(cfg)
-        return cls(model, cfg, channel_order=channel_order)
+        return cls(model, cfg, channel_order=channel_order, precision=precision, compile=compile)
 
     @property
     def nms_threshold(self) -> float:
         """The model's own IoU threshold of NMS."""
-        if isinstance(self.model, ExportedModel):
-            return self.model.info.nms_threshold
-        if self._is_dense():
-            return self.model.test_nms_thresh
-        node = self._threshold_node()
-        return _OTHER_NMS_THRESHOLD if node is None else self.cfg.MODEL[node].NMS_THRESH_TEST
+        return nms_threshold_of(self.model, self.cfg)
 
     def require_settings(self, settings: PredictionSettings) -> None:
         """Check options against what exported files and detectron2's own detectors can do.
@@ -172,44 +202,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             ConfigError: the model drops detections that score more than the threshold.
             OptionError: the model cannot have another NMS, or more detections.
         """
-        if isinstance(self.model, ExportedModel):
-            self.model.require_settings(settings)
-            return
-        if self._is_dense():
-            return
-        node = self._threshold_node()
-        if node is not None:
-            self._require_threshold(settings.score_threshold, node)
-        joined = settings.has_views  # nms is then about joining the views
-        if settings.nms_threshold is not None or (settings.nms != "per-class" and not joined):
-            raise OptionError(
-                "nms and nms_threshold are options of TOOD models. Set "
-                f"MODEL.{node or '...'}.NMS_THRESH_TEST in the config before building the detector."
-            )
-        limit = self.cfg.TEST.DETECTIONS_PER_IMAGE
-        if (settings.max_detections or 0) > limit and not joined:
-            raise OptionError(
-                f"max_detections {settings.max_detections} is more than TEST.DETECTIONS_PER_IMAGE "
-                f"{limit}. Raise that in the config before building the detector."
-            )
-
-    def _require_threshold(self, score_threshold: float, node: str) -> None:
-        key, lowest = f"MODEL.{node}.SCORE_THRESH_TEST", self.cfg.MODEL[node].SCORE_THRESH_TEST
-        if score_threshold < lowest:
-            raise ConfigError(
-                f"score_threshold {score_threshold} is below {key} {lowest}, and the model drops "
-                f"detections below that. Lower {key} in the config before building the detector."
-            )
-
-    def _is_dense(self) -> bool:
-        """Whether the model is this project's meta-architecture."""
-        return find_dense_core(self.model) is self.model
-
-    def _threshold_node(self) -> str | None:
-        """The config node with the thresholds of a detector of detectron2; None if not known."""
-        if hasattr(self.model, "roi_heads"):
-            return "ROI_HEADS"
-        return "RETINANET" if self.cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else None
+        require_possible(self.model, self.cfg, settings)
 
     def _describe_model(self) -> str:
         if isinstance(self.model, ExportedModel):
@@ -219,7 +212,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
     def to_rgb(self, image: ImageInput | Tensor, channel_order: str) -> RGBImage:
         """Return an image as a (H, W, 3) uint8 RGB array; see :meth:`__call__`."""
         if isinstance(image, Tensor):
-            image = _tensor_to_array(image)
+            image = tensor_to_image(image)
         return super().to_rgb(image, channel_order)
 
     def _resize(self, pixels: RGBImage) -> RGBImage:
@@ -234,9 +227,20 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
 
     @torch.no_grad()
     def _run(self, batch: list[PreparedImage], settings: PredictionSettings) -> list[Candidates]:
+        device = torch.device(self.cfg.MODEL.DEVICE).type
+        with ExitStack() as stack:
+            if self._dtype is not None:
+                stack.enter_context(torch.autocast(device, self._dtype))
+            if self._is_compiled:
+                stack.enter_context(compile_errors())
+            return self._run_model(batch, settings)
+
+    def _run_model(
+        self, batch: list[PreparedImage], settings: PredictionSettings
+    ) -> list[Candidates]:
         inputs = [
             {
-                "image": _to_tensor(prepared.pixels),
+                "image": image_to_tensor(prepared.pixels),
                 "height": prepared.original_size[0],
                 "width": prepared.original_size[1],
             }
@@ -245,19 +249,15 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         model = self.model
         if isinstance(model, ExportedModel):
             return model.detect(inputs, settings)
-        if not self._is_dense():
-            return [_to_candidates(output["instances"]) for output in model(inputs)]
+        if not is_dense(model):
+            return [instances_to_candidates(output["instances"]) for output in model(inputs)]
         if settings.is_plain:
             outputs = model.inference(inputs, score_thresh=settings.score_threshold)
-            return [_to_candidates(output["instances"]) for output in outputs]
+            return [instances_to_candidates(output["instances"]) for output in outputs]
         found = model.image_candidates(inputs, settings.score_threshold, settings.class_ids)
         return [
             finalize(
-                Candidates(
-                    candidates.boxes.float().cpu().numpy(),
-                    candidates.scores.float().cpu().numpy(),
-                    candidates.classes.cpu().numpy(),
-                ),
+                to_candidates(candidates),
                 settings,
                 nms_threshold=model.test_nms_thresh,
                 max_detections=model.max_detections_per_image,
@@ -266,34 +266,3 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             )
             for candidates, prepared in zip(found, batch, strict=True)
         ]
-
-
-def _to_tensor(pixels: RGBImage) -> Tensor:
-    """(C, H, W) float32, 0 to 255."""
-    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), dtype=np.float32, order="C"))
-
-
-def _tensor_to_array(image: Tensor) -> RGBImage:
-    """(3, H, W) uint8 to (H, W, 3)."""
-    expected = "Expected a tensor as torchvision has images: (3, height, width), uint8"
-    if image.dim() != 3 or image.shape[0] != 3:
-        hint = ""
-        if image.dim() == 3 and image.shape[2] == 3:
-            hint = " Move the channels to the front: image.permute(2, 0, 1)."
-        elif image.dim() == 4:
-            hint = " Pass a batch to predict, as it is and not in a list."
-        raise ValueError(f"{expected}; got the shape {tuple(image.shape)}.{hint}")
-    if image.dtype != torch.uint8:
-        hint = " Scale 0..1 to 0..255: (image * 255).round().byte()."
-        hint = hint if image.dtype.is_floating_point else ""
-        raise TypeError(f"{expected}; got {str(image.dtype).removeprefix('torch.')}.{hint}")
-    return image.detach().permute(1, 2, 0).cpu().numpy()
-
-
-def _to_candidates(instances: Instances) -> Candidates:
-    instances = instances.to("cpu")
-    return Candidates(
-        instances.pred_boxes.tensor.float().numpy(),
-        instances.scores.float().numpy(),
-        instances.pred_classes.numpy().astype(np.int64),
-    )
