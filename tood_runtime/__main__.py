@@ -4,32 +4,37 @@ Needs NumPy, Pillow and the runtime of the file, and no PyTorch.
 """
 
 import argparse
-import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from .backends.openvino import PRECISIONS
-from .cli.common import add_detection, add_json, add_output, detection_options, positive_int
+from .cli.common import positive_int
+from .cli.detection import run_detection
+from .cli.detection_options import INPUTS_HELP, add_detection, add_outputs
 from .cli.parser import (
-    EXIT_NOTHING_DONE,
-    EXIT_OK,
     CommandParser,
     UsageError,
     report_error,
 )
-from .detection_results import DetectionResults
-from .detection_run import ImageFile, detect_files
 from .detector import RuntimeDetector
+from .missing_packages import MissingPackageError
 from .model_info import ModelFileError
-from .output_files import OutputError, make_output_folder, validate_output_file
+from .output_files import OutputError
 from .prediction import OptionError
-from .sources import SourceError, collect_images, make_image_ids, output_paths
+from .sources import SourceError
 
 logger = logging.getLogger("tood_runtime")
 
-_STDOUT = "-"
-_DEFAULT_OUTPUT = "output/detections"
+_USER_ERRORS = (
+    UsageError,
+    MissingPackageError,
+    ModelFileError,
+    OptionError,
+    OutputError,
+    SourceError,
+)
 
 
 def build_parser() -> CommandParser:
@@ -47,14 +52,8 @@ def build_parser() -> CommandParser:
         metavar="MODEL",
         help="a file that tood export wrote: .onnx, or OpenVINO's .xml with its .bin",
     )
-    parser.add_argument(
-        "inputs", nargs="+", metavar="IMAGE", help="images, folders of images, or glob patterns"
-    )
-    add_output(
-        parser,
-        f"the images with their detections (default: {_DEFAULT_OUTPUT}, without --json none)",
-    )
-    add_json(parser, "the detections in COCO's result format (- for the standard output)")
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help=INPUTS_HELP)
+    add_outputs(parser)
     add_detection(parser)
     parser.add_argument(
         "--backend",
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _start_logging()
     try:
         return run(build_parser().parse(sys.argv[1:] if arguments is None else arguments))
-    except (UsageError, ModelFileError, OptionError, OutputError, SourceError) as error:
+    except _USER_ERRORS as error:
         return report_error(str(error))
     except OSError as error:
         return report_error(f"{error.filename or 'A file'}: {error.strerror or error}.")
@@ -101,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect objects in all images.
+    """Detect objects in everything that is named.
 
     Args:
         args: the options of the program.
@@ -111,35 +110,25 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ModelFileError: the model cannot be run, or not with these options.
-        SourceError: there are no images, or a drawing would overwrite one.
-        OutputError: a result cannot be written.
+        Exception: see :func:`tood_runtime.cli.detection.run_detection`.
     """
-    if args.json != _STDOUT:
-        validate_output_file("--json", args.json)
-    folder = args.output or (_DEFAULT_OUTPUT if args.json is None else None)
-    images = collect_images(args.inputs, folder)
-    targets = [None] * len(images) if folder is None else output_paths(images, folder)
-    detector = RuntimeDetector(
+    return run_detection(args, lambda: _load_detector(args), _no_progress)
+
+
+def _load_detector(args: argparse.Namespace) -> RuntimeDetector:
+    return RuntimeDetector(
         args.file,
         runtime=args.backend,
         device=args.device,
         threads=args.threads,
         precision=args.precision,
     )
-    options = detection_options(args)
-    detector.validate_options(**options)
-    output = None if folder is None else make_output_folder(folder)
-    results = DetectionResults(detector.category_ids)
-    files = map(ImageFile, images, targets, make_image_ids(images))
-    try:
-        detect_files(detector, files, results, **options)
-    finally:  # whatever ends the loop, the results so far are kept
-        if args.json == _STDOUT:
-            print(json.dumps(results.detections, indent=1))
-        elif args.json is not None:
-            results.save_json(args.json)
-        results.log_summary(len(images), output, args.score_threshold)
-    return EXIT_OK if results.images else EXIT_NOTHING_DONE
+
+
+@contextmanager
+def _no_progress(_: int | None) -> Iterator[Callable[[], object]]:
+    """No progress bar, which would need another package."""
+    yield lambda: None
 
 
 def _start_logging() -> None:

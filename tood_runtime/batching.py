@@ -1,10 +1,12 @@
 """Images through a network in batches: read ahead, grouped by size, and returned in order."""
 
 import itertools
+import queue
+import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -113,3 +115,98 @@ def run_in_batches(
         yield from due_results()
     if failure is not None:
         raise failure
+
+
+def read_ahead(items: Iterable[Item], *, ahead: int = 2) -> Iterator[Item]:
+    """Take items in a thread while the caller works on earlier ones.
+
+    Args:
+        items: taken in one thread, in order.
+        ahead: number of items that may wait; at least 1.
+
+    Returns:
+        The items. What ``items`` raises comes after the items before it.
+    """
+    waiting: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(ahead)
+    stopped = threading.Event()
+
+    def put(entry: tuple[Item | None, BaseException | None, bool]) -> None:
+        while not stopped.is_set():
+            try:
+                waiting.put(entry, timeout=0.1)
+                return
+            except queue.Full:
+                pass
+
+    def read() -> None:
+        source = iter(items)
+        try:
+            for item in source:
+                put((item, None, False))
+                if stopped.is_set():
+                    break
+            put((None, None, True))
+        except BaseException as error:  # raised in the caller's thread
+            put((None, error, True))
+        finally:
+            if isinstance(source, Generator):
+                source.close()
+
+    threading.Thread(target=read, name="read-ahead", daemon=True).start()
+    try:
+        while True:
+            item, error, is_last = waiting.get()
+            if error is not None:
+                raise error
+            if is_last:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+
+
+class Worker(Generic[Item]):
+    """Applies a function to items in a thread, in order, while the caller makes more of them.
+
+    Use it in a ``with`` statement. Its end waits for the items that are left. When the function
+    raises, the error is raised in the caller at its next item or at the end, and items that are
+    left are dropped.
+
+    Args:
+        function: called once per item.
+        ahead: number of items that may wait; :meth:`put` waits for a place.
+    """
+
+    def __init__(self, function: Callable[[Item], object], *, ahead: int = 8) -> None:
+        self._function = function
+        self._waiting: queue.Queue[Item | None] = queue.Queue(ahead)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        """Add an item."""
+        self._raise()
+        self._waiting.put(item)
+
+    def __enter__(self) -> "Worker[Item]":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        if kind is None:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            if self._error is None:
+                try:
+                    self._function(item)
+                except BaseException as error:  # raised in the caller's thread
+                    self._error = error

@@ -1,77 +1,214 @@
-"""What the detection programs do with image files: read ahead, detect, collect, draw."""
+"""What the detection programs do: read, detect, write, all at the same time."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from .batching import map_ahead
-from .detection_results import DetectionResults
+from .batching import Worker, map_ahead
+from .detections import Detections
 from .image_detector import ImageDetector
-from .image_io import ImageReadError, RGBImage, read_image
+from .image_io import ImageReadError
+from .image_writing import ImageWriteError
+from .outputs import Output, Result
+from .prediction import SourceImage
+from .sources import Input, VideoInput, make_image_ids
+from .sources.videos import DEFAULT_RATE
+from .tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+# Problems that are logged one by one; a broken video can have thousands.
+_MOST_PROBLEMS = 50
 
 
-class ImageFile(NamedTuple):
-    """An image to detect objects in.
+@dataclass
+class RunSummary:
+    """What a run has done so far.
 
     Attributes:
-        path: of the file.
-        target: of its drawing; None for no drawing.
-        image_id: in COCO-format results.
+        num_images: images and frames that were detected in.
+        num_unreadable: images and frames that could not be read.
+        counts: number of objects by class name.
+        problems: one sentence for each of the first problems.
+        num_problems: of all problems, with what could not be written.
+        seconds: from the start to the last result.
     """
 
-    path: Path
-    target: Path | None
-    image_id: int
+    num_images: int = 0
+    num_unreadable: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    num_problems: int = 0
+    seconds: float = 0.0
+
+    def add_problem(self, problem: Exception) -> None:
+        """Note what could not be read or written."""
+        self.num_problems += 1
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(str(problem))
+
+    def log(self, score_threshold: float) -> None:
+        """Log the problems, what was found, and how fast.
+
+        Args:
+            score_threshold: that detections were found with.
+        """
+        for problem in self.problems:
+            logger.warning("%s", problem)
+        if self.num_problems > len(self.problems):
+            logger.warning("... and %d more problems", self.num_problems - len(self.problems))
+        num_objects = sum(self.counts.values())
+        by_class = ", ".join(f"{count} {name}" for name, count in self.counts.most_common())
+        logger.info(
+            "%d objects in %d images%s, %.1f images/s",
+            num_objects,
+            self.num_images,
+            f" ({by_class})" if by_class else "",
+            self.num_images / max(self.seconds, 1e-9),
+        )
+        if self.num_unreadable:
+            total = self.num_images + self.num_unreadable
+            logger.warning("%d of %d images skipped.", self.num_unreadable, total)
+        if self.num_images and not num_objects:
+            logger.warning(
+                "Nothing scored above %g. Lower --score-threshold to see weaker detections.",
+                score_threshold,
+            )
 
 
-def detect_files(
-    detector: ImageDetector[Any],
-    files: Iterable[ImageFile],
-    results: DetectionResults,
-    *,
-    on_image: Callable[[], object] = lambda: None,
-    batch_size: int | None = None,
-    **options: Any,
-) -> None:
-    """Detect objects in image files, and add and draw what is found.
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """An image or frame on its way through the detector."""
 
-    A file that cannot be read is noted in the results. Images are read while others are detected
-    in.
+    index: int
+    input: Input
+    image: SourceImage | ImageReadError | None
+
+
+class DetectionRun:
+    """Detects objects in inputs, and passes the results to outputs.
+
+    Images are read, and results are written, in threads of their own while the network works.
 
     Args:
         detector: the model.
-        files: the images.
-        results: what is added to.
-        on_image: called after each image, readable or not.
+        inputs: what to detect in.
+        outputs: what is done with the results.
+        track: whether the objects of videos are numbered.
         batch_size: see :meth:`ImageDetector.predict`.
         options: more of its options, such as ``score_threshold``.
+
+    Attributes:
+        summary: what has been done so far.
     """
-    batch_size = batch_size or detector.fixed_batch_size or 1
-    waiting: deque[tuple[ImageFile, RGBImage | None]] = deque()
-    read = partial(_read, apply_orientation=detector.apply_orientation)
 
-    def readable() -> Iterator[RGBImage]:
-        for file, image in map_ahead(read, files, ahead=batch_size):
-            if isinstance(image, ImageReadError):
-                results.problems.append(str(image))
+    def __init__(
+        self,
+        detector: ImageDetector[Any],
+        inputs: Sequence[Input],
+        outputs: Sequence[Output],
+        *,
+        track: bool = False,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        self.detector = detector
+        self.inputs = inputs
+        self.outputs = outputs
+        self.track = track
+        self.batch_size = batch_size or detector.fixed_batch_size or 1
+        self.options = options
+        self.summary = RunSummary()
+        self._needs_pixels = any(output.needs_pixels for output in outputs)
+        self._tracker: tuple[int, Tracker] | None = None
+        has_videos = any(isinstance(item, VideoInput) for item in inputs)
+        self._image_ids = None if has_videos else make_image_ids([item.path for item in inputs])
+
+    def run(self, on_image: Callable[[], object] = lambda: None) -> None:
+        """Detect objects in all inputs. Whatever ends this, the outputs are completed.
+
+        Args:
+            on_image: called after each image or frame, readable or not.
+
+        Raises:
+            OutputError: an output cannot be written.
+        """
+        start = time.perf_counter()
+        with ExitStack() as stack:
+            for output in self.outputs:
+                output.open(self.detector)
+                stack.callback(output.close)
+            worker = stack.enter_context(Worker(self._write))
+            for result in self._results(on_image):
+                worker.put(result)
+                for output in self.outputs:
+                    if output.in_main_thread:
+                        output.add(result)
+                self.summary.seconds = time.perf_counter() - start
                 on_image()
+
+    def _results(self, on_image: Callable[[], object]) -> Iterator[Result]:
+        waiting: deque[tuple[_Job, SourceImage | None, Fraction | None]] = deque()
+
+        def readable() -> Iterator[SourceImage]:
+            read = partial(_read, apply_orientation=self.detector.apply_orientation)
+            for job in map_ahead(read, self._jobs(), ahead=self.batch_size):
+                image = job.image
+                if isinstance(image, SourceImage):
+                    rate = None if image.frame is None else image.rate or DEFAULT_RATE
+                    waiting.append((job, image if self._needs_pixels else None, rate))
+                    yield image
+                elif image is not None:
+                    self.summary.num_unreadable += 1
+                    self.summary.add_problem(image)
+                    on_image()
+
+        found = self.detector.predict(readable(), batch_size=self.batch_size, **self.options)
+        for detections in found:
+            job, image, rate = waiting.popleft()
+            if self.track and rate is not None:
+                detections = self._tracked(detections, job.index, rate)
+            number = self.summary.num_images
+            image_id = number + 1 if self._image_ids is None else self._image_ids[job.index]
+            self.summary.num_images += 1
+            self.summary.counts.update(detections.class_names)
+            pixels = None if image is None else image.pixels
+            yield Result(job.index, job.input, image_id, pixels, detections, rate)
+
+    def _jobs(self) -> Iterator[_Job]:
+        for index, item in enumerate(self.inputs):
+            if isinstance(item, VideoInput):
+                for frame in item.frames():
+                    yield _Job(index, item, frame)
             else:
-                waiting.append((file, None if file.target is None else image))
-                yield image
+                yield _Job(index, item, None)
 
-    options["channel_order"] = "RGB"  # of what is read here, whatever the detector's default
-    for found in detector.predict(readable(), batch_size=batch_size, **options):
-        file, image = waiting.popleft()
-        results.add(file.path, file.image_id, found)
-        if file.target is not None and image is not None:
-            results.draw(image, found, file.target)
-        on_image()
+    def _tracked(self, found: Detections, index: int, rate: Fraction) -> Detections:
+        if self._tracker is None or self._tracker[0] != index:
+            self._tracker = index, Tracker(self.options.get("score_threshold", 0.3), rate)
+        return self._tracker[1].update(found)
+
+    def _write(self, result: Result) -> None:
+        for output in self.outputs:
+            if not output.in_main_thread:
+                try:
+                    output.add(result)
+                except ImageWriteError as error:
+                    self.summary.add_problem(error)
 
 
-def _read(file: ImageFile, apply_orientation: bool) -> tuple[ImageFile, RGBImage | ImageReadError]:
+def _read(job: _Job, apply_orientation: bool) -> _Job:
+    """Read an image; frames of videos are there already."""
+    if job.image is not None or isinstance(job.input, VideoInput):
+        return job
     try:
-        return file, read_image(file.path, apply_orientation)
+        pixels = job.input.read(apply_orientation)
     except ImageReadError as error:
-        return file, error
+        return _Job(job.index, job.input, error)
+    return _Job(job.index, job.input, SourceImage(pixels, job.input.location))

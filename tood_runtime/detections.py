@@ -183,8 +183,8 @@ class Detections:
     def to_dataframe(self) -> Any:
         """Convert to a ``pandas.DataFrame``, one row per detection.
 
-        Columns: path, class_id, class_name, confidence, x1, y1, x2, y2, image_width, image_height,
-        the last six in pixels.
+        Columns: path, frame, time, tracker_id (the last three of videos), class_id, class_name,
+        confidence, x1, y1, x2, y2, image_width, image_height (the last six in pixels).
 
         Raises:
             ImportError: pandas is not installed.

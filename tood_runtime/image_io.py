@@ -1,4 +1,4 @@
-"""Decoding and encoding images: one decoder for every program.
+"""Decoding images: one decoder for every program.
 
 Images are (H, W, 3) uint8 arrays in RGB order, values 0 to 255.
 """
@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,10 @@ RGBImage: TypeAlias = npt.NDArray[np.uint8]
 ImageInput: TypeAlias = str | os.PathLike[str] | Image.Image | RGBImage
 
 _has_logged_16_bit = False
+_has_logged_frames = False
+
+# Formats with frames or pages. (Those of MPO files are the same image at other sizes.)
+_ANIMATED = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 
 _CHANNEL_ORDERS = ("BGR", "RGB")
 
@@ -40,16 +43,9 @@ _UNDO_ORIENTATION = {
 # Pillow's names of pixels with 16 bits per channel; without B, L or N they mean 5-6-5 bits.
 _RAW_16_BIT = re.compile(r";16[BLN]")
 
-# Pillow's default of 75 blurs the thin lines and the text of drawings.
-_QUALITY = {"JPEG": 95, "WEBP": 95}
-
 
 class ImageReadError(ValueError):
     """An image that cannot be decoded; the message names the file."""
-
-
-class ImageWriteError(OSError):
-    """An image that cannot be encoded or written; the message names the file."""
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:
@@ -82,13 +78,35 @@ def read_image(
             pixels, or exceeds Pillow's limit on the number of pixels.
     """
     with reading_image(path):
-        with Image.open(path) as image:
-            if min_side is not None and image.format == "JPEG":
-                image.draft("RGB", (min_side, min_side))
-            pixels = _pil_to_rgb(image, apply_orientation)
-        if pixels.size == 0:
-            raise ImageReadError("it has no pixels")
-        return pixels
+        return _decode(path, apply_orientation, min_side)
+
+
+def decode_image(data: bytes, name: str, apply_orientation: bool = True) -> RGBImage:
+    """Decode the bytes of an image file; see :func:`read_image`.
+
+    Args:
+        data: of the file.
+        name: for messages.
+        apply_orientation: see :func:`read_image`.
+
+    Raises:
+        ImageReadError: see :func:`read_image`.
+    """
+    with _naming_image(name):
+        return _decode(io.BytesIO(data), apply_orientation)
+
+
+def _decode(
+    file: str | os.PathLike[str] | io.BytesIO, apply_orientation: bool, min_side: int | None = None
+) -> RGBImage:
+    with Image.open(file) as image:
+        _say_what_is_dropped(image)
+        if min_side is not None and image.format == "JPEG":
+            image.draft("RGB", (min_side, min_side))
+        pixels = _pil_to_rgb(image, apply_orientation)
+    if pixels.size == 0:
+        raise ImageReadError("it has no pixels")
+    return pixels
 
 
 @contextmanager
@@ -98,15 +116,21 @@ def reading_image(path: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         ImageReadError: the file is missing or not a regular file, or it cannot be read.
     """
-    try:
+    with _naming_image(path):
         # Opening a named pipe would wait for its writer.
         if not Path(path).is_file():
             reason = "it is not a regular file" if os.path.lexists(path) else "it does not exist"
             raise ImageReadError(reason)
         yield
+
+
+@contextmanager
+def _naming_image(name: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # Pillow's readers raise many types on broken files.
         raise ImageReadError(
-            f"Cannot read the image {printable_path(path)}: {_reason(error)}."
+            f"Cannot read the image {printable_path(name)}: {error_reason(error)}."
         ) from error
 
 
@@ -141,60 +165,11 @@ def as_rgb(
         try:
             pixels = _pil_to_rgb(image, apply_orientation)
         except Exception as error:  # as in read_image; the pixels may still be in a file
-            raise ImageReadError(f"Cannot read the PIL image: {_reason(error)}.") from error
+            raise ImageReadError(f"Cannot read the PIL image: {error_reason(error)}.") from error
         _require_pixels(pixels)
         return pixels
     _validate_array(image)
     return image if channel_order == "RGB" else np.ascontiguousarray(image[:, :, ::-1])
-
-
-def encode_image(image: Image.Image | RGBImage, suffix: str) -> bytes:
-    """Encode an RGB image in the format of a file name's suffix, such as ".png".
-
-    Raises:
-        ValueError: Pillow cannot write this format, or not an image of this size.
-    """
-    image_format = Image.registered_extensions().get(suffix.lower())
-    if image_format not in Image.SAVE:
-        raise ValueError(f"Pillow writes no image format with the suffix {suffix!r}")
-    options = {"quality": _QUALITY[image_format]} if image_format in _QUALITY else {}
-    buffer = io.BytesIO()
-    try:
-        if not isinstance(image, Image.Image):
-            image = Image.fromarray(image)
-        image.save(buffer, image_format, **options)
-    except (OSError, ValueError, SystemError) as error:
-        raise ValueError(f"{image_format} cannot hold this image ({_reason(error)})") from error
-    return buffer.getvalue()
-
-
-def save_image(image: Image.Image | RGBImage, path: str | os.PathLike[str]) -> None:
-    """Write an RGB image in the format of the path's suffix.
-
-    The image is encoded first, then moved into place atomically: an existing file stays whole if
-    anything fails, and a symbolic link is replaced, its target untouched. File names need not be
-    UTF-8.
-
-    Args:
-        image: a PIL image, or (H, W, 3) uint8 RGB.
-        path: a file in an existing folder.
-
-    Raises:
-        ImageWriteError: the image cannot be encoded or written.
-    """
-    path = Path(path)
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        data = encode_image(image, path.suffix)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise ImageWriteError(
-            f"Cannot write the image {printable_path(path)}: {_reason(error)}."
-        ) from error
 
 
 def is_16_bit(image: Image.Image) -> bool:
@@ -224,13 +199,27 @@ def _pil_to_rgb(image: Image.Image, apply_orientation: bool) -> RGBImage:
     return np.array(image.convert("RGB"))
 
 
+def _say_what_is_dropped(image: Image.Image) -> None:
+    """Log, once per process, what the pixels of an image file lose."""
+    global _has_logged_frames
+    is_animated = image.format in _ANIMATED and getattr(image, "is_animated", False)
+    if is_animated and not _has_logged_frames:
+        _has_logged_frames = True
+        logger.info("%s has several frames. Of such files, the first is used.", _name_of(image))
+
+
 def _log_16_bit(image: Image.Image) -> None:
     """Say once per process what happens to 16 bits."""
     global _has_logged_16_bit
     if not _has_logged_16_bit:
         _has_logged_16_bit = True
-        name = printable_path(getattr(image, "filename", "") or "An image")
-        logger.info("%s has 16 bits per channel. Of such images, the high byte is used.", name)
+        logger.info(
+            "%s has 16 bits per channel. Of such images, the high byte is used.", _name_of(image)
+        )
+
+
+def _name_of(image: Image.Image) -> str:
+    return printable_path(getattr(image, "filename", "") or "An image")
 
 
 def _apply_orientation(image: Image.Image) -> Image.Image:
@@ -283,7 +272,7 @@ def _require_pixels(image: RGBImage) -> None:
         raise ValueError(f"The image is empty: its shape is {image.shape}.")
 
 
-def _reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """One line that says what failed, without the file name that the caller adds."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

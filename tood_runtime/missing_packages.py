@@ -14,6 +14,10 @@ _INSTALL_COMMANDS = {
 NEEDED_PACKAGES = tuple(_INSTALL_COMMANDS)
 
 
+class MissingPackageError(ImportError):
+    """A package that only some uses need is missing; the message says how to install it."""
+
+
 def missing_package_message(package: str) -> str:
     """One line that says how to install one of :data:`NEEDED_PACKAGES`."""
     return f"tood needs {package}. Install it: {_INSTALL_COMMANDS[package]}"
@@ -28,14 +32,14 @@ def import_optional(module: str, what: str, install: str | None = None) -> Any:
         install: what ``pip install`` is to be given; by default the package's name.
 
     Raises:
-        ImportError: it cannot be imported; the message says how to install it.
+        MissingPackageError: it cannot be imported.
     """
     package = module.partition(".")[0]
     command = _INSTALL_COMMANDS.get(package, f"pip install {install or package}")
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"{what} needs the package {package}, which cannot be imported ({error}). Install it: "
             f"{command}"
         ) from error

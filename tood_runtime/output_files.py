@@ -9,8 +9,8 @@ class OutputError(ValueError):
     """A file or folder that cannot be written; the message names it."""
 
 
-def make_output_folder(path: str) -> Path:
-    """Create the folder that ``--output`` names.
+def make_output_folder(path: str, option: str = "--output") -> Path:
+    """Create the folder that an option names.
 
     Raises:
         OutputError: it is a file, or cannot be created.
@@ -21,7 +21,7 @@ def make_output_folder(path: str) -> Path:
     except OSError as error:
         reason = "it is a file" if folder.is_file() else error.strerror
         raise OutputError(
-            f"Cannot write into --output {path}: {reason}. Choose another folder."
+            f"Cannot write into {option} {path}: {reason}. Choose another folder."
         ) from error
     return folder
 

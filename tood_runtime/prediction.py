@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class SourceImage:
         frame: its number in a video, from 0; None for an image.
         time: when it is shown in a video, in seconds from the start; None for an image.
         channel_order: of the array that it was.
+        rate: frames per second of its video; None for an image, or where that is not known.
     """
 
     pixels: RGBImage
@@ -34,6 +36,7 @@ class SourceImage:
     frame: int | None = None
     time: float | None = None
     channel_order: str = "RGB"
+    rate: Fraction | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from tood.data.transforms import (
     convert_format,
 )
 from tood_runtime.image_io import read_image as read_rgb
-from tood_runtime.image_io import save_image
+from tood_runtime.image_writing import save_image
 
 
 @pytest.mark.parametrize("flip", ["none", "horizontal", "vertical"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tood.inference import Detector
-from tood_runtime.image_io import save_image
+from tood_runtime.image_writing import save_image
 
 
 def write_own_truth(folder: Path, detector: Detector, sizes: list[tuple[int, int]]) -> None:

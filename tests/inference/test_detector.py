@@ -12,7 +12,8 @@ from PIL import Image
 from tests.conftest import make_tiny_cfg
 from tood.errors import ConfigError
 from tood.inference import Detections, Detector
-from tood_runtime.image_io import ImageReadError, save_image
+from tood_runtime.image_io import ImageReadError
+from tood_runtime.image_writing import save_image
 
 # ---- numbers ---------------------------------------------------------------------------------
 

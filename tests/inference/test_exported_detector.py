@@ -7,7 +7,7 @@ from PIL import Image
 from tood.errors import ConfigError
 from tood.inference import Detections, Detector, ExportedModel
 from tood_runtime.detector import RuntimeDetector
-from tood_runtime.image_io import save_image
+from tood_runtime.image_writing import save_image
 from tood_runtime.model_info import ModelFileError
 
 pytest.importorskip("onnx")

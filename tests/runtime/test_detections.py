@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tood_runtime.detections import Detections
-from tood_runtime.image_io import save_image
+from tood_runtime.image_writing import save_image
 
 
 def make(num: int = 4, **changes) -> Detections:

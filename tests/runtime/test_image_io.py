@@ -14,13 +14,12 @@ from PIL import Image
 from tood_runtime import image_io
 from tood_runtime.image_io import (
     ImageReadError,
-    ImageWriteError,
     as_rgb,
-    encode_image,
+    decode_image,
     printable_path,
     read_image,
-    save_image,
 )
+from tood_runtime.image_writing import ImageWriteError, encode_image, save_image
 from tood_runtime.sources import IMAGE_SUFFIXES
 
 
@@ -291,3 +290,23 @@ def test_files_get_the_usual_permissions(scene, tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     save_image(scene, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_first_frame_is_taken_and_said_once(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(image_io, "_has_logged_frames", False)
+    caplog.set_level(logging.INFO, logger="tood_runtime")
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
+    for suffix in ("gif", "png", "tif"):
+        frames[0].save(tmp_path / f"x.{suffix}", save_all=True, append_images=frames[1:])
+        assert tuple(read_image(tmp_path / f"x.{suffix}")[3, 3]) == (255, 0, 0)
+    assert len(caplog.messages) == 1 and "x.gif has several frames" in caplog.messages[0]
+
+
+def test_bytes_of_a_file(scene, tmp_path):
+    data = encode_image(scene, ".png")
+    (tmp_path / "x.png").write_bytes(data)
+    np.testing.assert_array_equal(decode_image(data, "x"), read_image(tmp_path / "x.png"))
+    with pytest.raises(ImageReadError, match="Cannot read the image upload: it is not an image"):
+        decode_image(b"text", "upload")
+    with pytest.raises(ImageReadError, match="Cannot read the image upload"):
+        decode_image(data[:60], "upload")

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tood_runtime.drawing import class_color
-from tood_runtime.image_io import ImageReadError, encode_image, read_image
+from tood_runtime.image_io import ImageReadError, read_image
+from tood_runtime.image_writing import encode_image
 
 from ..data.checking import DatasetReport
 from ..data.dataset import DetectionDataset

@@ -3,18 +3,18 @@
 import argparse
 import errno
 import logging
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
 from tood_runtime.cli.parser import report_error
-from tood_runtime.image_io import ImageReadError, ImageWriteError
+from tood_runtime.image_io import ImageReadError
+from tood_runtime.image_writing import ImageWriteError
+from tood_runtime.missing_packages import MissingPackageError
 from tood_runtime.model_files import is_model_file
 from tood_runtime.model_info import ModelFileError
 from tood_runtime.output_files import OutputError
@@ -33,6 +33,7 @@ USER_ERRORS = (
     ModelFileError,
     OptionError,
     OutputError,
+    MissingPackageError,
 )
 
 
@@ -85,29 +86,6 @@ def exit_on_user_error() -> Iterator[None]:
         )
     except KeyboardInterrupt:
         sys.exit(130)  # as a shell reports a program that Ctrl-C stopped
-
-
-@contextmanager
-def exit_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that what runs cleans up on the way out.
-
-    Ctrl-C does so by itself.
-    """
-
-    def exit_program(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    previous = {number: signal.signal(number, exit_program) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def start_logging() -> None:

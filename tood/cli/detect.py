@@ -1,22 +1,20 @@
-"""``tood detect`` and ``demo/demo.py``: detect objects in images, draw them, write the results."""
+"""``tood detect`` and ``demo/demo.py``: detect objects, draw them, write the results."""
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from tood_runtime.cli.common import detection_options
-from tood_runtime.cli.parser import EXIT_NOTHING_DONE, EXIT_OK
-from tood_runtime.detection_results import DetectionResults
-from tood_runtime.detection_run import ImageFile, detect_files
-from tood_runtime.output_files import make_output_folder, validate_output_file
-from tood_runtime.sources import collect_images, make_image_ids, output_paths
+from tood_runtime.cli.detection import run_detection
 
+from ..inference.acceleration import half_precision
 from ..inference.detector import Detector
 from .common import load_model_config, start_logging
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run detection on all images.
+    """Run detection on everything that is named.
 
     Args:
         args: the options of ``tood detect``.
@@ -25,21 +23,17 @@ def main(args: argparse.Namespace) -> int:
         0, or 1 if no image could be read.
     """
     start_logging()
-    validate_output_file("--json", args.json)
-    images = collect_images(args.inputs, args.output)
-    targets = output_paths(images, args.output)
+    return run_detection(args, lambda: _load_detector(args), _progress)
+
+
+def _load_detector(args: argparse.Namespace) -> Detector:
     cfg = load_model_config(args, exported=True)
-    output = make_output_folder(args.output)
-    detector = Detector.from_config(cfg)
-    options = detection_options(args)
-    detector.validate_options(**options)
-    results = DetectionResults(detector.category_ids)
-    files = map(ImageFile, images, targets, make_image_ids(images))
-    try:
-        with tqdm(total=len(images), unit="image") as bar:
-            detect_files(detector, files, results, on_image=bar.update, **options)
-    finally:  # whatever ends the loop, the results so far are kept
-        if args.json is not None:
-            results.save_json(args.json)
-        results.log_summary(len(images), output, args.score_threshold)
-    return EXIT_OK if results.images else EXIT_NOTHING_DONE
+    precision = half_precision(cfg.MODEL.DEVICE) if args.half else "float32"
+    return Detector.from_config(cfg, precision=precision, compile=args.compile)
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[], object]]:
+    """A progress bar with images per second."""
+    with tqdm(total=total, unit="image") as bar:
+        yield bar.update

@@ -10,6 +10,7 @@ from termcolor import colored
 from torch import nn
 
 from tood_runtime.cli.parser import EXIT_NOTHING_DONE, EXIT_OK, report_error
+from tood_runtime.cli.signals import exit_on_signals
 from tood_runtime.sources import collect_images
 
 from ..checkpoint import load_model
@@ -19,7 +20,7 @@ from ..engine import Trainer
 from ..export import ExportOptions, VerificationError, export_model
 from ..export.files import file_parts
 from ..model_zoo.resolving import CHECKPOINT_SUFFIXES
-from .common import exit_on_signals, load_model_config, start_logging, table
+from .common import load_model_config, start_logging, table
 
 
 def main(args: argparse.Namespace) -> int:

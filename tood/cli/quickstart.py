@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from tood_runtime.cli.parser import EXIT_OK
+from tood_runtime.cli.signals import exit_on_signals
 from tood_runtime.output_files import make_output_folder
 
 from ..config import load_config
 from ..data.synthetic import write_dataset
 from ..engine import epochs_to_iters
 from ..errors import TOODError
-from .common import exit_on_signals
 
 CONFIG = "quickstart/TOOD-R18-shapes"
 NUM_DRAWN = 8

@@ -4,7 +4,6 @@ import argparse
 
 from .common import (
     add_config_options,
-    add_detection,
     add_json,
     add_model,
     add_output,
@@ -14,6 +13,7 @@ from .common import (
     add_weights,
     positive_int,
 )
+from .detection_options import INPUTS_HELP, add_detection, add_outputs
 from .parser import CommandParser
 
 # What `tood convert` can write. tood.checkpoint has the layouts, but imports torch.
@@ -77,9 +77,7 @@ def add_detect(parser: CommandParser) -> None:
     """Add the options of ``tood detect``."""
     add_model(parser, exported=True)
     add_weights(parser)
-    parser.add_argument(
-        "inputs", nargs="*", metavar="IMAGE", help="images, folders of images, or glob patterns"
-    )
+    parser.add_argument("inputs", nargs="*", metavar="IMAGE", help=INPUTS_HELP)
     parser.add_argument(
         "--input",
         nargs="+",
@@ -88,9 +86,18 @@ def add_detect(parser: CommandParser) -> None:
         metavar="IMAGE",
         help="same as IMAGE (detectron2's spelling)",
     )
-    add_output(parser, "the images with their detections", default="output/detections")
+    add_outputs(parser)
     add_detection(parser)
-    add_json(parser, "the detections in COCO's result format", "--save-json")
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="compute in float16 on a GPU, in bfloat16 on a CPU (of which few are faster so)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="let torch.compile translate the model; the first image then takes a minute",
+    )
     add_config_options(parser)
 
 
@@ -99,7 +106,7 @@ def join_inputs(parser: CommandParser, args: argparse.Namespace) -> None:
     args.inputs += vars(args).pop("input")
     parser.refuse_keys(args.inputs)
     if not args.inputs:
-        parser.error("Name at least one IMAGE: a file, a folder or a glob pattern")
+        parser.error("Name at least one IMAGE: a file, a folder, a URL or a glob pattern")
 
 
 def add_info(parser: CommandParser) -> None:

@@ -6,7 +6,6 @@ here once.
 
 import argparse
 import re
-from typing import Any
 
 from .parser import CommandParser
 
@@ -118,40 +117,6 @@ def add_json(parser: CommandParser, what: str, *aliases: str) -> None:
     parser.add_argument(
         "--json", *aliases, dest="json", metavar="FILE", help=f"write {what} to this file"
     )
-
-
-def add_detection(parser: CommandParser) -> None:
-    """Add the options of detection programs: which detections are kept, and the batch size."""
-    parser.add_argument(
-        "--score-threshold",
-        "--confidence-threshold",
-        type=score,
-        default=0.3,
-        metavar="SCORE",
-        help="keep detections that score more than this (default: 0.3)",
-    )
-    parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="keep these classes only (default: all)"
-    )
-    parser.add_argument(
-        "--max-detections",
-        type=positive_int,
-        metavar="N",
-        help="keep the N best detections of an image (default: all of the model's)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=positive_int,
-        metavar="N",
-        help="images that the network gets at once; only images of one padded size share a batch "
-        "(default: 1, or that of an exported file with a fixed one)",
-    )
-
-
-def detection_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What the options of :func:`add_detection` are called in Python."""
-    names = ("score_threshold", "classes", "max_detections", "batch_size")
-    return {name: getattr(args, name) for name in names}
 
 
 def add_size(parser: CommandParser, default: tuple[int, int]) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tood_runtime.image_header import ImageHeader, read_header
 from tood_runtime.image_io import ImageReadError
-from tood_runtime.sources import IMAGE_SUFFIXES, numeric_ids
+from tood_runtime.sources.files import IMAGE_SUFFIXES, numeric_ids
 
 from ...errors import DataError
 from ..dataset import ChangeLog

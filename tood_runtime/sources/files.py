@@ -1,17 +1,15 @@
-"""Which images a command reads, what they are called in results, and where drawings go."""
+"""Which image files are read, and their ids in results."""
 
 import glob
 import logging
 import os
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from PIL import Image, features
+from PIL import features
 
-from .image_io import printable_path
+from ..image_io import printable_path
 
 logger = logging.getLogger(__name__)
 
@@ -38,42 +36,20 @@ IMAGE_SUFFIXES = frozenset(
     suffix for suffix, codec in _CODECS.items() if codec is None or _is_available(codec)
 )
 
-# Formats that cannot hold an RGB drawing.
-_NOT_RGB = frozenset({".gif", ".pbm", ".pgm"})
-
 
 class SourceError(ValueError):
     """Inputs that name no image, or an output folder that would overwrite them."""
 
 
-def images_of(source: Any) -> Iterable[Any]:
-    """The images of a source; see :meth:`ImageDetector.predict`.
-
-    Raises:
-        SourceError: there is no image in a folder or pattern.
-        TypeError: the source is none.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        if not os.fspath(source):
-            raise SourceError('The source is "". Name an image file, a folder or a glob pattern.')
-        return collect_images([source])
-    # An array or tensor of more dimensions is a batch of them.
-    dimensions = getattr(source, "ndim", None)
-    if isinstance(source, Image.Image) or dimensions in (0, 2, 3):
-        return [source]
-    no_image = isinstance(source, (bytes, bytearray, Mapping)) or hasattr(source, "read")
-    if no_image or not isinstance(source, Iterable):
-        hint = " Open it first: PIL.Image.open(file)." if hasattr(source, "read") else ""
-        hint = " Pass its values." if isinstance(source, Mapping) else hint
-        raise TypeError(
-            f"Expected a path, an image or an iterable of images, got {type(source).__name__}."
-            f"{hint}"
-        )
-    return source
+class NoImageError(SourceError):
+    """Inputs that name no image."""
 
 
 def collect_images(
-    inputs: Iterable[str | os.PathLike[str]], output: str | os.PathLike[str] | None = None
+    inputs: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    warn: bool = True,
 ) -> list[Path]:
     """Find the image files that the inputs name, each once, in their order.
 
@@ -85,9 +61,10 @@ def collect_images(
         inputs: files, folders or glob patterns (``**`` matches subfolders).
         output: the folder of the drawings. Folders and patterns skip what lies in it, because an
             earlier run drew it; a file that is named is taken.
+        warn: whether to log the inputs that give no file.
 
     Raises:
-        SourceError: there is no image at all.
+        NoImageError: there is no image at all.
     """
     names = [os.fspath(name) for name in inputs]
     drawn = None if output is None else Path(output).resolve()
@@ -99,7 +76,7 @@ def collect_images(
         else:
             files = _search_folder(path) if path.is_dir() else _match_pattern(name)
             files = [f for f in files if drawn is None or drawn not in f.resolve().parents]
-        if not files:
+        if not files and warn:
             logger.warning("%s: %s.", printable_path(name), _why_nothing(name))
         for file in files:
             found.setdefault(os.path.abspath(file), file)
@@ -110,47 +87,11 @@ def collect_images(
             if output is None
             else f" Files in the output folder {printable_path(output)} are skipped."
         )
-        raise SourceError(
-            f"Found no images in {shown}. Name image files, folders or glob patterns; folders are "
-            f"searched for {' '.join(sorted(IMAGE_SUFFIXES))}.{skipped}"
+        raise NoImageError(
+            f"Found no images in {shown}. Name image files, folders or glob patterns, and videos "
+            f"one by one; folders are searched for {' '.join(sorted(IMAGE_SUFFIXES))}.{skipped}"
         )
     return list(found.values())
-
-
-def output_paths(images: Sequence[Path], folder: str | os.PathLike[str]) -> list[Path]:
-    """Choose a file for the drawing of each image, all different.
-
-    A drawing has the name of its image where no other image has it; else the name of the image's
-    folder stands before it, with a number where that is not enough. ".png" is appended to suffixes
-    that are unknown or whose format cannot hold RGB (GIF, PBM, PGM).
-
-    Args:
-        images: paths of the images.
-        folder: the folder of the drawings.
-
-    Raises:
-        SourceError: a drawing would overwrite one of the images.
-    """
-    folder = Path(folder)
-    drawable = IMAGE_SUFFIXES - _NOT_RGB
-    names = [p.name if p.suffix.lower() in drawable else f"{p.name}.png" for p in images]
-    counts = Counter(names)
-    taken = {name for name, count in counts.items() if count == 1}
-    # A link is replaced and not written through, so its own place counts, and not its target.
-    originals = {_place(path) for path in images} | {path.resolve() for path in images}
-    targets = []
-    for image, name in zip(images, names, strict=True):
-        if counts[name] > 1:
-            name = _free_name(image.absolute().parent.name, name, taken)
-            taken.add(name)
-        target = folder / name
-        if _place(target) in originals:
-            raise SourceError(
-                f"The drawing {printable_path(target)} would overwrite an input image. Choose "
-                "another output folder."
-            )
-        targets.append(target)
-    return targets
 
 
 def make_image_ids(images: Sequence[Path]) -> list[int]:
@@ -188,23 +129,9 @@ def _match_pattern(pattern: str) -> list[Path]:
 
 def _why_nothing(name: str) -> str:
     if "://" in name:
-        return "URLs are not read; download the image first"
+        return "URLs of this kind are not read; download the file first"
     if os.path.isdir(name):
         return "no images in this folder"
     if os.path.lexists(name):
         return "not a regular file"
     return "no files match this pattern" if glob.has_magic(name) else "no such file or folder"
-
-
-def _place(path: Path) -> Path:
-    """The absolute path of a directory entry: a link's own, not its target's."""
-    return path.parent.resolve() / path.name
-
-
-def _free_name(folder: str, name: str, taken: set[str]) -> str:
-    stem, suffix = os.path.splitext(f"{folder}_{name}" if folder else name)
-    number, free = 1, stem + suffix
-    while free in taken:
-        number += 1
-        free = f"{stem}_{number}{suffix}"
-    return free

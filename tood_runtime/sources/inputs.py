@@ -1,0 +1,294 @@
+"""Everything that can be named to detect objects in: files, URLs, videos, cameras, lists, stdin."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from PIL import Image
+
+from ..batching import read_ahead
+from ..image_io import ImageReadError, RGBImage, decode_image, printable_path, read_image
+from ..prediction import SourceImage
+from .files import NoImageError, SourceError, collect_images
+from .videos import (
+    VIDEO_SUFFIXES,
+    count_frames,
+    newest,
+    read_camera,
+    read_frames,
+    require_av,
+)
+
+_LIST_SUFFIX = ".txt"
+_STDIN = "-"
+
+# Streams that do not wait for their readers.
+_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "udp", "srt")
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """An image: a file, a URL, or the bytes of the standard input.
+
+    Attributes:
+        location: a path or URL.
+        data: the bytes of the file, if they are there already.
+    """
+
+    location: str
+    data: bytes | None = None
+
+    @property
+    def path(self) -> Path:
+        """What outputs are named after; the file itself unless it is elsewhere."""
+        if self.data is not None or is_remote(self.location):
+            return _file_name(self.location, "image.jpg")
+        return Path(self.location)
+
+    def count(self) -> int:
+        """The number of images."""
+        return 1
+
+    def read(self, apply_orientation: bool = True) -> RGBImage:
+        """Decode the image.
+
+        Raises:
+            ImageReadError: it cannot be fetched or decoded.
+        """
+        data = self.data
+        if data is None and is_remote(self.location):
+            from ..remote_images import fetch_image_bytes  # imports much, which files do not need
+
+            data = fetch_image_bytes(self.location, allow_private=True)
+        if data is None:
+            return read_image(self.location, apply_orientation)
+        return decode_image(data, self.location, apply_orientation)
+
+
+@dataclass(frozen=True)
+class VideoInput:
+    """A video file, a stream or a camera.
+
+    Attributes:
+        location: a path, a URL, or the number of a camera.
+    """
+
+    location: str
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it is a camera of this machine."""
+        return self.location.isdecimal()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it goes on while a frame is worked on, so that some are skipped."""
+        return self.is_camera or urlsplit(self.location).scheme.lower() in _LIVE_SCHEMES
+
+    @property
+    def path(self) -> Path:
+        """What outputs are named after; the file itself unless it is elsewhere."""
+        if self.is_camera:
+            return Path(f"camera{self.location}")
+        if _SCHEME.match(self.location):
+            return _file_name(self.location, "stream")
+        return Path(self.location)
+
+    def frames(self) -> Iterator[SourceImage | ImageReadError]:
+        """Read the frames; a frame that is broken is an error in its place.
+
+        Whatever keeps the video from being read any further is the last error.
+        """
+        frames = (
+            read_camera(int(self.location))
+            if self.is_camera
+            else read_frames(self.location, live=self.is_live)
+        )
+        try:
+            yield from newest(frames) if self.is_live else read_ahead(frames)
+        except ImageReadError as error:
+            yield error
+
+    def count(self) -> int | None:
+        """The number of frames, if the file says so."""
+        if self.is_live or _SCHEME.match(self.location):
+            return None
+        try:
+            return count_frames(self.location)
+        except ImageReadError:
+            return None  # reading it will say why
+
+
+Input = ImageInput | VideoInput
+
+
+def is_remote(location: object) -> bool:
+    """Whether something is the URL of a file."""
+    return isinstance(location, str) and location.lower().startswith(("http://", "https://"))
+
+
+def collect_inputs(
+    words: Iterable[str | os.PathLike[str]], output: str | os.PathLike[str] | None = None
+) -> list[Input]:
+    """Find everything that a command line names, in its order.
+
+    Each file counts once, but each line of a list counts.
+
+    Args:
+        words: images, folders, glob patterns, videos, http(s) URLs, streams (rtsp and others), list
+            files (.txt, one of all these per line), the number of a camera, or ``-`` for the
+            standard input (an image, or such a list).
+        output: see :func:`tood_runtime.sources.collect_images`.
+
+    Raises:
+        SourceError: there is nothing at all.
+        ImportError: a video is named, and PyAV is not installed.
+    """
+    found: list[Input] = []
+    known: set[str] = set()
+    missing: list[str] = []
+    for word in [os.fspath(word) for word in words]:
+        # Each line of a list counts, so that results can be joined with it.
+        is_list = word == _STDIN or Path(word).suffix.lower() == _LIST_SUFFIX
+        try:
+            for item in _expand(word, output):
+                identity = _identity(item)
+                if is_list or identity not in known:
+                    found.append(item)
+                known.add(identity)
+        except NoImageError:  # a warning has said why
+            missing.append(word)
+    if not found:
+        collect_images(missing, output, warn=False)  # raises, with all names in one message
+    if any(isinstance(item, VideoInput) and not item.is_camera for item in found):
+        require_av("Reading videos")
+    return found
+
+
+def images_of(source: Any) -> Iterable[Any]:
+    """The images of a source; see :meth:`ImageDetector.predict`.
+
+    Raises:
+        SourceError: there is no image in a folder or pattern.
+        TypeError: the source is none.
+        ImportError: it is a video, and PyAV is not installed.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):
+            raise SourceError('The source is "". Name an image file, a folder or a glob pattern.')
+        return _images_of_inputs(collect_inputs([source]))
+    if isinstance(source, int) and not isinstance(source, bool):
+        return _images_of_inputs([VideoInput(str(source))])
+    # An array or tensor of more dimensions is a batch of them.
+    dimensions = getattr(source, "ndim", None)
+    if isinstance(source, (Image.Image, SourceImage)) or dimensions in (0, 2, 3):
+        return [source]
+    no_image = isinstance(source, (bytes, bytearray, Mapping)) or hasattr(source, "read")
+    if no_image or not isinstance(source, Iterable):
+        hint = " Open it first: PIL.Image.open(file)." if hasattr(source, "read") else ""
+        hint = " Pass its values." if isinstance(source, Mapping) else hint
+        raise TypeError(
+            f"Expected a path, an image or an iterable of images, got {type(source).__name__}."
+            f"{hint}"
+        )
+    return source
+
+
+def _images_of_inputs(inputs: Iterable[Input]) -> Iterator[Any]:
+    for item in inputs:
+        if isinstance(item, VideoInput):
+            yield from item.frames()
+        elif item.data is None:
+            yield item.location
+        else:
+            try:
+                yield SourceImage(item.read(), item.location)
+            except ImageReadError as error:
+                yield error
+
+
+def _expand(word: str, output: str | os.PathLike[str] | None, lists: int = 0) -> Iterator[Input]:
+    """What one word of a command line, or one line of a list, means."""
+    if word == _STDIN:
+        yield from _read_stdin(output)
+    elif os.path.isfile(word):
+        suffix = Path(word).suffix.lower()
+        if suffix == _LIST_SUFFIX:
+            yield from _read_list(Path(word), output, lists)
+        elif suffix in VIDEO_SUFFIXES:
+            yield VideoInput(word)
+        else:
+            yield ImageInput(word)
+    elif word.isdecimal() and not os.path.lexists(word):
+        yield VideoInput(word)
+    elif word.lower().startswith("file://"):
+        yield from _expand(unquote(urlsplit(word).path), output, lists)
+    elif is_remote(word):
+        suffix = PurePosixPath(urlsplit(word).path).suffix.lower()
+        yield VideoInput(word) if suffix in VIDEO_SUFFIXES else ImageInput(word)
+    elif urlsplit(word).scheme.lower() in _LIVE_SCHEMES and _SCHEME.match(word):
+        yield VideoInput(word)
+    else:
+        for path in collect_images([word], output):
+            is_video = path.suffix.lower() in VIDEO_SUFFIXES
+            yield VideoInput(str(path)) if is_video else ImageInput(str(path))
+
+
+def _read_list(
+    path: Path, output: str | os.PathLike[str] | None, lists: int, text: str | None = None
+) -> Iterator[Input]:
+    """The lines of a list, which are relative to the working folder or to the list's."""
+    if lists > 3:
+        raise SourceError(f"{printable_path(path)}: lists that name each other. Name images.")
+    try:
+        lines = (path.read_text("utf-8-sig") if text is None else text).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"Cannot read the list {printable_path(path)}: {error}. Save it as UTF-8 text, one "
+            "image per line."
+        ) from error
+    for line in lines:
+        word = line.strip()
+        if not word or word.startswith("#"):
+            continue
+        beside = path.parent / word
+        if not os.path.lexists(word) and not _SCHEME.match(word) and os.path.lexists(beside):
+            word = str(beside)
+        try:
+            yield from _expand(word, output, lists + 1)
+        except NoImageError:
+            # A line that names nothing is a file that cannot be read, and is counted like one.
+            yield ImageInput(word)
+
+
+def _read_stdin(output: str | os.PathLike[str] | None) -> Iterator[Input]:
+    """An image, or a list of what to read."""
+    data = sys.stdin.buffer.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = None
+    if text is None or "\0" in text or text.startswith(("P1", "P2", "P3", "P6")):
+        yield ImageInput("stdin", data)
+    else:
+        yield from _read_list(Path("stdin"), output, 0, text)
+
+
+def _identity(item: Input) -> str:
+    location = item.location
+    is_file = isinstance(item, ImageInput) and item.data is None and not is_remote(location)
+    return os.path.abspath(location) if is_file else location
+
+
+def _file_name(location: str, default: str) -> Path:
+    """A file name for what is not a file: the last part of a URL."""
+    name = PurePosixPath(unquote(urlsplit(location).path)).name
+    name = re.sub(r"[^\w.-]+", "_", name).strip("._")
+    return Path(name or default)
