@@ -13,6 +13,7 @@ from .detections import Detections
 from .image_io import ImageReadError
 from .nms import Candidates
 from .prediction import PredictionSettings, PreparedImage, SourceImage
+from .sources import ImageInput
 from .views import View, join_views, make_views
 
 if TYPE_CHECKING:
@@ -112,12 +113,15 @@ class Pipeline:
     def _load(self, image: Any) -> SourceImage | ImageReadError:
         if isinstance(image, (SourceImage, ImageReadError)):
             return image
-        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
         try:
+            if isinstance(image, (str, os.PathLike)):
+                item = ImageInput(os.fspath(image))
+                pixels = item.read(self.detector.apply_orientation)
+                return SourceImage(pixels, item.location, channel_order=self.channel_order)
             pixels = self.detector.to_rgb(image, self.channel_order)
         except ImageReadError as error:
             return error
-        return SourceImage(pixels, path, channel_order=self.channel_order)
+        return SourceImage(pixels, channel_order=self.channel_order)
 
     def _look(self, task: tuple[Any, View | None, list[View] | None]) -> _Look | ImageReadError:
         """Read an image if that is not done yet, and resize the view."""

@@ -60,7 +60,7 @@ def require_method(method: str) -> Callable[..., Any] | None:
         package = import_optional("supervision", 'nms="soft"', "supervision")
         if not hasattr(package, "box_soft_non_max_suppression"):
             raise MissingPackageError(
-                'nms="soft" needs supervision 0.30 or newer. Update it: pip install -U supervision'
+                'nms="soft" needs supervision 0.31 or newer. Update it: pip install -U supervision'
             )
         function: Callable[..., Any] = package.box_soft_non_max_suppression
         return function

@@ -57,4 +57,4 @@ def require_trackers() -> Any:
     Raises:
         ImportError: it is not installed.
     """
-    return import_optional("trackers", "--track", "trackers")
+    return import_optional("trackers", "--track", '"tood-detectron2[track]"')

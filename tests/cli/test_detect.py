@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import ROOT
-from tood_runtime import detection_run
+from tood_runtime.sources import inputs
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_nothing_readable_is_exit_code_1(tood, model, tmp_path, capsys):
     args = [tmp_path / "broken.jpg", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
     assert tood("detect", *args, *model) == 1
     out = capsys.readouterr().out
-    assert "broken.jpg" in out and "1 of 1 files skipped" in out
+    assert "broken.jpg" in out and "1 of 1 images skipped" in out
     assert json.loads((tmp_path / "r.json").read_text()) == []
 
 
@@ -128,7 +128,7 @@ def test_files_that_cannot_be_read_are_skipped_and_counted(tood, model, tmp_path
     assert tood("detect", *args, *model) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"deep.png", "line.ppm", name}
     out = capsys.readouterr().out
-    assert "3 of 6 files skipped" in out
+    assert "3 of 6 images skipped" in out
     for bad in ("slide.png", "float.tif", "header.ppm"):
         assert out.count(f"Cannot read the image {tmp_path / bad}") == 1
     images = json.loads((tmp_path / "r_images.json").read_text())
@@ -161,7 +161,7 @@ def test_results_are_kept_whatever_ends_the_run(
             raise error
         return np.full((64, 64, 3), 128, np.uint8)
 
-    monkeypatch.setattr(detection_run, "read_image", read_image)
+    monkeypatch.setattr(inputs, "read_image", read_image)
     args = [shapes / "images", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
     if isinstance(error, RuntimeError):
         with pytest.raises(RuntimeError, match="out of memory"):

@@ -146,10 +146,13 @@ def test_sources(tmp_path):
     assert paths([]) == []
     with pytest.raises(SourceError, match="no images"):
         detector.predict(tmp_path / "missing")
-    with pytest.raises(SourceError, match="URLs are not read|no images"):
-        detector.predict("https://example.com/a.png?width=3")
+    with pytest.raises(SourceError, match="no images"):
+        detector.predict("s3://bucket/a.png")
+    (tmp_path / "clip.mp4").write_bytes(b"video")
+    with pytest.raises(ImageReadError, match="clip.mp4 is a video.*use predict"):
+        detector(tmp_path / "clip.mp4")
     for source, message in (
-        (7, "iterable of images, got int"),
+        (7.5, "iterable of images, got float"),
         ({"a": image()}, "got dict. Pass its values"),
         (b"bytes", "got bytes"),
         (io.BytesIO(b"bytes"), "PIL.Image.open"),

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tood_runtime import __main__ as program
-from tood_runtime import detection_run
 from tood_runtime.detector import RuntimeDetector
+from tood_runtime.sources import inputs
 
 pytest.importorskip("onnxruntime")
 
@@ -39,7 +39,7 @@ def test_drawings_results_and_summary(run, photos, tmp_path):
     assert code == 0 and out == ""
     assert sorted(p.name for p in output.iterdir()) == ["0.png", "1.png", "2.png"]
     assert Image.open(output / "0.png").size == (480, 360)  # enlarged
-    assert "Cannot read the image" in err and "1 of 4 files skipped" in err
+    assert "Cannot read the image" in err and "1 of 4 images skipped" in err
     results = json.loads(file.read_text())
     images = json.loads((file.parent / "found_images.json").read_text())
     assert [image["id"] for image in images] == [1, 2, 3]
@@ -66,7 +66,7 @@ def test_default_output(run, photos, tmp_path, monkeypatch):
 def test_nothing_readable_is_exit_code_1(run, tmp_path):
     (tmp_path / "x.png").write_bytes(b"no image")
     code, _, err = run(tmp_path / "x.png", "--output", tmp_path / "out")
-    assert code == 1 and "1 of 1 files skipped" in err
+    assert code == 1 and "1 of 1 images skipped" in err
 
 
 def test_results_are_kept_whatever_ends_the_run(run, photos, tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_results_are_kept_whatever_ends_the_run(run, photos, tmp_path, monkeypat
             raise KeyboardInterrupt
         return np.zeros((64, 64, 3), np.uint8)
 
-    monkeypatch.setattr(detection_run, "read_image", read_image)
+    monkeypatch.setattr(inputs, "read_image", read_image)
     assert run(photos, "--json", tmp_path / "r.json")[0] == 130
     # At once, without the image that was read ahead.
     assert len(json.loads((tmp_path / "r_images.json").read_text())) == 1

@@ -30,6 +30,9 @@ _STDIN = "-"
 # Streams that do not wait for their readers.
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "udp", "srt")
 
+# Images that can be text.
+_NETPBM = re.compile(r"P[1-7]\s")
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -68,6 +71,9 @@ class ImageInput:
 
             data = fetch_image_bytes(self.location, allow_private=True)
         if data is None:
+            if Path(self.location).suffix.lower() in VIDEO_SUFFIXES:
+                name = printable_path(self.location)
+                raise ImageReadError(f"{name} is a video. Its frames are images: use predict.")
             return read_image(self.location, apply_orientation)
         return decode_image(data, self.location, apply_orientation)
 
@@ -275,7 +281,7 @@ def _read_stdin(output: str | os.PathLike[str] | None) -> Iterator[Input]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = None
-    if text is None or "\0" in text or text.startswith(("P1", "P2", "P3", "P6")):
+    if text is None or "\0" in text or _NETPBM.match(text):
         yield ImageInput("stdin", data)
     else:
         yield from _read_list(Path("stdin"), output, 0, text)

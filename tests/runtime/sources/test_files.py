@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, features
 
 from tood_runtime.image_io import read_image
-from tood_runtime.image_writing import encode_image, save_image
+from tood_runtime.image_writing import encode_image
 from tood_runtime.sources import IMAGE_SUFFIXES, SourceError, collect_images, make_image_ids
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runtime.http_server import http_server
 from tood_runtime.image_io import ImageReadError
 from tood_runtime.outputs.video_file import VideoWriter
 from tood_runtime.prediction import SourceImage
@@ -197,7 +198,7 @@ class FakeCamera:
         self.left = 3 if index == 0 else 0
         self.opened = index == 0
 
-    def isOpened(self):  # noqa: N802
+    def isOpened(self):
         return self.opened
 
     def read(self):
@@ -234,31 +235,24 @@ def write_stream(path: Path, count: int) -> Path:
 
 def test_a_stream_over_http(tmp_path):
     """A server that sends a file slowly, as a stream does."""
-    http = pytest.importorskip("http.server")
     data = write_stream(tmp_path / "clip.ts", 10).read_bytes()
 
-    class Handler(http.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
-            self.send_response(200)
-            self.send_header("Content-Type", "video/mp2t")
-            if self.path == "/live.ts":
-                self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            for start in range(0, len(data), 500):
-                self.wfile.write(data[start : start + 500])
+    def answer(request):
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp2t")
+        if request.path == "/live.ts":
+            request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        for start in range(0, len(data), 500):
+            request.wfile.write(data[start : start + 500])
 
-        def log_message(self, *_):
-            pass
-
-    with http.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/live.ts"
+    with http_server(answer) as host:
+        url = f"http://{host}/live.ts"
         frames = list(read_frames(url))
         assert [getattr(frame, "frame", frame) for frame in frames] == list(range(10))
         # A server that hangs up: all frames, and an error, because there may have been more.
         *frames, error = read_frames(url.replace("live", "broken"))
         assert [frame.frame for frame in frames] == list(range(10))
         assert "to its end" in str(error)
-        server.shutdown()
     with pytest.raises(ImageReadError, match="Cannot open the video http"):
         next(read_frames(url))
