@@ -1,16 +1,21 @@
 """tood detect and demo/demo.py."""
 
+import csv
 import json
 import logging
 import os
 import runpy
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers import ROOT
+from tests.runtime.http_server import http_server, send
+from tests.runtime.sources.test_videos import write_video
 from tood_runtime.sources import inputs
 
 
@@ -220,3 +225,76 @@ def test_options_of_detection(tood, errors, model, shapes, tmp_path):
     category = best[0]["category_id"]
     chosen = found("--classes", names[category - 1])
     assert {r["category_id"] for r in chosen} == {category}
+
+
+def test_a_video_and_every_output(tood, model, shapes, names, tmp_path):
+    """A video, an image of a server and a list with a missing file, and all that can be written."""
+    pytest.importorskip("av")
+    video = write_video(tmp_path / "clip.mp4", 3)
+    data = (shapes / "images" / names[0]).read_bytes()
+    listed = [str(shapes / "images" / names[1]), "missing.png"]
+    (tmp_path / "list.txt").write_text("\n".join(listed))
+    out = tmp_path / "out"
+    with http_server(lambda request: send(request, 200, data)) as host:
+        inputs = [video, f"http://{host}/remote.png", tmp_path / "list.txt"]
+        options = ["--output", out / "drawn", "--csv", out / "r.csv", "--yolo", out / "labels"]
+        options += ["--json", out / "r.json", "--crops", out / "crops", "--score-threshold", 0.2]
+        assert tood("detect", *inputs, *options, *model) == 0
+    drawn = sorted(path.name for path in (out / "drawn").iterdir())
+    assert drawn == sorted(["clip.mp4", "remote.png", names[1]])
+    images = json.loads((out / "r_images.json").read_text())
+    assert [image.get("frame") for image in images] == [0, 1, 2, None, None]
+    assert len(list((out / "labels").iterdir())) == 5
+    with open(out / "r.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = json.loads((out / "r.json").read_text())
+    assert len(rows) == len(found) == len(list((out / "crops").rglob("*.jpg"))) > 0
+    # The same as of the file on the disk.
+    remote = [r for r in found if r["image_id"] == 4]
+    args = [shapes / "images" / names[0], "--json", tmp_path / "s.json", "--score-threshold", 0.2]
+    assert tood("detect", *args, *model) == 0
+    assert remote == [{**r, "image_id": 4} for r in json.loads((tmp_path / "s.json").read_text())]
+
+
+def test_slices_and_methods(tood, errors, model, shapes, names, tmp_path):
+    image = shapes / "images" / names[0]
+    args = ["detect", image, "--json", tmp_path / "r.json", "--score-threshold", 0.2]
+    for options in (["--slice", 40, "--overlap", 0.5], ["--flip"], ["--nms", "class-agnostic"],
+                    ["--nms-threshold", 0.9, "--slices-only", "--slice", 30]):  # fmt: skip
+        assert tood(*args, *options, *model) == 0
+        assert json.loads((tmp_path / "r.json").read_text())
+    for options, message in (
+        (["--overlap", 1], "not below 1"),
+        (["--nms", "hard"], "invalid choice: 'hard'"),
+        (["--slice", 0], "at least 1"),
+        (["--csv", tmp_path], "is a folder"),
+        (["--show"], "needs a display"),
+    ):
+        assert tood(*args, *options, *model) == 2
+        assert message in errors()[-1]
+
+
+def test_a_missing_package_is_one_line(tood, errors, model, shapes, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "clip.mp4").touch()
+    assert tood("detect", tmp_path / "clip.mp4", *model) == 2
+    assert 'pip install "tood-detectron2[video]"' in errors()[-1]
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    assert tood("detect", shapes / "images", "--track", *model) == 2
+    assert "[track]" in errors()[-1]
+
+
+def test_results_of_a_stopped_run_are_there(model, shapes, tmp_path):
+    """SIGTERM in the middle: the table and the drawings so far, and the exit code of a shell."""
+    (tmp_path / "list.txt").write_text("\n".join([str(shapes / "images")] * 500))
+    command = [sys.executable, "-m", "tood", "detect", tmp_path / "list.txt", "--json"]
+    command += [tmp_path / "r.json", "--output", tmp_path / "out", *model]
+    with subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 100
+        while len(list(tmp_path.glob("out/*"))) < 5 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 143
+    images = json.loads((tmp_path / "r_images.json").read_text())
+    assert 5 <= len(images) < 3500
+    assert len(list(tmp_path.glob("out/*"))) == len(images)
