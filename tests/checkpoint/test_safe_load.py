@@ -14,7 +14,7 @@ import torch
 from detectron2.utils.file_io import PathManager
 
 from tests.checkpoint.builders import equal_weights
-from tood.checkpoint import TOODCheckpointer
+from tood.checkpoint import TOODCheckpointer, safe_load
 from tood.checkpoint.safe_load import load_file, resolve_path
 from tood.checkpoint.state_dict import extract_state_dict
 from tood.errors import CheckpointError
@@ -152,9 +152,18 @@ def test_option_in_the_path_is_no_part_of_the_file_name(model, other_model, tmp_
 @pytest.mark.parametrize("query", ["?token=a%20b&matching_heuristics=True", "?token=a+b"])
 def test_query_of_a_url_is_kept(tmp_path, monkeypatch, query):
     asked = []
-    monkeypatch.setattr(PathManager, "get_local_path", lambda x: asked.append(x) or __file__)
+    monkeypatch.setattr(safe_load, "download", lambda url, _: asked.append(url) or __file__)
     assert resolve_path(f"https://host/model.pth{query}") == __file__
     assert asked == ["https://host/model.pth?token=a+b"]
+
+
+def test_urls_of_detectron2s_model_zoo_share_its_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    local = tmp_path / "detectron2/ImageNetPretrained/MSRA/R-50.pkl"
+    local.parent.mkdir(parents=True)
+    local.touch()
+    url = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+    assert resolve_path(url) == PathManager.get_local_path(url) == str(local)
 
 
 def test_unreachable_url_is_refused(model):

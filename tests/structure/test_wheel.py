@@ -113,9 +113,11 @@ def test_dependencies_are_what_is_imported(metadata):
     names = {re.match(r"[\w-]+", line)[0].lower() for line in required}
     imported = imported_packages(ROOT / "tood") | imported_packages(ROOT / "tood_runtime")
     imported = {IMPORT_NAMES.get(name, name.replace("_", "-")) for name in imported}
-    # No package index has detectron2. It brings yacs, iopath and termcolor.
+    # No package index has detectron2. It brings yacs, termcolor, and iopath with portalocker.
     optional = {"safetensors", "onnx", "onnxruntime", "openvino", "nncf"}
-    assert imported - names <= {"detectron2", "yacs", "iopath", "termcolor"} | optional
+    assert (
+        imported - names <= {"detectron2", "yacs", "iopath", "portalocker", "termcolor"} | optional
+    )
     assert names - imported == set()
     assert all(re.fullmatch(r"[\w-]+>=[\d.]+", line) for line in required), "a version is pinned"
 

@@ -12,12 +12,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
 import torch
-from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io import Detectron2Handler, PathManager
+from iopath.common.file_io import OneDrivePathHandler
 from torch import Tensor
 
 from tood_runtime.model_files import is_model_file
 
 from ..errors import CheckpointError
+from .downloading import download
 from .reader.kinds import DamagedCheckpointError, FileKind, file_kind
 from .reader.machine import PickleError, load_pickle
 from .reader.materialize import Materializer
@@ -27,13 +29,18 @@ from .reader.zip_file import CheckpointZip
 # The first value in a file of torch.save before PyTorch 1.6, and in what MMDetection published.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+# iopath knows how to download what these links share.
+_ONE_DRIVE = OneDrivePathHandler.ONE_DRIVE_PREFIX
 
 
 def resolve_path(path: str) -> str:
     """Return the local path of a file or URL; a URL is downloaded once, into a cache.
 
+    See :mod:`tood.checkpoint.downloading`.
+
     Args:
-        path: a file or URL. detectron2's option ``?matching_heuristics=True`` is removed.
+        path: a file or URL, also of detectron2's model zoo (``detectron2://``). detectron2's option
+            ``?matching_heuristics=True`` is removed.
 
     Raises:
         CheckpointError: the file does not exist, or the URL cannot be downloaded.
@@ -44,9 +51,12 @@ def resolve_path(path: str) -> str:
             f"{path} is an exported model, which holds no weights to load. tood detect and tood "
             "eval run it as it is; for anything else, name the weights that it was exported from."
         )
-    if urlsplit(address).scheme in ("http", "https"):
+    if address.startswith(Detectron2Handler.PREFIX):
+        name = address.removeprefix(Detectron2Handler.PREFIX)
+        address = Detectron2Handler.S3_DETECTRON2_PREFIX + name
+    if urlsplit(address).scheme in ("http", "https") and not address.startswith(_ONE_DRIVE):
         options = [item for item in parse_qsl(query, True) if item[0] != "matching_heuristics"]
-        address += f"?{urlencode(options)}" if options else ""
+        return download(address + (f"?{urlencode(options)}" if options else ""), _require_whole)
     try:
         local = PathManager.get_local_path(address)
     except OSError as error:
@@ -97,15 +107,23 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
         path: a local file.
     """
     try:
-        if file_kind(os.fspath(path)) is not FileKind.ZIP:
-            load_file(os.fspath(path))
-            return True
-        peek_file(os.fspath(path))
-        with open(path, "rb", buffering=0) as file:
-            CheckpointZip(file, os.fspath(path)).verify_all()
-    except (CheckpointError, OSError, ValueError):
+        _require_whole(os.fspath(path))
+    except CheckpointError:
         return False
     return True
+
+
+def _require_whole(path: str) -> None:
+    """Raise a DamagedCheckpointError for a file that cannot be read completely."""
+    if file_kind(path) is not FileKind.ZIP:
+        load_file(path)
+        return
+    peek_file(path)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            CheckpointZip(file, path).verify_all()
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpointError(f"{path} cannot be read as a checkpoint: {error}.") from error
 
 
 def _read(path: str, with_tensors: bool) -> Any:
