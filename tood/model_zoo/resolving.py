@@ -1,5 +1,6 @@
 """Resolve a model name, run folder, config, checkpoint or exported file to config and weights."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ from ..config.loading import load_config, load_config_text
 from ..errors import CheckpointError, ConfigError
 from .models import MODELS
 
+logger = logging.getLogger(__name__)
+
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".pyth", ".safetensors")
+# As detectron2's BestCheckpointer names it.
+BEST_CHECKPOINT = "model_best.pth"
 
 
 def get_config_file(name: str) -> Path:
@@ -80,8 +85,9 @@ class ResolvedModel:
         weights: URL or path of its trained weights, or of the exported file. None for a config
             file, whose weights are its ``MODEL.WEIGHTS``, and where there are none.
         missing: why there are none, and what to do; None otherwise.
-        info: what a checkpoint says about itself, with its config and classes; None otherwise.
+        info: what the checkpoint, or that of a run, says about itself; None if nothing.
         exported: what an exported file says about its model; None otherwise.
+        choice: which checkpoint of a run the weights are, for the log.
     """
 
     config_file: Path | None
@@ -89,6 +95,7 @@ class ResolvedModel:
     missing: str | None = None
     info: CheckpointInfo | None = None
     exported: ExportedInfo | None = None
+    choice: str = ""
 
     @property
     def source(self) -> str:
@@ -97,6 +104,8 @@ class ResolvedModel:
 
     def load_config(self, opts: Sequence[Any] = ()) -> CfgNode:
         """Load the config; ``MODEL.WEIGHTS`` of a checkpoint or an exported file is that file.
+
+        Class names and category ids that the config does not have are those of the checkpoint.
 
         Args:
             opts: ``[KEY, VALUE, ...]``; see :func:`tood.config.load_config`.
@@ -108,31 +117,29 @@ class ResolvedModel:
             ConfigError: the config is invalid, or an option is wrong.
         """
         if self.config_file is not None:
-            return load_config(self.config_file, opts)
-        assert self.weights is not None
-        if self.exported is not None:
+            cfg = load_config(self.config_file, opts)
+        elif self.exported is not None:
+            assert self.weights is not None
             return _load_exported_config(self.exported, self.weights, opts)
-        assert self.info is not None
-        cfg = load_config_text(
-            self.info.config, self.weights, ["MODEL.WEIGHTS", self.weights, *opts]
-        )
-        node = cfg.MODEL.TOOD
-        for key, values in (
-            ("CLASS_NAMES", self.info.class_names),
-            ("CATEGORY_IDS", self.info.category_ids),
-        ):
-            if not node[key] and len(values) == node.NUM_CLASSES:
-                node[key] = list(values)
+        else:
+            assert self.weights is not None and self.info is not None
+            cfg = load_config_text(
+                self.info.config, self.weights, ["MODEL.WEIGHTS", self.weights, *opts]
+            )
+        if self.info is not None:
+            _fill_in_classes(cfg.MODEL.TOOD, self.info)
         return cfg
 
     def require_weights(self) -> str | None:
         """Return ``weights``, or raise a CheckpointError where a trained model has none.
 
-        Without this check, a model would run on its config's ``MODEL.WEIGHTS``, which are those
-        that its training starts from.
+        Which of a run's checkpoints they are is logged. Without this check, a model would run on
+        its config's ``MODEL.WEIGHTS``, which are those that its training starts from.
         """
         if self.missing is not None:
             raise CheckpointError(self.missing)
+        if self.choice:
+            logger.info("%s", self.choice)
         return self.weights
 
 
@@ -143,7 +150,9 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
         name_or_path: a name (see :func:`get_config_file`), the output folder of a training run, a
             config file, a checkpoint that a training of this project wrote, or an exported file
             (.onnx, .xml, .torchscript, .pt2). A name comes before a folder of that name; write
-            "./NAME" for the folder.
+            "./NAME" for the folder. Of a folder, the weights are the first of these that the run
+            has: ``model_best.pth``, which hooks write after evaluations; the file that
+            ``last_checkpoint`` names; ``model_final.pth``. Name a file to use another one.
 
     Raises:
         ConfigError: no such name, folder or file; or a checkpoint that does not hold its config.
@@ -215,34 +224,48 @@ def _load_exported_config(info: ExportedInfo, path: str, opts: Sequence[Any]) ->
     return load_config_text(info.config, path, [*pairs, *opts])
 
 
+def _fill_in_classes(node: CfgNode, info: CheckpointInfo) -> None:
+    for key, values in (("CLASS_NAMES", info.class_names), ("CATEGORY_IDS", info.category_ids)):
+        if not node[key] and len(values) == node.NUM_CLASSES:
+            node[key] = list(values)
+
+
 def _resolve_run(folder: Path) -> ResolvedModel:
-    """The config and the newest checkpoint of a training run."""
+    """The config of a training run and its best checkpoint, else its last."""
     config_file = folder / "config.yaml"
     if not config_file.is_file():
         raise ConfigError(
             f"{folder} holds no config.yaml, so it is not the output folder of a training run. "
             f"{available_models()}"
         )
+    named = read_last_checkpoint(folder)
     # After a resumed run was stopped, last_checkpoint is newer than model_final.pth.
-    names = ["model_final.pth"]
-    last = read_last_checkpoint(folder)
-    if last is not None and last != folder:
-        names.insert(0, last.name)
-    for name in names:
-        if name and (folder / name).is_file() and not _is_of_another_run(folder / name):
-            return ResolvedModel(config_file, str(folder / name))
+    last = [] if named in (None, folder) else [named]
+    for path in [folder / BEST_CHECKPOINT, *last, folder / "model_final.pth"]:
+        info = _read_info(path) if path.is_file() else None
+        if not path.is_file() or _is_of_another_run(info, folder):
+            continue
+        kind = "best" if path.name == BEST_CHECKPOINT else "last"
+        iteration = None if info is None else info.iteration
+        at = "" if iteration is None else f", iteration {iteration}"
+        choice = f"Using {path}, the {kind} checkpoint of the run{at}."
+        return ResolvedModel(config_file, str(path), info=info, choice=choice)
     missing = (
-        f"{folder} holds no checkpoint of its run (model_final.pth, or the file that "
-        f"last_checkpoint names). Give the weights, or name {config_file} to use its MODEL.WEIGHTS."
+        f"{folder} holds no checkpoint of its run ({BEST_CHECKPOINT}, the file that "
+        f"last_checkpoint names, or model_final.pth). Give the weights, or name {config_file} to "
+        "use its MODEL.WEIGHTS."
     )
     return ResolvedModel(config_file, None, missing)
 
 
-def _is_of_another_run(path: Path) -> bool:
-    """Whether an earlier run in the folder has left a checkpoint; config.yaml is not its."""
-    run_id = read_run_id(path.parent)
+def _read_info(path: Path) -> CheckpointInfo | None:
     try:
-        info = read_info(peek_file(str(path)), str(path))
+        return read_info(peek_file(str(path)), str(path))
     except CheckpointError:
-        return False  # whoever loads it says what is wrong
+        return None  # whoever loads it says what is wrong
+
+
+def _is_of_another_run(info: CheckpointInfo | None, folder: Path) -> bool:
+    """Whether an earlier run in the folder has left a checkpoint; config.yaml is not its."""
+    run_id = read_run_id(folder)
     return bool(run_id and info is not None and info.run_id and info.run_id != run_id)
