@@ -3,6 +3,7 @@
 The model imports this module, so it imports neither detectron2's engine nor its evaluation.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,6 +72,30 @@ def load_optimizer_state(state_dict: dict[str, Any], inner: Any, default_trainer
     """
     if not trainer_saves_optimizer(default_trainer):
         inner.load_state_dict(state_dict["_trainer"])
+
+
+def convert_what_detectron2_loads(
+    convert: Callable[[nn.Module, dict[str, Any], str], dict[str, Any]],
+) -> None:
+    """Pass what detectron2's ``DetectionCheckpointer`` has read from a file through a function.
+
+    Neither version has a place for that, so a private method is wrapped, once per process.
+
+    Args:
+        convert: called with the model, what was read (the weights are under "model"), and the path;
+            it returns what is loaded instead.
+    """
+    from detectron2.checkpoint import DetectionCheckpointer
+
+    read = DetectionCheckpointer._load_file
+    if hasattr(read, "__wrapped__"):
+        return
+
+    @functools.wraps(read)
+    def read_and_convert(self: Any, filename: str) -> dict[str, Any]:
+        return convert(self.model, read(self, filename), filename)
+
+    DetectionCheckpointer._load_file = read_and_convert
 
 
 def create_local_process_group(local_size: int) -> None:

@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.engine import DefaultPredictor
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.modeling import build_model
+from PIL import Image
 
+from tests.checkpoint.builders import META
 from tests.export.helpers import make_confident
+from tood.checkpoint.key_mapping import from_tood_keys
 from tood.config import load_config
+from tood.errors import CheckpointError
 from tood.inference import Detector
 
 
@@ -86,3 +93,95 @@ def test_default_predictor(run_folder, image):
         image, score_threshold=cfg.MODEL.TOOD.SCORE_THRESH_TEST
     )
     np.testing.assert_array_equal(instances.scores.numpy(), expected.confidence)
+
+
+def in_layout(layout: str, weights: dict[str, torch.Tensor]) -> object:
+    """The contents of a file that another program wrote."""
+    mmdet, authors = (from_tood_keys(weights, name) for name in ("mmdet", "authors"))
+    return {
+        "bare": weights,
+        "DataParallel": {f"module.{key}": value for key, value in weights.items()},
+        "Lightning": {"state_dict": {f"model.{key}": value for key, value in weights.items()}},
+        "mmdet": {"meta": META, "state_dict": mmdet, "optimizer": {"state": {}}},
+        "mmdet, bare": mmdet,
+        "mmdet, EMA": {"state_dict": {**mmdet, **{f"ema_{k}": v for k, v in mmdet.items()}}},
+        "authors": {"meta": META, "state_dict": authors},
+        "authors, bare": authors,
+        "authors, as model": {"model": authors, "iteration": 9},
+    }[layout]
+
+
+LAYOUTS = ["bare", "DataParallel", "Lightning", "mmdet", "mmdet, bare", "mmdet, EMA", "authors",
+           "authors, bare", "authors, as model"]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_default_predictor_reads_all_layouts(run_folder, image, tmp_path, layout):
+    """It loads weights with detectron2's own checkpointer."""
+    weights = torch.load(run_folder / "model_final.pth")["model"]
+    torch.save(in_layout(layout, weights), tmp_path / "file.pth")
+    cfg = load_config(run_folder / "config.yaml", ["MODEL.WEIGHTS", str(tmp_path / "file.pth")])
+    predictor = DefaultPredictor(cfg)
+    loaded = predictor.model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in weights.items())
+    scores = predictor(image[:, :, ::-1])["instances"].scores.numpy()
+    expected = Detector.from_pretrained(run_folder)(
+        image, score_threshold=cfg.MODEL.TOOD.SCORE_THRESH_TEST
+    )
+    np.testing.assert_array_equal(scores, expected.confidence)
+    assert len(scores) > 5
+
+
+def test_default_predictor_refuses_what_does_not_match(run_folder, tmp_path):
+    """Where detectron2 would detect noise, after a warning."""
+    weights = from_tood_keys(torch.load(run_folder / "model_final.pth")["model"], "mmdet")
+    file = tmp_path / "file.pth"
+    options = ["MODEL.WEIGHTS", str(file)]
+    config = run_folder / "config.yaml"
+    backbone = {k.removeprefix("backbone."): v for k, v in weights.items() if "backbone" in k}
+    for contents, opts, message in (
+        ({"state_dict": weights}, ["MODEL.TOOD.NUM_CLASSES", 3], "number of classes seems to diff"),
+        ({"state_dict": weights}, ["MODEL.RESNETS.DEPTH", 34], "does not match the model"),
+        (backbone, [], "holds only a backbone"),
+        ({"model": {"conv.weight": torch.zeros(1)}}, [], "the weights of another model"),
+    ):
+        torch.save(contents, file)
+        names = ["MODEL.TOOD.CLASS_NAMES", [], "MODEL.TOOD.CATEGORY_IDS", []]
+        with pytest.raises(CheckpointError, match=message):
+            DefaultPredictor(load_config(config, [*options, *names, *opts]))
+
+
+def test_inference_on_dataset(run_folder, image, tmp_path):
+    """detectron2's own evaluation loop, with its loader and evaluator."""
+    names = [f"{i}.png" for i in range(3)]
+    for i, name in enumerate(names):
+        Image.fromarray(np.roll(image, 40 * i, axis=1)).save(tmp_path / name)
+    records = [
+        {"file_name": str(tmp_path / name), "image_id": i, "height": 120, "width": 200}
+        for i, name in enumerate(names)
+    ]
+    cfg = load_config(run_folder / "config.yaml")
+    model = build_model(cfg)
+    DetectionCheckpointer(model).load(str(run_folder / "model_final.pth"))
+    mapper = DatasetMapper(cfg, is_train=False)
+    loader = build_detection_test_loader(records, mapper=mapper, num_workers=0)
+
+    class Collect(DatasetEvaluator):
+        def reset(self):
+            self.found = {}
+
+        def process(self, inputs, outputs):
+            for one, output in zip(inputs, outputs, strict=True):
+                self.found[one["file_name"]] = output["instances"].scores.numpy()
+
+        def evaluate(self):
+            return self.found
+
+    found = inference_on_dataset(model, loader, Collect())
+    assert list(found) == [record["file_name"] for record in records]
+    detector = Detector.from_pretrained(run_folder)
+    threshold = cfg.MODEL.TOOD.SCORE_THRESH_TEST
+    for path, scores in found.items():
+        expected = detector(path, score_threshold=threshold)
+        np.testing.assert_allclose(scores, expected.confidence, atol=1e-6)
+        assert len(scores) > 5
