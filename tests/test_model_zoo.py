@@ -14,7 +14,6 @@ from tood.analysis.complexity import count_parts
 from tood.checkpoint import CheckpointInfo
 from tood.checkpoint.saving import write_checkpoint
 from tood.config import load_config
-from tood.data import class_info
 from tood.errors import CheckpointError, ConfigError
 from tood.model_zoo import MODELS, resolve
 from tood_runtime.model_info import ModelFileError
@@ -166,51 +165,6 @@ def test_resolve_a_run(run):
     assert resolve(run).require_weights() == str(run / "model_0000999.pth")
     (run / "model_0000999.pth").unlink()
     assert resolve(run).weights == str(run / "model_final.pth")
-
-
-def checkpoint_of(run, name: str, **info) -> str:
-    write_checkpoint({"model": {}, "tood": CheckpointInfo(**info).to_dict()}, run / name)
-    return str(run / name)
-
-
-def test_best_checkpoint_of_a_run_comes_first(run, caplog):
-    caplog.set_level("INFO")
-    final = checkpoint_of(run, "model_final.pth", iteration=999)
-    assert resolve(run).require_weights() == final
-    assert "model_final.pth, the last checkpoint of the run, iteration 999." in caplog.text
-    best = checkpoint_of(run, "model_best.pth", iteration=499)
-    model = resolve(run)
-    assert "the best" not in caplog.text  # weights that nobody uses are not announced
-    assert model.require_weights() == best
-    assert "model_best.pth, the best checkpoint of the run, iteration 499." in caplog.text
-    # detectron2's hook lets last_checkpoint name it.
-    (run / "last_checkpoint").write_text("model_best.pth")
-    assert resolve(run).weights == best
-
-
-def test_best_checkpoint_of_an_earlier_run_is_not_taken(run):
-    """A new training in a used folder leaves the checkpoints of the one before."""
-    (run / "run.json").write_text('{"run_id": "new"}')
-    checkpoint_of(run, "model_best.pth", run_id="old")
-    final = checkpoint_of(run, "model_final.pth", run_id="new")
-    assert resolve(run).weights == final
-
-
-def test_classes_that_a_runs_config_does_not_name(run, tmp_path, monkeypatch):
-    """They are those of the checkpoint, wherever the data and the folder are now."""
-    (run / "config.yaml").write_text(
-        "MODEL: {TOOD: {NUM_CLASSES: 2}}\nDATASETS: {TEST_ANNOTATIONS: moved/val.json}\n"
-    )
-    checkpoint_of(run, "model_final.pth", class_names=["cat", "dog"], category_ids=[7, 3])
-    monkeypatch.chdir(tmp_path)
-    moved = run.rename(tmp_path / "elsewhere")
-    cfg = resolve(f"./{moved.name}/").load_config()
-    assert class_info(cfg) == (["cat", "dog"], [7, 3])
-    assert class_info(resolve(moved).load_config(["MODEL.TOOD.CLASS_NAMES", "['a', 'b']"])) == (
-        ["a", "b"],
-        [7, 3],
-    )
-    assert class_info(resolve(moved).load_config(["MODEL.TOOD.NUM_CLASSES", "1"]))[0] == ["class 0"]
 
 
 def test_last_checkpoint_cannot_lead_out_of_the_folder(run, tmp_path):
