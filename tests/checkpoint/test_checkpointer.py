@@ -100,6 +100,23 @@ def test_non_finite_weights_are_refused(model, other_model, tmp_path):
     assert equal(loaded, untouched)
 
 
+@pytest.mark.parametrize("values", [[float("inf"), float("-inf")], [float("nan"), 0.0]])
+def test_infinite_weights_of_either_sign_are_refused(model, tmp_path, values):
+    weights = model.state_dict()
+    weights["head.tood_reg.bias"][:2] = torch.tensor(values)
+    torch.save(weights, tmp_path / "diverged.pth")
+    with pytest.raises(CheckpointError, match=r"NaN or inf.* in 1 .*head\.tood_reg\.bias"):
+        TOODCheckpointer(model).load(str(tmp_path / "diverged.pth"))
+
+
+def test_large_weights_are_no_infinite_ones(model, tmp_path):
+    """Their sum is infinite."""
+    weights = model.state_dict()
+    weights["head.tood_reg.bias"][:2] = 3e38
+    torch.save(weights, tmp_path / "large.pth")
+    TOODCheckpointer(model).load(str(tmp_path / "large.pth"))
+
+
 def test_nothing_left_to_resume_from(model, tmp_path):
     checkpointer = TOODCheckpointer(model, str(tmp_path))
     checkpointer.save("model_final")

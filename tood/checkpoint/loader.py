@@ -195,10 +195,15 @@ def _validate_values(weights: LoadedWeights, expected: Mapping[str, Tensor]) -> 
     diverged = [
         weights.origins[key]
         for key, value in weights.tensors.items()
-        if value.is_floating_point() and not value.isfinite().all()
+        if value.is_floating_point() and not _is_finite(value)
     ]
     if diverged:
         raise CheckpointError(
             f"{weights.path} has NaN or infinite values in {len(diverged)} parameters, for example "
             f"{diverged[0]}: its training diverged. Use an earlier checkpoint."
         )
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether all numbers are finite; a sum, which is several times faster, proves it mostly."""
+    return bool(value.sum().isfinite()) or bool(value.isfinite().all())

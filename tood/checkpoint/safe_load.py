@@ -194,6 +194,8 @@ def _read_pickle(file: BinaryIO, size: int, with_tensors: bool) -> Any:
         return ref
 
     data = load_pickle(file, find_storage)
+    if not with_tensors:
+        return Materializer(None, size).build(data)
     memories = _read_legacy_storages(file, load_pickle(file), storages, size)
 
     def read_storage(ref: StorageRef) -> Tensor:
@@ -202,7 +204,7 @@ def _read_pickle(file: BinaryIO, size: int, with_tensors: bool) -> Any:
             raise ValueError("a tensor is larger than its storage")
         return memory
 
-    return Materializer(read_storage if with_tensors else None, size).build(data)
+    return Materializer(read_storage, size).build(data)
 
 
 def _no_storage(ref: StorageRef) -> Tensor:
