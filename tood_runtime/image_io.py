@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from .image_arrays import RGBImage as RGBImage  # named by whoever reads images
+from .image_arrays import require_image_array, require_pixels
+
 logger = logging.getLogger(__name__)
 
-RGBImage: TypeAlias = npt.NDArray[np.uint8]
 ImageInput: TypeAlias = str | os.PathLike[str] | Image.Image | RGBImage
 
 _has_logged_16_bit = False
@@ -166,9 +168,9 @@ def as_rgb(
             pixels = _pil_to_rgb(image, apply_orientation)
         except Exception as error:  # as in read_image; the pixels may still be in a file
             raise ImageReadError(f"Cannot read the PIL image: {error_reason(error)}.") from error
-        _require_pixels(pixels)
+        require_pixels(pixels)
         return pixels
-    _validate_array(image)
+    image = require_image_array(image)
     return image if channel_order == "RGB" else np.ascontiguousarray(image[:, :, ::-1])
 
 
@@ -238,38 +240,6 @@ def _apply_orientation(image: Image.Image) -> Image.Image:
 def _high_byte(gray: npt.NDArray[Any]) -> RGBImage:
     """Convert (H, W) 16-bit gray to (H, W, 3) uint8."""
     return np.repeat((gray >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-
-
-def _validate_array(image: object) -> None:
-    expected = "Expected a path, a PIL image or a (height, width, 3) uint8 array"
-    if image is None:
-        raise TypeError(
-            f"{expected}, got None, which cv2.imread returns for a file that it cannot read."
-        )
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"{expected}, got {type(image).__name__}.")
-    if image.ndim != 3 or image.shape[2] != 3:
-        hint = ""
-        if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-            hint = " Repeat a gray image for the three channels."
-        elif image.ndim == 3 and image.shape[2] == 4:
-            hint = " Drop the alpha channel: image[:, :, :3]."
-        elif image.ndim == 3 and image.shape[0] == 3:
-            hint = " Move the channels to the end: image.transpose(1, 2, 0)."
-        elif image.ndim == 4:
-            hint = " Pass a batch to predict, as it is and not in a list."
-        raise ValueError(f"{expected}, got an array of shape {image.shape}.{hint}")
-    if image.dtype != np.uint8:
-        hint = " Scale 0..1 to 0..255 and convert with astype(np.uint8)."
-        raise TypeError(
-            f"{expected}, got an array of {image.dtype}.{hint if image.dtype.kind == 'f' else ''}"
-        )
-    _require_pixels(image)
-
-
-def _require_pixels(image: RGBImage) -> None:
-    if image.size == 0:
-        raise ValueError(f"The image is empty: its shape is {image.shape}.")
 
 
 def error_reason(error: Exception) -> str:
