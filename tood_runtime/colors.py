@@ -8,8 +8,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Color = tuple[int, int, int]
 
-# Candidates: 16 values of each channel, neither grayish nor too dark or too light to be seen on most
-# images (lightness and chroma of OKLab).
+# Candidates: 16 values of each channel, neither grayish nor too dark or too light for most images
+# (lightness and chroma of OKLab).
 _LEVELS = 16
 _LIGHTNESS, _MIN_CHROMA = (0.42, 0.92), 0.07
 _FIRST: Color = (238, 34, 34)
@@ -29,7 +29,7 @@ def class_color(index: int) -> Color:
     return _palette(size)[index]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _palette(size: int) -> list[Color]:
     """Choose candidates one by one, each with the largest distance to its nearest chosen one."""
     values = np.arange(_LEVELS) * 255 // (_LEVELS - 1)

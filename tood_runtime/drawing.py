@@ -1,6 +1,5 @@
 """Drawing detections with Pillow."""
 
-import colorsys
 import math
 from typing import TYPE_CHECKING
 
@@ -8,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from .colors import Color, class_color, to_linear
 from .image_io import ImageInput, RGBImage, as_rgb
 from .labels import LabelPlacer, fit_label
 
 if TYPE_CHECKING:
     from .detections import Detections
-
-Color = tuple[int, int, int]
 
 # Longer side in pixels from which on labels fit next to the objects.
 MIN_DISPLAY_SIDE = 480
@@ -22,18 +20,6 @@ MIN_DISPLAY_SIDE = 480
 # Font size and line width as fractions of the image's size, the square root of its area.
 _FONT_FRACTION, _MIN_FONT = 1 / 60, 12
 _LINE_FRACTION, _MIN_LINE = 1 / 350, 2
-
-# The golden ratio minus 1: its multiples spread evenly over the circle of hues for any number of
-# classes.
-_HUE_STEP = 0.6180339887
-_SATURATION_AND_VALUE = ((0.85, 0.90), (0.60, 0.95), (0.90, 0.65))
-
-
-def class_color(index: int) -> Color:
-    """Return the color of a class as (red, green, blue), 0 to 255; neighbors differ clearly."""
-    saturation, value = _SATURATION_AND_VALUE[index % len(_SATURATION_AND_VALUE)]
-    red, green, blue = colorsys.hsv_to_rgb(index * _HUE_STEP % 1.0, saturation, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def display_scale(image: RGBImage) -> float:
@@ -173,10 +159,6 @@ def _scaled(canvas_size: tuple[int, int], fraction: float, minimum: int) -> int:
 
 def _text_color(background: Color) -> Color:
     """Return black or white, whichever has more contrast (WCAG 2.1's relative luminance)."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in (channel / 255 for channel in background)
-    ]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    luminance = float(to_linear(background) @ [0.2126, 0.7152, 0.0722])
     # Black's contrast is (L + 0.05) / 0.05, white's 1.05 / (L + 0.05).
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 0.05 * 1.05 else (255, 255, 255)

@@ -14,8 +14,8 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 # Below this size in pixels, text cannot be read.
 MIN_FONT_SIZE = 8
 
-# Longer class names are cut before anything is measured.
-_MAX_NAME_LENGTH = 200
+# Longer class names are cut: a label as wide as the image would cover other objects.
+_MAX_NAME_LENGTH = 40
 
 # How far a label may move from its box when the places around the box are taken, in labels.
 _MAX_SHIFT_X, _MAX_SHIFT_Y = 4, 8
@@ -44,7 +44,8 @@ class Label:
 def fit_label(name: str, score: str, font_size: int, max_size: tuple[int, int]) -> Label | None:
     """Lay out "name score" on one line that fits into the image.
 
-    A text that does not fit gets a smaller font, then a shorter name.
+    Names of more than 40 characters are cut. A text that does not fit gets a smaller font, then a
+    shorter name.
 
     Args:
         name: the class name.
@@ -55,7 +56,8 @@ def fit_label(name: str, score: str, font_size: int, max_size: tuple[int, int]) 
     Returns:
         The label, or None where not even one character would be readable.
     """
-    name = name[:_MAX_NAME_LENGTH]
+    if len(name) > _MAX_NAME_LENGTH:
+        name = f"{name[: _MAX_NAME_LENGTH - 1].rstrip()}…"
     label = _measure(f"{name} {score}", font_size)
     while not _fits(label, max_size) and font_size > MIN_FONT_SIZE:
         ratio = min(limit / side for limit, side in zip(max_size, label.size, strict=True))

@@ -141,17 +141,17 @@ def overlap(first, second) -> float:
 
 def test_label_is_filled_with_the_class_color_and_holds_text(monkeypatch):
     placed = record_labels(monkeypatch)
-    pixels = drawn(make([[100, 200, 300, 400]], ["star"], classes=[3]))
+    pixels = drawn(make([[100, 200, 300, 400]], ["star"], classes=[1]))
     ((x1, y1, x2, y2),) = placed
     assert (x1, y2) == (100, 200)  # above the box, flush left
     label = pixels[y1:y2, x1:x2]
-    text = ~has_color(label, class_color(3))
+    text = ~has_color(label, class_color(1))
     border = np.ones(label.shape[:2], bool)
     border[1:-1, 1:-1] = False
-    assert has_color(label, class_color(3))[border].all()
+    assert has_color(label, class_color(1))[border].all()
     assert 0.05 < text.mean() < 0.5
     darkest = label[text].sum(axis=1)  # the text, in part antialiased
-    assert _text_color(class_color(3)) == (0, 0, 0) and darkest.min() < 60
+    assert _text_color(class_color(1)) == (0, 0, 0) and darkest.min() < 60
     outside = np.ones(pixels.shape[:2], bool)
     outside[y1:y2, x1:x2] = False
     outside[200:400, 100:300] = False

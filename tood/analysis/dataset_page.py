@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tood_runtime.drawing import class_color
+from tood_runtime.colors import class_color
 from tood_runtime.image_io import ImageReadError, read_image
 from tood_runtime.image_writing import encode_image
 

@@ -1,22 +1,78 @@
-// Draws boxes with labels on a canvas; colors as in tood_runtime/drawing.py.
+// Draws boxes with labels on a canvas; colors as in tood_runtime/colors.py.
 
 const FONT_SIZE = 13; // CSS pixels
 const LINE_WIDTH = 2;
 const PADDING = 3;
 const MIN_SIDE = 480; // small images are enlarged to it, so that labels fit next to the objects
 
-// Multiples of the golden ratio minus 1 spread evenly over the circle of hues.
-const HUE_STEP = 0.6180339887;
-const SATURATION_AND_VALUE = [[0.85, 0.9], [0.6, 0.95], [0.9, 0.65]];
+// As tood_runtime/colors.py chooses them: each color is the candidate that is farthest from all
+// before it, in OKLab, where distances are about those that one sees.
+const LEVELS = 16;
+const LIGHTNESS = [0.42, 0.92];
+const MIN_CHROMA = 0.07;
+const NUM_COLORS = 1500;
+const FIRST = "238,34,34";
+let candidates = null; // {rgb, lab, nearest}
+const palette = [];
 
 /** The color of a class as [red, green, blue], 0 to 255. */
 export function classColor(index) {
-  const [saturation, value] = SATURATION_AND_VALUE[index % SATURATION_AND_VALUE.length];
-  const hue = ((index * HUE_STEP) % 1) * 6;
-  return [5, 3, 1].map((offset) => {
-    const k = (offset + hue) % 6;
-    return Math.round(255 * value * (1 - saturation * Math.max(0, Math.min(k, 4 - k, 1))));
+  index %= NUM_COLORS;
+  candidates ??= makeCandidates();
+  while (palette.length <= index) {
+    palette.push(candidates.rgb[nextCandidate()]);
+  }
+  return palette[index];
+}
+
+function makeCandidates() {
+  const rgb = [];
+  const lab = [];
+  for (let i = 0; i < LEVELS ** 3; i++) {
+    const levels = [Math.floor(i / LEVELS ** 2), Math.floor(i / LEVELS) % LEVELS, i % LEVELS];
+    const color = levels.map((level) => Math.floor((level * 255) / (LEVELS - 1)));
+    const point = toOKLab(color);
+    const isUsable = point[0] >= LIGHTNESS[0] && point[0] <= LIGHTNESS[1];
+    if (isUsable && Math.hypot(point[1], point[2]) >= MIN_CHROMA) {
+      rgb.push(color);
+      lab.push(point);
+    }
+  }
+  const nearest = lab.map(() => Infinity);
+  return { rgb, lab, nearest };
+}
+
+/** The candidate that is farthest from those chosen before; it counts as chosen then. */
+function nextCandidate() {
+  const { rgb, lab, nearest } = candidates;
+  let best = rgb.findIndex((color) => color.join() === FIRST);
+  if (palette.length > 0) {
+    best = nearest.reduce((top, value, i) => (value > nearest[top] ? i : top), 0);
+  }
+  const [x, y, z] = lab[best];
+  lab.forEach(([a, b, c], i) => {
+    nearest[i] = Math.min(nearest[i], (a - x) ** 2 + (b - y) ** 2 + (c - z) ** 2);
   });
+  return best;
+}
+
+function toLinear(channel) {
+  const c = channel / 255;
+  return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+}
+
+function toOKLab(color) {
+  const [red, green, blue] = color.map(toLinear);
+  const [l, m, s] = [
+    0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue,
+    0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue,
+    0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue,
+  ].map(Math.cbrt);
+  return [
+    0.2104542553 * l + 0.793617785 * m - 0.0040720468 * s,
+    1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s,
+    0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s,
+  ];
 }
 
 export function toCSS(color) {
@@ -25,9 +81,7 @@ export function toCSS(color) {
 
 /** Black or white, whichever has more contrast (WCAG 2.1's relative luminance). */
 export function textColor(color) {
-  const [red, green, blue] = color
-    .map((channel) => channel / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+  const [red, green, blue] = color.map(toLinear);
   const luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   return (luminance + 0.05) ** 2 > 0.05 * 1.05 ? "black" : "white";
 }
