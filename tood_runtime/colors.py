@@ -11,7 +11,7 @@ Color = tuple[int, int, int]
 # Candidates: 16 values of each channel, neither grayish nor too dark or too light for most images
 # (lightness and chroma of OKLab).
 _LEVELS = 16
-_LIGHTNESS, _MIN_CHROMA = (0.42, 0.92), 0.07
+_LIGHTNESS, _MIN_CHROMA = (0.5, 0.87), 0.08
 _FIRST: Color = (238, 34, 34)
 
 # Few models have more classes than the first number; all colors repeat after the second.

@@ -8,8 +8,8 @@ const MIN_SIDE = 480; // small images are enlarged to it, so that labels fit nex
 // As tood_runtime/colors.py chooses them: each color is the candidate that is farthest from all
 // before it, in OKLab, where distances are about those that one sees.
 const LEVELS = 16;
-const LIGHTNESS = [0.42, 0.92];
-const MIN_CHROMA = 0.07;
+const LIGHTNESS = [0.5, 0.87];
+const MIN_CHROMA = 0.08;
 const NUM_COLORS = 1500;
 const FIRST = "238,34,34";
 let candidates = null; // {rgb, lab, nearest}
