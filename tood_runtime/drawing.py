@@ -140,7 +140,7 @@ def _draw_labels(
     placer = LabelPlacer(canvas_size)
     placed = []
     for i in order:
-        name, score = detections.class_names[i], f"{detections.confidence[i]:.0%}"
+        name, score = _name(detections, i), f"{detections.confidence[i]:.0%}"
         label = fit_label(name, score, font_size, canvas_size)
         if label is not None:
             corner = placer.place(boxes[i], label.size)
@@ -150,6 +150,12 @@ def _draw_labels(
         draw.rectangle([x, y, x + width - 1, y + height - 1], fill=color)
         origin = (x + label.offset[0], y + label.offset[1])
         draw.text(origin, label.text, fill=_text_color(color), font=label.font)
+
+
+def _name(detections: "Detections", index: int) -> str:
+    """The name of an object's class, with the object's number if it has one."""
+    name, numbers = detections.class_names[index], detections.tracker_id
+    return name if numbers is None or numbers[index] < 0 else f"#{numbers[index]} {name}"
 
 
 def _scaled(canvas_size: tuple[int, int], fraction: float, minimum: int) -> int:

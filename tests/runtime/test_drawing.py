@@ -1,5 +1,6 @@
 """Drawings, looked at pixel by pixel."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -243,3 +244,11 @@ def test_a_huge_image_with_many_boxes():
     corners = rng.uniform(0, 1, (100, 2)) * [11000, 8000]
     detections = make(np.concatenate([corners, corners + 900], axis=1), size=(9000, 12000))
     assert draw_detections(canvas((9000, 12000)), detections).size == (12000, 9000)
+
+
+def test_numbers_of_a_tracker_are_drawn():
+    plain = make([[50, 50, 300, 300], [350, 50, 600, 300]], ["car", "car"])
+    tracked = dataclasses.replace(plain, tracker_id=np.array([12, -1]))
+    named = dataclasses.replace(plain, class_names=["#12 car", "car"])
+    np.testing.assert_array_equal(drawn(tracked), drawn(named))
+    assert not np.array_equal(drawn(tracked), drawn(plain))
