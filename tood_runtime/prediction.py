@@ -9,9 +9,7 @@ import numpy as np
 
 from .image_io import RGBImage
 from .nms import Candidates
-
-#: What ``nms`` of a detector can be; see :func:`tood_runtime.suppression.suppress`.
-NMS_METHODS = ("per-class", "class-agnostic", "soft", "wbf")
+from .nms_methods import NMS_METHODS
 
 
 class OptionError(ValueError):
@@ -69,7 +67,7 @@ class PredictionSettings:
         max_detections: at most this many per image; None for the model's own limit, or for all of a
             sliced image.
         nms_threshold: boxes with a larger IoU suppress each other; None for the model's own.
-        nms: one of :data:`NMS_METHODS`.
+        nms: one of :data:`~tood_runtime.nms_methods.NMS_METHODS`.
         slice_size: side of the squares that an image is cut into, in pixels; None for whole images.
         slice_overlap: of neighboring squares, as a fraction of their side.
         whole_image: whether a sliced image is also looked at as a whole.

@@ -61,10 +61,12 @@ def test_dataframe(num, tmp_path):
     pandas = pytest.importorskip("pandas")
     table = make(num, path="a b.png").to_dataframe()
     assert list(table.columns) == [
-        "path", "class_id", "class_name", "confidence", "x1", "y1", "x2", "y2",
+        "path", "frame", "time", "tracker_id", "class_id", "class_name", "confidence", "x1", "y1", "x2", "y2",
         "image_width", "image_height",
     ]  # fmt: skip
     assert len(table) == num and table["class_id"].dtype == np.int64
+    assert table["confidence"].dtype == np.float32 and table["tracker_id"].dtype == "Int64"
+    assert table["frame"].isna().all()
     table.to_csv(tmp_path / "x.csv", index=False)
     read = pandas.read_csv(tmp_path / "x.csv")
     if num:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..prediction import NMS_METHODS
+from ..nms_methods import NMS_METHODS
 from .common import positive_int, score
 from .parser import CommandParser
 
