@@ -154,7 +154,7 @@ def test_sources(tmp_path):
     for source, message in (
         (7.5, "iterable of images, got float"),
         ({"a": image()}, "got dict. Pass its values"),
-        (b"bytes", "got bytes"),
+        (b"bytes", "got bytes. Decode them first"),
         (io.BytesIO(b"bytes"), "PIL.Image.open"),
     ):
         with pytest.raises(TypeError, match=message):

@@ -59,6 +59,18 @@ def add_detection(parser: CommandParser) -> None:
         help=f"how overlapping boxes are handled: {', '.join(NMS_METHODS)} (default: "
         f"{NMS_METHODS[0]}; soft needs supervision, wbf ensemble-boxes)",
     )
+    _add_views(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help="images or slices that the network gets at once; only those of one padded size share "
+        "a batch (default: 1, or that of an exported file with a fixed one)",
+    )
+
+
+def _add_views(parser: CommandParser) -> None:
+    """Add the options of several looks at an image."""
     parser.add_argument(
         "--slice",
         dest="slice_size",
@@ -82,13 +94,6 @@ def add_detection(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--flip", action="store_true", help="look at the mirror image too, and join the detections"
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=positive_int,
-        metavar="N",
-        help="images or slices that the network gets at once; only those of one padded size share "
-        "a batch (default: 1, or that of an exported file with a fixed one)",
     )
 
 

@@ -199,7 +199,10 @@ def images_of(source: Any) -> Iterable[Any]:
     no_image = isinstance(source, (bytes, bytearray, Mapping)) or hasattr(source, "read")
     if no_image or not isinstance(source, Iterable):
         hint = " Open it first: PIL.Image.open(file)." if hasattr(source, "read") else ""
-        hint = " Pass its values." if isinstance(source, Mapping) else hint
+        if isinstance(source, Mapping):
+            hint = " Pass its values."
+        elif isinstance(source, (bytes, bytearray)):
+            hint = " Decode them first: PIL.Image.open(io.BytesIO(data))."
         raise TypeError(
             f"Expected a path, an image or an iterable of images, got {type(source).__name__}."
             f"{hint}"
