@@ -16,7 +16,7 @@ from PIL import Image
 from tests.helpers import ROOT
 from tests.runtime.http_server import http_server, send
 from tests.runtime.sources.test_videos import write_video
-from tood_runtime.sources import inputs
+from tood_runtime.sources import items
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_results_are_kept_whatever_ends_the_run(
             raise error
         return np.full((64, 64, 3), 128, np.uint8)
 
-    monkeypatch.setattr(inputs, "read_image", read_image)
+    monkeypatch.setattr(items, "read_image", read_image)
     args = [shapes / "images", "--output", tmp_path / "out", "--json", tmp_path / "r.json"]
     if isinstance(error, RuntimeError):
         with pytest.raises(RuntimeError, match="out of memory"):

@@ -61,7 +61,8 @@ def test_dataframe(num, tmp_path):
     pandas = pytest.importorskip("pandas")
     table = make(num, path="a b.png").to_dataframe()
     assert list(table.columns) == [
-        "path", "frame", "time", "tracker_id", "class_id", "class_name", "confidence", "x1", "y1", "x2", "y2",
+        "path", "frame", "time", "tracker_id", "class_id", "class_name", "confidence",
+        "x1", "y1", "x2", "y2",
         "image_width", "image_height",
     ]  # fmt: skip
     assert len(table) == num and table["class_id"].dtype == np.int64

@@ -171,7 +171,7 @@ def test_the_summary(caplog):
 def test_a_live_source_does_not_fall_behind(monkeypatch, tmp_path):
     """Frames every millisecond, and a network that takes 20: most are skipped."""
     from tood_runtime.prediction import SourceImage
-    from tood_runtime.sources import VideoInput, inputs
+    from tood_runtime.sources import VideoInput, items
 
     def camera(index):
         for number in range(300):
@@ -183,7 +183,7 @@ def test_a_live_source_does_not_fall_behind(monkeypatch, tmp_path):
             time.sleep(0.02)
             return super()._run(batch, settings)
 
-    monkeypatch.setattr(inputs, "read_camera", camera)
+    monkeypatch.setattr(items, "read_camera", camera)
     output = Recorder()
     DetectionRun(Slow(), [VideoInput("0")], [output]).run()
     frames = [result.found.frame for result in output.results]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tood_runtime import __main__ as program
 from tood_runtime.detector import RuntimeDetector
-from tood_runtime.sources import inputs
+from tood_runtime.sources import items
 
 pytest.importorskip("onnxruntime")
 
@@ -78,7 +78,7 @@ def test_results_are_kept_whatever_ends_the_run(run, photos, tmp_path, monkeypat
             raise KeyboardInterrupt
         return np.zeros((64, 64, 3), np.uint8)
 
-    monkeypatch.setattr(inputs, "read_image", read_image)
+    monkeypatch.setattr(items, "read_image", read_image)
     assert run(photos, "--json", tmp_path / "r.json")[0] == 130
     # At once, without the image that was read ahead.
     assert len(json.loads((tmp_path / "r_images.json").read_text())) == 1

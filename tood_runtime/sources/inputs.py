@@ -4,140 +4,23 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
-from ..batching import read_ahead
-from ..image_io import ImageReadError, RGBImage, decode_image, printable_path, read_image
+from ..image_io import ImageReadError, printable_path
 from ..prediction import SourceImage
 from .files import NoImageError, SourceError, collect_images
-from .videos import (
-    VIDEO_SUFFIXES,
-    count_frames,
-    newest,
-    read_camera,
-    read_frames,
-    require_av,
-)
+from .items import LIVE_SCHEMES, SCHEME, ImageInput, Input, VideoInput, is_remote
+from .videos import VIDEO_SUFFIXES, require_av
 
 _LIST_SUFFIX = ".txt"
 _STDIN = "-"
 
-# Streams that do not wait for their readers.
-_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "udp", "srt")
-
 # Images that can be text.
 _NETPBM = re.compile(r"P[1-7]\s")
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """An image: a file, a URL, or the bytes of the standard input.
-
-    Attributes:
-        location: a path or URL.
-        data: the bytes of the file, if they are there already.
-    """
-
-    location: str
-    data: bytes | None = None
-
-    @property
-    def path(self) -> Path:
-        """What outputs are named after; the file itself unless it is elsewhere."""
-        if self.data is not None or is_remote(self.location):
-            return _file_name(self.location, "image.jpg")
-        return Path(self.location)
-
-    def count(self) -> int:
-        """The number of images."""
-        return 1
-
-    def read(self, apply_orientation: bool = True) -> RGBImage:
-        """Decode the image.
-
-        Raises:
-            ImageReadError: it cannot be fetched or decoded.
-        """
-        data = self.data
-        if data is None and is_remote(self.location):
-            from ..remote_images import fetch_image_bytes  # imports much, which files do not need
-
-            data = fetch_image_bytes(self.location, allow_private=True)
-        if data is None:
-            if Path(self.location).suffix.lower() in VIDEO_SUFFIXES:
-                name = printable_path(self.location)
-                raise ImageReadError(f"{name} is a video. Its frames are images: use predict.")
-            return read_image(self.location, apply_orientation)
-        return decode_image(data, self.location, apply_orientation)
-
-
-@dataclass(frozen=True)
-class VideoInput:
-    """A video file, a stream or a camera.
-
-    Attributes:
-        location: a path, a URL, or the number of a camera.
-    """
-
-    location: str
-
-    @property
-    def is_camera(self) -> bool:
-        """Whether it is a camera of this machine."""
-        return self.location.isdecimal()
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it goes on while a frame is worked on, so that some are skipped."""
-        return self.is_camera or urlsplit(self.location).scheme.lower() in _LIVE_SCHEMES
-
-    @property
-    def path(self) -> Path:
-        """What outputs are named after; the file itself unless it is elsewhere."""
-        if self.is_camera:
-            return Path(f"camera{self.location}")
-        if _SCHEME.match(self.location):
-            return _file_name(self.location, "stream")
-        return Path(self.location)
-
-    def frames(self) -> Iterator[SourceImage | ImageReadError]:
-        """Read the frames; a frame that is broken is an error in its place.
-
-        Whatever keeps the video from being read any further is the last error.
-        """
-        frames = (
-            read_camera(int(self.location))
-            if self.is_camera
-            else read_frames(self.location, live=self.is_live)
-        )
-        try:
-            yield from newest(frames) if self.is_live else read_ahead(frames)
-        except ImageReadError as error:
-            yield error
-
-    def count(self) -> int | None:
-        """The number of frames, if the file says so."""
-        if self.is_live or _SCHEME.match(self.location):
-            return None
-        try:
-            return count_frames(self.location)
-        except ImageReadError:
-            return None  # reading it will say why
-
-
-Input = ImageInput | VideoInput
-
-
-def is_remote(location: object) -> bool:
-    """Whether something is the URL of a file."""
-    return isinstance(location, str) and location.lower().startswith(("http://", "https://"))
 
 
 def collect_inputs(
@@ -242,7 +125,7 @@ def _expand(word: str, output: str | os.PathLike[str] | None, lists: int = 0) ->
     elif is_remote(word):
         suffix = PurePosixPath(urlsplit(word).path).suffix.lower()
         yield VideoInput(word) if suffix in VIDEO_SUFFIXES else ImageInput(word)
-    elif urlsplit(word).scheme.lower() in _LIVE_SCHEMES and _SCHEME.match(word):
+    elif urlsplit(word).scheme.lower() in LIVE_SCHEMES and SCHEME.match(word):
         yield VideoInput(word)
     else:
         for path in collect_images([word], output):
@@ -268,7 +151,7 @@ def _read_list(
         if not word or word.startswith("#"):
             continue
         beside = path.parent / word
-        if not os.path.lexists(word) and not _SCHEME.match(word) and os.path.lexists(beside):
+        if not os.path.lexists(word) and not SCHEME.match(word) and os.path.lexists(beside):
             word = str(beside)
         try:
             yield from _expand(word, output, lists + 1)
@@ -294,10 +177,3 @@ def _identity(item: Input) -> str:
     location = item.location
     is_file = isinstance(item, ImageInput) and item.data is None and not is_remote(location)
     return os.path.abspath(location) if is_file else location
-
-
-def _file_name(location: str, default: str) -> Path:
-    """A file name for what is not a file: the last part of a URL."""
-    name = PurePosixPath(unquote(urlsplit(location).path)).name
-    name = re.sub(r"[^\w.-]+", "_", name).strip("._")
-    return Path(name or default)
