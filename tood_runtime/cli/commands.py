@@ -19,6 +19,7 @@ from .arguments import (
     join_inputs,
     validate_weights_count,
 )
+from .dataset_arguments import add_detect_dataset, complete_detect_dataset
 from .export_arguments import add_export, complete_export
 from .parser import CommandParser
 
@@ -109,6 +110,19 @@ COMMANDS = {
                 "output/my-run images/ --score-threshold 0.5 --json detections.json",
             ),
             complete_args=join_inputs,
+        ),
+        Command(
+            "detect-dataset",
+            "Detect objects in any number of images, on any number of machines.",
+            add_detect_dataset,
+            "The images are cut into shards. Each process takes shards that are missing, also\n"
+            "under torchrun or srun, and the same command goes on where it was stopped. An image\n"
+            "that cannot be read is a row with its error.",
+            (
+                "TOOD-R50-1x images/ --output out/ --num-gpus 8 --batch-size 8",
+                "output/my-run val.json --images images/ --output out/ --format coco",
+            ),
+            complete_args=complete_detect_dataset,
         ),
         Command(
             "export",

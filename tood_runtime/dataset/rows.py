@@ -1,0 +1,134 @@
+"""Rows of results, one per image, and the columns that Parquet, pandas and DuckDB get."""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..detections import Detections
+
+Row: TypeAlias = dict[str, Any]
+
+#: The columns, in order. Those of detections hold one list per image, best detection first.
+COLUMNS = (
+    "path",
+    "image_id",
+    "width",
+    "height",
+    "class_id",
+    "class_name",
+    "confidence",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "error",
+)
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+
+
+def detection_row(path: str | None, image_id: int | None, found: Detections) -> Row:
+    """The row of an image whose detections are known; plain Python values."""
+    height, width = found.image_size
+    corners = {name: found.xyxy[:, i].tolist() for i, name in enumerate(_CORNERS)}
+    return {
+        "path": path,
+        "image_id": image_id,
+        "width": width,
+        "height": height,
+        "class_id": found.class_id.tolist(),
+        "class_name": list(found.class_names),
+        "confidence": found.confidence.tolist(),
+        **corners,
+        "error": None,
+    }
+
+
+def error_row(path: str | None, image_id: int | None, error: str) -> Row:
+    """The row of an image that cannot be read: everything but its name is None."""
+    return {**dict.fromkeys(COLUMNS), "path": path, "image_id": image_id, "error": error}
+
+
+def to_detections(row: Mapping[str, Any]) -> Detections:
+    """The detections of a row without an error.
+
+    Args:
+        row: from :func:`detection_row`, or read back from a file.
+    """
+    corners = [np.asarray(row[name], np.float32) for name in _CORNERS]
+    return Detections(
+        xyxy=np.stack(corners, axis=1).reshape(-1, 4),
+        confidence=np.asarray(row["confidence"], np.float32),
+        class_id=np.asarray(row["class_id"], np.int64),
+        class_names=list(row["class_name"]),
+        image_size=(row["height"], row["width"]),
+        path=row["path"],
+    )
+
+
+def to_columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """Turn rows into columns, a list for each of :data:`COLUMNS`."""
+    rows = list(rows)
+    return {name: [row[name] for row in rows] for name in COLUMNS}
+
+
+def arrow_schema() -> Any:
+    """The types of the columns, as a ``pyarrow.Schema``.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+    """
+    pa = import_pyarrow()
+    integers, texts, numbers = pa.list_(pa.int32()), pa.list_(pa.string()), pa.list_(pa.float32())
+    types = {
+        "path": pa.string(),
+        "image_id": pa.int64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "class_id": integers,
+        "class_name": texts,
+        "confidence": numbers,
+        **dict.fromkeys(_CORNERS, numbers),
+        "error": pa.string(),
+    }
+    return pa.schema([(name, types[name]) for name in COLUMNS])
+
+
+def to_table(columns: Mapping[str, Any]) -> Any:
+    """Turn columns into a ``pyarrow.Table`` with :func:`arrow_schema`.
+
+    The types do not depend on the rows: without them, a batch in which no image has an error or a
+    detection would have columns of nulls, which do not fit those of other batches.
+
+    Args:
+        columns: what a :class:`BatchDetector` returns.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+    """
+    pa = import_pyarrow()
+    return pa.table({name: columns[name] for name in COLUMNS}, schema=arrow_schema())
+
+
+def import_pyarrow(module: str = "pyarrow") -> Any:
+    """Import pyarrow or one of its modules.
+
+    Raises:
+        ImportError: it is not installed, or too old.
+    """
+    try:
+        pyarrow = import_module("pyarrow")
+        imported = import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"Parquet needs pyarrow, which cannot be imported ({error}). Install it: pip install "
+            '"tood-detectron2[dataset]"; or use --format coco, which needs nothing.'
+        ) from error
+    if int(pyarrow.__version__.partition(".")[0]) < 15:  # the first with checksums
+        raise ImportError(
+            f"Parquet needs pyarrow 15 or later, and {pyarrow.__version__} is installed. Update "
+            'it: pip install "tood-detectron2[dataset]"'
+        )
+    return imported
