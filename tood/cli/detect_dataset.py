@@ -21,7 +21,7 @@ from tood_runtime.dataset.run import DatasetRun, read_result
 from tood_runtime.output_files import make_output_folder
 
 from ..engine.child_processes import run_processes, stop_with_parent
-from ..engine.launch import gpu_index
+from ..engine.launch import asks_for_cpu, gpu_index
 from ..engine.launchers import Launcher, detect_launcher
 from ..engine.signals import TrainingInterrupted, stop_request
 from ..errors import ConfigError
@@ -161,9 +161,7 @@ def _validate(args: argparse.Namespace, launcher: Launcher | None) -> None:
             "processes on this machine. Leave the option out: the launcher decides."
         )
     available = torch.cuda.device_count()
-    copy = argparse.Namespace(**vars(args))  # which load_model_config changes
-    on_cpu = load_model_config(copy, exported=True).MODEL.DEVICE == "cpu"
-    if launcher is None and args.num_gpus > max(available, 1) and not on_cpu:
+    if launcher is None and args.num_gpus > max(available, 1) and not asks_for_cpu(args):
         gpus = "1 GPU" if available == 1 else f"{available} GPUs"
         raise ConfigError(
             f"--num-gpus {args.num_gpus} exceeds the {gpus} on this machine. With --device cpu, it "

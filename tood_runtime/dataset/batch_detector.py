@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..batching import map_ahead
 from ..image_detector import ImageDetector
 from ..image_io import ImageReadError, RGBImage, as_rgb, decode_image, printable_path
+from ..prediction import SourceImage
 from .rows import Row, detection_row, error_row, to_columns
 
 # Where a batch has its images; the first of these columns that it has counts. Ray's
@@ -127,7 +128,7 @@ class BatchDetector:
         rows: list[Row | None] = [None] * len(records)
         waiting: deque[int] = deque()
 
-        def readable() -> Iterator[RGBImage]:
+        def readable() -> Iterator[SourceImage]:
             images = map_ahead(self._read, records, ahead=self.batch_size)
             for index, image in enumerate(images):
                 if isinstance(image, ImageReadError):
@@ -136,10 +137,10 @@ class BatchDetector:
                     on_image()
                 else:
                     waiting.append(index)
-                    yield image
+                    yield SourceImage(image)  # which nobody copies
 
-        options = {**self.options, "channel_order": "RGB"}  # of what is read here
-        for found in self.detector.predict(readable(), batch_size=self.batch_size, **options):
+        images = self.detector.predict(readable(), batch_size=self.batch_size, **self.options)
+        for found in images:
             index = waiting.popleft()
             rows[index] = detection_row(*records[index][:2], found)
             on_image()

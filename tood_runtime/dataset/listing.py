@@ -42,8 +42,8 @@ def list_images(sources: Sequence[str], image_folder: str | None = None) -> List
 
     Args:
         sources: folders, glob patterns, image files, list files (.txt, one path per line, relative
-            to the folder of the list), or one COCO file (.json), whose image ids are kept.
-            Otherwise ids are the numbers that all file names are, or 1, 2, ...
+            to the working folder or to the list's), or one COCO file (.json), whose image ids are
+            kept. Otherwise ids are the numbers that all file names are, or 1, 2, ...
         image_folder: that the names in a COCO file are relative to.
 
     Raises:
@@ -141,10 +141,25 @@ def _read_list(name: str) -> list[str]:
         ) from error
     if b"\0" in data:
         raise SourceError(f"{printable_path(name)} is no text file with one path per line.")
-    folder = os.path.dirname(name)
     # Paths are bytes to the system, and need not be UTF-8.
-    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n")
-    return [os.path.join(folder, line) for line in map(str.strip, lines) if line]
+    lines = map(str.strip, os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n"))
+    paths = [line for line in lines if line and not line.startswith("#")]
+    folder = _folder_of(paths, os.path.dirname(name))
+    return [os.path.join(folder, path) for path in paths] if folder else paths
+
+
+def _folder_of(paths: Iterable[str], folder: str) -> str:
+    """The folder that relative paths of a list start from: its own, or "" for the working one.
+
+    The first path that exists decides for all, because looking up each one may take hours.
+    """
+    for path in paths:
+        if not os.path.isabs(path):
+            if os.path.lexists(path):
+                return ""
+            if os.path.lexists(os.path.join(folder, path)):
+                break
+    return folder
 
 
 def _read_coco(name: str, image_folder: str) -> ListedImages:

@@ -31,7 +31,9 @@ class FakeDetector(ImageDetector):
         self.delay = delay
         self.batch_sizes: list[int] = []
 
-    def require_threshold(self, score_threshold):
+    nms_threshold = 0.6
+
+    def require_settings(self, settings):
         pass
 
     def _describe_model(self):

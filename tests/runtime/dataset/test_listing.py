@@ -56,6 +56,18 @@ def test_a_list_file(tmp_path, caplog):
     assert "2 of 6 paths name an image again" in caplog.text
 
 
+def test_paths_of_a_list_start_from_one_folder(tmp_path, monkeypatch):
+    """The working folder if the first path that exists is there, else the list's."""
+    touch(tmp_path, "here/a.jpg", "list/b.jpg")
+    path = tmp_path / "list" / "list.txt"
+    monkeypatch.chdir(tmp_path / "here")
+    path.write_text("# comment\nx.jpg\na.jpg\nb.jpg\n")
+    assert list_images([str(path)]).paths == ["x.jpg", "a.jpg", "b.jpg"]
+    path.write_text("x.jpg\nb.jpg\na.jpg\n")
+    expected = [str(tmp_path / "list" / name) for name in ("x.jpg", "b.jpg", "a.jpg")]
+    assert list_images([str(path)]).paths == expected
+
+
 def test_names_that_are_not_utf8(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     touch(tmp_path, name)
