@@ -16,6 +16,9 @@ from tood import Detector
 from tood.cli import detect_dataset
 from tood.config import load_config
 
+# Of this clone, and of the detectron2 that the tests run with.
+PYTHONPATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
 
 @pytest.fixture
 def model(config, options, weights) -> list[str]:
@@ -96,7 +99,7 @@ def test_user_errors(tood, errors, model, shapes, tmp_path, monkeypatch):
         ([tmp_path / "gone"], "There is no file or folder"),
         ([shapes / "val.json"], "--images is missing"),
         ([images, "--num-gpus", "2"], "--num-gpus 2 exceeds the 0 GPUs on this machine"),
-        ([images, "--num-gpus", "0"], "whole number of at least 1"),
+        ([images, "--num-gpus", "0"], "--num-gpus must be at least 1"),
         ([images, "--format", "csv"], "invalid choice: 'csv'"),
         (["MODEL.DEVICE", "cpu"], "MODEL.DEVICE is a config key"),
         ([], "Name at least one SOURCE"),
@@ -155,7 +158,7 @@ def test_two_processes(torchrun, config, options, weights, shapes, tmp_path, det
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*start, *command] if torchrun else [*command, "--num-gpus", "2"]
     command = [sys.executable, *command, "--opts", *options, "MODEL.WEIGHTS", weights]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
     done = subprocess.run(
         list(map(str, command)), env=environment, capture_output=True, text=True, cwd=tmp_path
     )

@@ -67,6 +67,9 @@ def test_commands_parse(block, tmp_path):
             parse(["train" if "train" in program else "detect", *arguments])
         elif program == "tood":
             parse(arguments)
+        elif program == "torchrun" and "-m" in arguments:
+            assert arguments[arguments.index("-m") + 1] == "tood"
+            parse(arguments[arguments.index("-m") + 2 :])
         elif program == "torchrun":
             parse(["train", *arguments[arguments.index("train_net.py") + 1 :]])
         elif program == "make":

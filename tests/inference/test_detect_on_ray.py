@@ -12,6 +12,9 @@ from PIL import Image
 from tests.helpers import ROOT
 from tood_runtime.dataset import BatchDetector, arrow_schema, to_table
 
+# Of this clone, and of the detectron2 that the tests run with.
+PYTHONPATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray[data]")
 
 
@@ -31,7 +34,7 @@ def run_demo(*arguments, cwd):
     """Two actors of half a core: the machine may have one only."""
     command = [sys.executable, str(ROOT / "demo/detect_on_ray.py"), *map(str, arguments)]
     command += ["--num-workers", "2", "--num-cpus", "0.5", "--rows-per-call", "3"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=cwd)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
-from tood_runtime.cli.common import detection_options
+from tood_runtime.cli.detection_options import detection_options
 from tood_runtime.cli.parser import EXIT_NOTHING_DONE, EXIT_OK
 from tood_runtime.dataset.batch_detector import BatchDetector
 from tood_runtime.dataset.finishing import SUMMARY_FILE, Summary
@@ -25,6 +25,7 @@ from ..engine.launch import asks_for_cpu, gpu_index
 from ..engine.launchers import Launcher, detect_launcher
 from ..engine.signals import TrainingInterrupted, stop_request
 from ..errors import ConfigError
+from ..inference.acceleration import half_precision
 from ..inference.detector import Detector
 from ..inference.identity import model_identity, software_versions
 from .common import exit_on_user_error, load_model_config, start_logging
@@ -81,10 +82,11 @@ def run(args: argparse.Namespace, place: Launcher | None = None) -> int:
     """
     cfg = load_model_config(args, exported=True)
     _choose_device(cfg, place)
-    detector = Detector.from_config(cfg)
-    options = detection_options(args)
-    batch_detector = BatchDetector(detector, **options)
-    settings = _settings(args, cfg, batch_detector)
+    precision = half_precision(cfg.MODEL.DEVICE) if args.half else "float32"
+    detector = Detector.from_config(cfg, precision=precision, compile=args.compile)
+    batch_detector = BatchDetector(detector, **detection_options(args))
+    model = {**model_identity(cfg), "precision": precision}
+    settings = _settings(args, model, batch_detector)
     is_first = place is None or place.rank == 0
     name = "" if place is None else f"process {place.rank} of {place.world_size}"
     dataset_run = DatasetRun(Path(args.output), name)
@@ -110,7 +112,9 @@ def run(args: argparse.Namespace, place: Launcher | None = None) -> int:
     return _exit_code(summary)
 
 
-def _settings(args: argparse.Namespace, cfg: CfgNode, batch_detector: BatchDetector) -> RunSettings:
+def _settings(
+    args: argparse.Namespace, model: dict[str, str], batch_detector: BatchDetector
+) -> RunSettings:
     detector = batch_detector.detector
     options: dict[str, Any] = {
         name: value for name, value in detection_options(args).items() if name != "batch_size"
@@ -120,7 +124,7 @@ def _settings(args: argparse.Namespace, cfg: CfgNode, batch_detector: BatchDetec
         image_folder=None if args.images is None else os.path.abspath(args.images),
         format=args.format,
         shard_size=args.shard_size,
-        model=model_identity(cfg),
+        model=model,
         options=options,
         class_names=detector.class_names,
         category_ids=detector.category_ids,
@@ -149,12 +153,11 @@ def _validate(args: argparse.Namespace, launcher: Launcher | None) -> None:
         ConfigError: it cannot work.
     """
     if args.format == "parquet":
-        try:
-            import_pyarrow("pyarrow.parquet")
-        except ImportError as error:
-            raise ConfigError(str(error)) from error
+        import_pyarrow("pyarrow.parquet")
     if args.num_gpus is None:
         return
+    if args.num_gpus < 1:
+        raise ConfigError(f"--num-gpus must be at least 1, not {args.num_gpus}.")
     if launcher is not None and args.num_gpus != launcher.local_size:
         raise ConfigError(
             f"--num-gpus is {args.num_gpus}, but {launcher.name} has {launcher.local_size} "

@@ -13,7 +13,7 @@ from .common import (
     add_weights,
     positive_int,
 )
-from .detection_options import INPUTS_HELP, add_detection, add_outputs
+from .detection_options import INPUTS_HELP, add_acceleration, add_detection, add_outputs
 from .parser import CommandParser
 
 # What `tood convert` can write. tood.checkpoint has the layouts, but imports torch.
@@ -88,16 +88,7 @@ def add_detect(parser: CommandParser) -> None:
     )
     add_outputs(parser)
     add_detection(parser)
-    parser.add_argument(
-        "--half",
-        action="store_true",
-        help="compute in float16 on a GPU, in bfloat16 on a CPU (of which few are faster so)",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="let torch.compile translate the model; the first image then takes a minute",
-    )
+    add_acceleration(parser)
     add_config_options(parser)
 
 

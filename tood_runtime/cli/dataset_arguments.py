@@ -2,13 +2,8 @@
 
 import argparse
 
-from .common import (
-    add_config_options,
-    add_detection,
-    add_model,
-    add_weights,
-    positive_int,
-)
+from .common import add_config_options, add_model, add_weights, positive_int
+from .detection_options import add_acceleration, add_detection
 from .parser import CommandParser
 
 
@@ -50,7 +45,7 @@ def add_detect_dataset(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--num-gpus",
-        type=positive_int,
+        type=int,
         metavar="N",
         help="processes on this machine, one per GPU, or on the CPU with --device cpu (default: 1, "
         "or what torchrun or srun has started)",
@@ -67,6 +62,7 @@ def add_detect_dataset(parser: CommandParser) -> None:
         help="do the shards again that have images with errors",
     )
     add_detection(parser)
+    add_acceleration(parser)
     add_config_options(parser)
 
 

@@ -97,6 +97,20 @@ def _add_views(parser: CommandParser) -> None:
     )
 
 
+def add_acceleration(parser: CommandParser) -> None:
+    """Add the options that make a model of PyTorch faster."""
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="compute in float16 on a GPU, in bfloat16 on a CPU (of which few are faster so)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="let torch.compile translate the model; the first image then takes a minute",
+    )
+
+
 def detection_options(args: argparse.Namespace) -> dict[str, Any]:
     """What the options of :func:`add_detection` are called in Python."""
     names = (

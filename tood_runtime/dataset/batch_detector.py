@@ -152,7 +152,7 @@ class BatchDetector:
             if source is None:
                 raise ImageReadError(f"There is no image: {record.path or 'the value'} is null.")
             if isinstance(source, (bytes, bytearray, memoryview)):
-                return decode_image(source, record.path or "of a batch", apply_orientation)
+                return decode_image(bytes(source), record.path or "of a batch", apply_orientation)
             order = self.options.get("channel_order") or self.detector.channel_order
             return as_rgb(source, order, apply_orientation)
         except ImageReadError as error:

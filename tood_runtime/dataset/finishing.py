@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from .files import remove_temporary_files, replacing, write_file
 from .manifest import Manifest
-from .rows import Row, to_detections
+from .rows import Row, to_coco
 from .shards import DamagedShardError, ShardFiles
 
 logger = logging.getLogger(__name__)
@@ -79,11 +79,11 @@ def finish(folder: Path, manifest: Manifest, shards: ShardFiles) -> Summary | No
                     )
                     damaged.append(shard)
                     continue
+                write(rows)
+                summary.images += len(rows)
                 for row in rows:
-                    write(row)
                     summary.errors += row["error"] is not None
                     by_class.update(row["class_name"] or ())
-                summary.images += len(rows)
             if damaged:
                 raise _IncompleteError
     except _IncompleteError:
@@ -121,21 +121,18 @@ class _IncompleteError(Exception):
 
 
 class _Writer:
-    """Writes the files of COCO's format row by row."""
+    """Writes the files of COCO's format shard by shard."""
 
     def __init__(self, files: list[BinaryIO], category_ids: list[int | str]) -> None:
         self._lists = [_JSONList(file) for file in files]
         self._category_ids = category_ids
 
-    def __call__(self, row: Row) -> None:
+    def __call__(self, rows: list[Row]) -> None:
         detections, images, errors = self._lists
-        image = {"id": row["image_id"], "file_name": row["path"]}
-        if row["error"] is not None:
-            errors.append({**image, "error": row["error"]})
-            return
-        images.append({**image, "height": row["height"], "width": row["width"]})
-        for result in to_detections(row).to_coco(row["image_id"], self._category_ids):
-            detections.append(result)
+        good = [row for row in rows if row["error"] is None]
+        detections.extend(to_coco(good, self._category_ids))
+        images.extend([_image(row, "height", "width") for row in good])
+        errors.extend([_image(row, "error") for row in rows if row["error"] is not None])
 
     def close(self) -> None:
         """End the lists."""
@@ -143,16 +140,25 @@ class _Writer:
             items.close()
 
 
+def _image(row: Row, *columns: str) -> dict[str, Any]:
+    return {
+        "id": row["image_id"],
+        "file_name": row["path"],
+        **{name: row[name] for name in columns},
+    }
+
+
 class _JSONList:
-    """A list in a JSON file, one entry per line."""
+    """A list in a JSON file, with a line for the entries of each shard."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._start = b"["
 
-    def append(self, entry: dict[str, Any]) -> None:
-        self._file.write(self._start + b"\n" + json.dumps(entry).encode())
-        self._start = b","
+    def extend(self, entries: list[dict[str, Any]]) -> None:
+        if entries:
+            self._file.write(self._start + b"\n" + json.dumps(entries)[1:-1].encode())
+            self._start = b","
 
     def close(self) -> None:
         self._file.write(b"[]\n" if self._start == b"[" else b"\n]\n")
@@ -169,7 +175,7 @@ def _coco_writer(folder: Path, manifest: Manifest) -> Iterator[_Writer]:
 
 @contextmanager
 def _no_writer() -> Iterator[Any]:
-    yield lambda row: None
+    yield lambda rows: None
 
 
 def _has_coco_files(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..image_io import printable_path
-from ..sources import IMAGE_SUFFIXES, SourceError, numeric_ids
+from ..sources import IMAGE_SUFFIXES, SourceError
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,7 @@ def list_images(sources: Sequence[str], image_folder: str | None = None) -> List
         paths += found
     if len(sources) > 1 or not os.path.isdir(sources[0]):  # a folder names nothing twice
         paths = _unique(paths)
-    stems = (os.path.splitext(os.path.basename(path))[0] for path in paths)
-    ids = numeric_ids(list(stems)) or list(range(1, len(paths) + 1))
-    return ListedImages(paths, ids)
+    return ListedImages(paths, _numbers(paths) or list(range(1, len(paths) + 1)))
 
 
 def is_list_file(name: str) -> bool:
@@ -215,6 +213,17 @@ def _unique(paths: Iterable[str]) -> list[str]:
             "%d of %d paths name an image again and are left out.", count - len(found), count
         )
     return list(found.values())
+
+
+def _numbers(paths: Iterable[str]) -> list[int] | None:
+    """The numbers that all file names are, as in COCO; None if one is none, or two are equal."""
+    ids: list[int] = []
+    for path in paths:
+        stem = os.path.splitext(os.path.basename(path))[0]
+        if not stem.isdecimal() or len(stem) > 18:  # evaluators use int64
+            return None
+        ids.append(int(stem))
+    return ids if len(set(ids)) == len(ids) else None
 
 
 def _why_nothing(name: str) -> str:

@@ -1,12 +1,13 @@
 """Rows of results, one per image, and the columns that Parquet, pandas and DuckDB get."""
 
-from collections.abc import Iterable, Mapping
-from importlib import import_module
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ..detections import Detections
+from ..missing_packages import MissingPackageError, import_optional
 
 Row: TypeAlias = dict[str, Any]
 
@@ -51,21 +52,30 @@ def error_row(path: str | None, image_id: int | None, error: str) -> Row:
     return {**dict.fromkeys(COLUMNS), "path": path, "image_id": image_id, "error": error}
 
 
-def to_detections(row: Mapping[str, Any]) -> Detections:
-    """The detections of a row without an error.
+def to_coco(rows: Sequence[Row], category_ids: Sequence[int | str]) -> list[dict[str, Any]]:
+    """The detections of rows without errors, as :meth:`Detections.to_coco` gives them.
 
     Args:
-        row: from :func:`detection_row`, or read back from a file.
+        rows: from :func:`detection_row`, or read back from a file.
+        category_ids: category id of each class index.
     """
-    corners = [np.asarray(row[name], np.float32) for name in _CORNERS]
-    return Detections(
-        xyxy=np.stack(corners, axis=1).reshape(-1, 4),
-        confidence=np.asarray(row["confidence"], np.float32),
-        class_id=np.asarray(row["class_id"], np.int64),
-        class_names=list(row["class_name"]),
-        image_size=(row["height"], row["width"]),
-        path=row["path"],
+
+    def joined(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+        return np.array([value for row in rows for value in row[name]], dtype)
+
+    # One conversion for all: those of each image would take most of the time.
+    found = Detections(
+        xyxy=np.stack([joined(name, np.float32) for name in _CORNERS], axis=1),
+        confidence=joined("confidence", np.float32),
+        class_id=joined("class_id", np.int64),
+        class_names=[name for row in rows for name in row["class_name"]],
+        image_size=(1, 1),  # which has no effect
     )
+    results = found.to_coco(0, category_ids)
+    image_ids = [row["image_id"] for row in rows for _ in row["class_id"]]
+    for result, image_id in zip(results, image_ids, strict=True):
+        result["image_id"] = image_id
+    return results
 
 
 def to_columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
@@ -78,7 +88,7 @@ def arrow_schema() -> Any:
     """The types of the columns, as a ``pyarrow.Schema``.
 
     Raises:
-        ImportError: pyarrow is not installed.
+        MissingPackageError: pyarrow is not installed.
     """
     pa = import_pyarrow()
     integers, texts, numbers = pa.list_(pa.int32()), pa.list_(pa.string()), pa.list_(pa.float32())
@@ -106,7 +116,7 @@ def to_table(columns: Mapping[str, Any]) -> Any:
         columns: what a :class:`BatchDetector` returns.
 
     Raises:
-        ImportError: pyarrow is not installed.
+        MissingPackageError: pyarrow is not installed.
     """
     pa = import_pyarrow()
     return pa.table({name: columns[name] for name in COLUMNS}, schema=arrow_schema())
@@ -116,19 +126,14 @@ def import_pyarrow(module: str = "pyarrow") -> Any:
     """Import pyarrow or one of its modules.
 
     Raises:
-        ImportError: it is not installed, or too old.
+        MissingPackageError: it is not installed, or too old.
     """
-    try:
-        pyarrow = import_module("pyarrow")
-        imported = import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"Parquet needs pyarrow, which cannot be imported ({error}). Install it: pip install "
-            '"tood-detectron2[dataset]"; or use --format coco, which needs nothing.'
-        ) from error
-    if int(pyarrow.__version__.partition(".")[0]) < 15:  # the first with checksums
-        raise ImportError(
-            f"Parquet needs pyarrow 15 or later, and {pyarrow.__version__} is installed. Update "
-            'it: pip install "tood-detectron2[dataset]"'
+    extra = '"tood-detectron2[dataset]"'
+    imported = import_optional(module, "Parquet", extra)
+    version = import_optional("pyarrow", "Parquet", extra).__version__
+    if int(version.partition(".")[0]) < 15:  # the first with checksums
+        raise MissingPackageError(
+            f"Parquet needs pyarrow 15 or later, and {version} is installed. Update it: pip "
+            f"install {extra}"
         )
     return imported
