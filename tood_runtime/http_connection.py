@@ -99,8 +99,7 @@ def _connect(target: Target, deadline: float, allow_private: bool) -> http.clien
             failure = error
             continue
         try:
-            # This machine, which may have a public address too.
-            if not allow_private and sock.getpeername()[0] == sock.getsockname()[0]:
+            if not allow_private and _is_this_machine(sock):
                 raise NotPublicError("its address is not a public one")
             if target.scheme == "https":
                 sock = _tls_context().wrap_socket(
@@ -115,6 +114,11 @@ def _connect(target: Target, deadline: float, allow_private: bool) -> http.clien
         connection.sock = sock
         return connection
     raise failure or OSError("its host has no address")
+
+
+def _is_this_machine(sock: socket.socket) -> bool:
+    """Whether a connection ends here: this machine may have a public address too."""
+    return bool(sock.getpeername()[0] == sock.getsockname()[0])
 
 
 @functools.cache

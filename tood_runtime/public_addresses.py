@@ -4,8 +4,17 @@ import ipaddress
 
 # Its addresses hold the IPv4 address that a gateway sends the packets to (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Public by its number, but inside of Azure it is the host of the virtual machine.
-_PLATFORM_ADDRESSES = {ipaddress.ip_address("168.63.129.16")}
+# IANA's registries of special addresses have these too, but not in all versions of Python.
+_SPECIAL = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"),
+        *("64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+        *("5f00::/16", "fec0::/10"),
+        # Public by its number, but inside of Azure it is the host of the virtual machine.
+        "168.63.129.16/32",
+    )
+]
 
 
 def is_public_address(address: str) -> bool:
@@ -20,8 +29,6 @@ def is_public_address(address: str) -> bool:
             ip = ip.ipv4_mapped
         elif ip in _NAT64:
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        elif ip.sixtofour is not None or ip.teredo is not None or ip.is_site_local:
-            return False  # tunnels to IPv4 addresses, and an old kind of private addresses
     if ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_link_local:
         return False
-    return ip.is_global and ip not in _PLATFORM_ADDRESSES
+    return ip.is_global and not any(ip in network for network in _SPECIAL)

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from tests.runtime.http_server import http_server, send
+from tests.runtime.test_public_addresses import PRIVATE_URLS
 from tood_runtime import http_connection
 from tood_runtime.image_io import ImageReadError
-from tood_runtime.public_addresses import is_public_address
 from tood_runtime.remote_images import (
     BlockedAddressError,
     RemoteImageError,
@@ -19,37 +19,6 @@ from tood_runtime.remote_images import (
     fetch_image_bytes,
     is_remote,
 )
-
-PRIVATE_URLS = [
-    "http://127.0.0.1/x.jpg",
-    "http://127.1.2.3/x.jpg",
-    "http://0.0.0.0/x.jpg",
-    "http://0/x.jpg",
-    "http://[::1]/x.jpg",
-    "http://[::]/x.jpg",
-    "http://[::ffff:127.0.0.1]/x.jpg",
-    "http://[::ffff:10.0.0.1]/x.jpg",
-    "http://[64:ff9b::7f00:1]/x.jpg",
-    "http://[2002:7f00:1::]/x.jpg",
-    "http://[fe80::1]/x.jpg",
-    "http://[fd00:ec2::254]/x.jpg",
-    "http://169.254.169.254/latest/meta-data/",
-    "http://168.63.129.16/",
-    "http://100.100.100.200/",
-    "http://2130706433/x.jpg",
-    "http://0x7f000001/x.jpg",
-    "http://0177.0.0.1/x.jpg",
-    "http://127.1/x.jpg",
-    "http://10.0.0.1/x.jpg",
-    "http://172.16.0.1/x.jpg",
-    "http://192.168.1.1/x.jpg",
-    "http://224.0.0.1/x.jpg",
-    "http://255.255.255.255/x.jpg",
-    "http://localhost/x.jpg",
-    "http://LOCALHOST./x.jpg",
-    "https://localhost/x.jpg",
-    "http://\uff11\uff12\uff17.0.0.1/x.jpg",  # full-width digits
-]
 
 
 @pytest.fixture(autouse=True)
@@ -106,12 +75,6 @@ def test_private_addresses_are_blocked(url, monkeypatch):
     with pytest.raises(BlockedAddressError, match=r"^Cannot fetch .*not a public one\.$") as caught:
         fetch(url, allow_private=False)
     assert isinstance(caught.value, ImageReadError)
-
-
-@pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111",
-                                     "::ffff:8.8.8.8", "64:ff9b::808:808"])  # fmt: skip
-def test_public_addresses(address):
-    assert is_public_address(address)
 
 
 @pytest.mark.parametrize("url", PRIVATE_URLS[:6] + PRIVATE_URLS[12:18] + ["//127.0.0.1/x"])
@@ -254,7 +217,7 @@ def test_time_limit_counts_for_everything(path):
 
 
 def test_slow_resolver(monkeypatch):
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(2))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(1) or [])
     with pytest.raises(RemoteImageError, match="takes too long"):
         fetch("http://slow.example/x.jpg", timeout=0.1)
 
