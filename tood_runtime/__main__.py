@@ -47,14 +47,20 @@ def build_parser() -> CommandParser:
             "model.onnx images/ --score-threshold 0.5 --json detections.json",
         ),
     )
+    add_runtime(parser)
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help=INPUTS_HELP)
+    add_outputs(parser)
+    add_detection(parser)
+    return parser
+
+
+def add_runtime(parser: CommandParser) -> None:
+    """Add the exported file, and the options that choose how it is run."""
     parser.add_argument(
         "file",
         metavar="MODEL",
         help="a file that tood export wrote: .onnx, or OpenVINO's .xml with its .bin",
     )
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help=INPUTS_HELP)
-    add_outputs(parser)
-    add_detection(parser)
     parser.add_argument(
         "--backend",
         choices=("onnxruntime", "openvino"),
@@ -76,7 +82,6 @@ def build_parser() -> CommandParser:
         metavar="NAME",
         help="that OpenVINO computes in: float32, bfloat16 or float16 (default: float32)",
     )
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, 1 if no image could be read, or 2 for a user error, which is one line on stderr.
     """
-    _start_logging()
+    start_logging()
     try:
         return run(build_parser().parse(sys.argv[1:] if arguments is None else arguments))
     except _USER_ERRORS as error:
@@ -112,10 +117,11 @@ def run(args: argparse.Namespace) -> int:
         ModelFileError: the model cannot be run, or not with these options.
         Exception: see :func:`tood_runtime.cli.detection.run_detection`.
     """
-    return run_detection(args, lambda: _load_detector(args), _no_progress)
+    return run_detection(args, lambda: load_detector(args), _no_progress)
 
 
-def _load_detector(args: argparse.Namespace) -> RuntimeDetector:
+def load_detector(args: argparse.Namespace) -> RuntimeDetector:
+    """Open the exported file that the options of :func:`add_runtime` name."""
     return RuntimeDetector(
         args.file,
         runtime=args.backend,
@@ -131,7 +137,7 @@ def _no_progress(_: int | None) -> Iterator[Callable[[], object]]:
     yield lambda: None
 
 
-def _start_logging() -> None:
+def start_logging() -> None:
     """Show what this package logs on stderr: stdout is for results."""
     if not logger.handlers:
         handler = logging.StreamHandler()

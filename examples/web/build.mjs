@@ -8,6 +8,9 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
+// What the page of tood serve needs too.
+const SHARED = join(HERE, "..", "..", "tood_runtime", "serving", "static");
+const SHARED_FILES = ["drawing.js", "orientation.js", "style.css"];
 const RUNTIME = join(HERE, "node_modules", "onnxruntime-web", "dist");
 // The build for CPUs alone; those with WebGL and WebGPU lack operators that TOOD needs.
 const RUNTIME_FILES = [
@@ -39,6 +42,7 @@ if (model !== undefined && !isFile(model)) {
 rmSync(join(values.output, "ort"), { recursive: true, force: true });
 mkdirSync(join(values.output, "ort"), { recursive: true });
 cpSync(join(HERE, "src"), values.output, { recursive: true });
+for (const name of SHARED_FILES) copyFileSync(join(SHARED, name), join(values.output, name));
 for (const name of RUNTIME_FILES) {
   copyFileSync(join(RUNTIME, name), join(values.output, "ort", name));
 }

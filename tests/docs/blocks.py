@@ -23,7 +23,7 @@ PAGES = [
 
 # Programs that the documentation calls.
 PROGRAMS = ("tood", "./train_net.py", "./demo/demo.py", "python", "pip", "make", "mkdocs", "source",
-            "torchrun")  # fmt: skip
+            "torchrun", "curl", "docker")  # fmt: skip
 
 _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?"

@@ -47,15 +47,24 @@ class Chromium:
         executable: path of Chromium.
         folder: an empty folder for its profile.
         timeout: seconds to wait for an answer.
+        flags: more flags.
     """
 
-    def __init__(self, executable: str, folder: Path, timeout: float = 120) -> None:
+    def __init__(
+        self, executable: str, folder: Path, timeout: float = 120, flags: Sequence[str] = ()
+    ) -> None:
         self.timeout = timeout
         self._ids = itertools.count(1)
         self._received = b""
         command_read, self._write = _high_pipe()
         self._read, answer_write = _high_pipe()
-        arguments = [executable, *FLAGS, f"--user-data-dir={folder}", "--remote-debugging-pipe"]
+        arguments = [
+            executable,
+            *FLAGS,
+            *flags,
+            f"--user-data-dir={folder}",
+            "--remote-debugging-pipe",
+        ]
         start = [sys.executable, "-c", _START, str(command_read), str(answer_write)]
         self._process = subprocess.Popen(
             [*start, *arguments],

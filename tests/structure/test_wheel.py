@@ -65,7 +65,7 @@ def test_files(content):
         path.relative_to(ROOT).as_posix(): path
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "static"
     }
     for path in CONFIGS.rglob("*.yaml"):
         expected[f"tood/configs/{path.relative_to(CONFIGS).as_posix()}"] = path
@@ -90,6 +90,7 @@ def test_metadata(metadata):
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
     extras = {"dev", "docs", "mmdet", "onnx", "openvino", "quantize", "ray", "safetensors"}
+    extras |= {"fusion", "serve", "track", "video"}
     assert extras == set(metadata.get_all("Provides-Extra"))
     pythons = [line.split(" :: ")[-1] for line in metadata.get_all("Classifier") if "3." in line]
     assert pythons[0] == "3.10" and pythons == sorted(pythons, key=lambda name: int(name[2:]))
@@ -115,6 +116,7 @@ def test_dependencies_are_what_is_imported(metadata):
     imported = {IMPORT_NAMES.get(name, name.replace("_", "-")) for name in imported}
     # No package index has detectron2. It brings yacs, termcolor, and iopath with portalocker.
     optional = {"safetensors", "onnx", "onnxruntime", "openvino", "nncf"}
+    optional |= {"fastapi", "starlette", "uvicorn"}
     assert (
         imported - names <= {"detectron2", "yacs", "iopath", "portalocker", "termcolor"} | optional
     )

@@ -19,6 +19,7 @@ from tood_runtime.model_files import is_model_file
 from tood_runtime.model_info import ModelFileError
 from tood_runtime.output_files import OutputError
 from tood_runtime.prediction import OptionError
+from tood_runtime.serving.errors import ServerError
 from tood_runtime.sources import SourceError
 
 from ..errors import ConfigError, TOODError
@@ -34,6 +35,7 @@ USER_ERRORS = (
     OptionError,
     OutputError,
     MissingPackageError,
+    ServerError,
 )
 
 

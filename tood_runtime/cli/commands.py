@@ -22,6 +22,7 @@ from .arguments import (
 from .dataset_arguments import add_detect_dataset, complete_detect_dataset
 from .export_arguments import add_export, complete_export
 from .parser import CommandParser
+from .serving_arguments import add_serve
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,16 @@ COMMANDS = {
                 "output/my-run val.json --images images/ --output out/ --format coco",
             ),
             complete_args=complete_detect_dataset,
+        ),
+        Command(
+            "serve",
+            "Detect objects over HTTP, with a page to try it.",
+            add_serve,
+            "POST /detect takes an image and answers in JSON; / is a page for images and the\n"
+            "camera; /healthz, /metrics and /model are for programs. Only programs on this\n"
+            "machine can reach it, unless --host says otherwise. Needs the extra serve:\n"
+            'pip install "tood-detectron2[serve]"',
+            ("output/my-run", "model.onnx --host 0.0.0.0 --port 80 --rate-limit 10"),
         ),
         Command(
             "export",
