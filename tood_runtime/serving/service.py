@@ -18,7 +18,7 @@ from ..image_detector import ImageDetector
 from ..image_io import RGBImage
 from ..nms import Candidates
 from ..prediction import OptionError, PredictionSettings, PreparedImage
-from ..remote_images import (
+from ..remote.images import (
     BlockedAddressError,
     RemoteImageError,
     RemoteImageTooLargeError,

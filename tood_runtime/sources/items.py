@@ -54,7 +54,7 @@ class ImageInput:
         """
         data = self.data
         if data is None and is_remote(self.location):
-            from ..remote_images import fetch_image_bytes  # imports much, which files do not need
+            from ..remote.images import fetch_image_bytes  # imports much, which files do not need
 
             data = fetch_image_bytes(self.location, allow_private=True)
         if data is None:

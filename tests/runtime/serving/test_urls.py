@@ -3,10 +3,10 @@
 import pytest
 
 from tests.runtime.http_server import http_server, send
+from tests.runtime.remote.test_addresses import PRIVATE_URLS
 from tests.runtime.serving.fake_detector import FakeDetector, as_json, encoded, image
 from tests.runtime.serving.test_app import error_of
-from tests.runtime.test_public_addresses import PRIVATE_URLS
-from tood_runtime import http_connection
+from tood_runtime.remote import connection
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def url_client(make_client):
 @pytest.fixture
 def as_public(monkeypatch):
     """The server of a test counts as one of the internet."""
-    monkeypatch.setattr(http_connection, "is_public_address", lambda address: True)
-    monkeypatch.setattr(http_connection, "_is_this_machine", lambda sock: False)
+    monkeypatch.setattr(connection, "is_public_address", lambda address: True)
+    monkeypatch.setattr(connection, "_is_this_machine", lambda sock: False)
 
 
 def ask(client, url, **headers):

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from .public_addresses import is_public_address
+from .addresses import is_public_address
 
 PORTS = {"http": 80, "https": 443}
 

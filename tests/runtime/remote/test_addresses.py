@@ -2,7 +2,7 @@
 
 import pytest
 
-from tood_runtime.public_addresses import is_public_address
+from tood_runtime.remote.addresses import is_public_address
 
 # At addresses that are not public, in the spellings that resolvers accept.
 PRIVATE_URLS = [

@@ -11,8 +11,8 @@ import ssl
 import time
 from urllib.parse import quote, urljoin, urlsplit
 
-from .http_connection import PORTS, NotPublicError, Target, connected
-from .image_io import ImageReadError
+from ..image_io import ImageReadError
+from .connection import PORTS, NotPublicError, Target, connected
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
@@ -29,11 +29,6 @@ class BlockedAddressError(RemoteImageError):
 
 class RemoteImageTooLargeError(RemoteImageError):
     """The file is larger than the limit."""
-
-
-def is_remote(source: object) -> bool:
-    """Whether a source is the URL of a file that :func:`fetch_image_bytes` can fetch."""
-    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
 def fetch_image_bytes(

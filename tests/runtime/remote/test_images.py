@@ -9,15 +9,14 @@ import time
 import pytest
 
 from tests.runtime.http_server import http_server, send
-from tests.runtime.test_public_addresses import PRIVATE_URLS
-from tood_runtime import http_connection
+from tests.runtime.remote.test_addresses import PRIVATE_URLS
 from tood_runtime.image_io import ImageReadError
-from tood_runtime.remote_images import (
+from tood_runtime.remote import connection
+from tood_runtime.remote.images import (
     BlockedAddressError,
     RemoteImageError,
     RemoteImageTooLargeError,
     fetch_image_bytes,
-    is_remote,
 )
 
 
@@ -65,8 +64,6 @@ def test_fetches_a_file_and_encodes_its_url():
         assert paths == [("/caf%C3%A9%201.jpg?a=%C3%BC&b=%20", server)]
         assert fetch(f"http://{server}?q=1") == b"data"
         assert paths[-1][0] == "/?q=1"
-    assert is_remote("HTTPS://a/b.jpg")
-    assert not is_remote("rtsp://a/b") and not is_remote("https.jpg") and not is_remote(3)
 
 
 @pytest.mark.parametrize("url", PRIVATE_URLS)
@@ -115,7 +112,7 @@ def test_one_private_address_of_several_is_enough(public_hosts):
 
 
 def test_a_public_address_of_this_machine_is_blocked(monkeypatch):
-    monkeypatch.setattr(http_connection, "is_public_address", lambda address: True)
+    monkeypatch.setattr(connection, "is_public_address", lambda address: True)
     with (
         http_server(lambda request: send(request, 200, b"data")) as server,
         pytest.raises(BlockedAddressError),
@@ -289,7 +286,7 @@ def test_tls_checks_the_name_of_the_host(tmp_path, public_hosts, monkeypatch):
         url = f"https://public.example:{server.rpartition(':')[2]}"
         with pytest.raises(RemoteImageError, match="certificate is not valid"):
             fetch(f"{url}/x.jpg", allow_private=False)
-        monkeypatch.setattr(http_connection, "_tls_context", lambda: trusting)
+        monkeypatch.setattr(connection, "_tls_context", lambda: trusting)
         assert fetch(f"{url}/x.jpg", allow_private=False) == b"data"
         with pytest.raises(RemoteImageError, match="certificate is not valid"):
             fetch(f"{url}/x.jpg".replace("public", "other"), allow_private=False)
