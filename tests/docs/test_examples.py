@@ -97,7 +97,7 @@ def test_examples_are_found():
     """The parser of this test sees the blocks."""
     assert sum(map(runs, PYTHON)) >= 8 and sum(map(runs, BASH)) >= 6
     fences = sum(page.read_text().count("\n```") for page in PAGES)
-    languages = ("python", "bash", "bibtex", "yaml", "text")
+    languages = ("python", "bash", "bibtex", "sql", "yaml", "text")
     found = sum(len(all_blocks(PAGES, language)) for language in languages)
     assert 2 * found == fences, "a block has no language, or another one than those"
 

@@ -31,6 +31,12 @@ def run_folder(cfg, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def pixel_limit(monkeypatch):
+    """SAHI switches Pillow's limit off when it is imported, for the whole process."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
 def load_in_sahi(folder):
     """As in docs/guides/detect.md."""
     sahi = pytest.importorskip("sahi")
@@ -48,7 +54,7 @@ def load_in_sahi(folder):
     return model
 
 
-def test_sahi(run_folder, image):
+def test_sahi(run_folder, image, pixel_limit):
     model = load_in_sahi(run_folder)
     from sahi.predict import get_prediction
 
@@ -62,7 +68,7 @@ def test_sahi(run_folder, image):
     np.testing.assert_allclose(boxes, expected.xyxy, atol=0.01)
 
 
-def test_sahi_reverses_the_channels_of_models_in_rgb(run_folder, image):
+def test_sahi_reverses_the_channels_of_models_in_rgb(run_folder, image, pixel_limit):
     """Why the guide sets ``input_format``: without it the model sees BGR."""
     model = load_in_sahi(run_folder)
     from sahi.predict import get_prediction
@@ -76,7 +82,7 @@ def test_sahi_reverses_the_channels_of_models_in_rgb(run_folder, image):
     )
 
 
-def test_sahi_slices(run_folder, image):
+def test_sahi_slices(run_folder, image, pixel_limit):
     model = load_in_sahi(run_folder)
     from sahi.predict import get_sliced_prediction
 

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     folder = make_output_folder(args.output)
     if launcher is None and (args.num_gpus or 1) > 1:
         places = [_place(rank, args.num_gpus) for rank in range(args.num_gpus)]
-        code = run_processes(run_in_child, args, places, grace_seconds=None)
+        code = run_processes(run_in_child, args, places, independent=True)
         summary = read_result(folder)
         if summary is None or code in (EXIT_OK, EXIT_NOTHING_DONE):
             return code

@@ -26,7 +26,7 @@ def run_processes(
     function: ProcessFunction,
     args: argparse.Namespace,
     places: list[Launcher],
-    grace_seconds: float | None = GRACE_SECONDS,
+    independent: bool = False,
 ) -> int:
     """Run a process for each place; return the exit code of the first that fails, or 0.
 
@@ -36,7 +36,8 @@ def run_processes(
         function: called in each process with ``args`` and its place.
         args: the command line.
         places: of the processes.
-        grace_seconds: that the others get once one has failed; None if they do not need it.
+        independent: whether the others go on when one has failed; otherwise they are killed, after
+            :data:`GRACE_SECONDS`.
     """
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_run_one, args=(function, args, p)) for p in places]
@@ -61,7 +62,7 @@ def run_processes(
                 if signal.getsignal(number) is not signal.SIG_IGN
             }
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        return _wait_for(processes, grace_seconds)
+        return _wait_for(processes, float("inf") if independent else GRACE_SECONDS)
     finally:
         for process in processes:
             if process.is_alive():
@@ -71,15 +72,14 @@ def run_processes(
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _wait_for(processes: Sequence[BaseProcess], grace_seconds: float | None) -> int:
+def _wait_for(processes: Sequence[BaseProcess], grace_seconds: float) -> int:
     """Wait until all processes have ended; kill those that stay long after the first has failed."""
-    grace = float("inf") if grace_seconds is None else grace_seconds
     failed, deadline = 0, float("inf")
     while running := [process for process in processes if process.exitcode is None]:
         connection.wait([process.sentinel for process in running], timeout=1)
         codes = [process.exitcode for process in processes if process.exitcode]
         if codes and not failed:
-            failed, deadline = codes[0], time.monotonic() + grace
+            failed, deadline = codes[0], time.monotonic() + grace_seconds
         if time.monotonic() > deadline:
             for process in running:
                 process.kill()
