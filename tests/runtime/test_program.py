@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +104,20 @@ def test_errors_are_one_line(run, photos, tmp_path):
         assert code == 2 and out == "" and len(lines) == 1, err
         assert message in lines[0]
     assert not (tmp_path / "output").exists()
+
+
+def test_tables_overwrite_nothing(run, photos, tmp_path, exported_onnx):
+    image, model = photos / "0.png", exported_onnx.path
+    listed = tmp_path / "list.txt"
+    listed.write_text(str(image))
+    before = {path: path.read_bytes() for path in (image, Path(model), listed)}
+    for arguments in (
+        [image, "--csv", image],
+        [listed, "--json", listed],
+        [image, "--csv", model],
+        [image, "--json", tmp_path / "a", "--csv", tmp_path / "a"],
+        [image, "--json", tmp_path / "a.json", "--csv", tmp_path / "a_images.json"],
+    ):
+        code, _, err = run(*arguments)
+        assert code == 2 and "would overwrite" in err
+    assert {path: path.read_bytes() for path in before} == before

@@ -229,8 +229,9 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
     def _run(self, batch: list[PreparedImage], settings: PredictionSettings) -> list[Candidates]:
         device = torch.device(self.cfg.MODEL.DEVICE).type
         with ExitStack() as stack:
-            if self._dtype is not None:
-                stack.enter_context(torch.autocast(device, self._dtype))
+            # Also without one, whatever the caller is in.
+            is_low = self._dtype is not None
+            stack.enter_context(torch.autocast(device, self._dtype, enabled=is_low))
             if self._is_compiled:
                 stack.enter_context(compile_errors())
             return self._run_model(batch, settings)

@@ -2,12 +2,15 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from ..detection_run import DetectionRun
 from ..image_detector import ImageDetector
+from ..output_files import OutputError
 from ..outputs import (
     CocoFile,
     CropsFolder,
@@ -18,6 +21,7 @@ from ..outputs import (
     Window,
     YoloFolder,
 )
+from ..outputs.tables import index_path
 from ..sources import Input, collect_inputs
 from ..tracking import require_trackers
 from .detection_options import DEFAULT_OUTPUT, detection_options
@@ -41,6 +45,7 @@ def make_outputs(args: argparse.Namespace, inputs: Sequence[Input]) -> list[Outp
         SourceError: one would overwrite an input.
         MissingPackageError: one needs a package that is not installed.
     """
+    _require_free(args, inputs)
     outputs: list[Output] = []
     if args.json is not None:
         outputs.append(CocoFile(None if args.json == _STDOUT else args.json))
@@ -53,6 +58,30 @@ def make_outputs(args: argparse.Namespace, inputs: Sequence[Input]) -> list[Outp
         folder = args.output or DEFAULT_OUTPUT
         outputs.append(Drawings(folder, inputs, f".{args.video_format}"))
     return outputs
+
+
+def _require_free(args: argparse.Namespace, inputs: Sequence[Input]) -> None:
+    """Check that the tables overwrite neither each other nor what is read.
+
+    Raises:
+        OutputError: one does.
+    """
+    names = vars(args)
+    read = [item.location for item in inputs] + list(args.inputs)
+    read += [names.get(name) for name in ("file", "model", "weights", "config_file")]
+    taken = {os.path.realpath(name): "is read" for name in read if name}
+    for option in ("json", "csv", "parquet"):
+        name = names[option]
+        if name is None or name == _STDOUT:
+            continue
+        files = [name, str(index_path(Path(name)))] if option == "json" else [name]
+        for file in map(os.path.realpath, files):
+            if file in taken:
+                raise OutputError(
+                    f"--{option} {name} would overwrite {file}, which {taken[file]}. Choose "
+                    "another file."
+                )
+        taken |= dict.fromkeys(map(os.path.realpath, files), f"--{option} writes")
 
 
 def run_detection(

@@ -33,6 +33,12 @@ class YoloFolder(Output):
     def open(self, detector: ImageDetector[Any]) -> None:
         """Create the folder."""
         make_output_folder(self._folder, "--yolo")
+        for path in self._paths:
+            if path.is_file() and _is_ground_truth(path):
+                raise OutputError(
+                    f"{printable_path(path)} has labels without confidences, as ground truth has. "
+                    "Choose another --yolo folder."
+                )
 
     def add(self, result: Result) -> None:
         """Write the labels of an image."""
@@ -43,6 +49,11 @@ class YoloFolder(Output):
             raise OutputError(
                 f"Cannot write {printable_path(path)}: {error.strerror}. Choose another folder."
             ) from error
+
+
+def _is_ground_truth(path: Path) -> bool:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return len(file.readline().split()) == 5
 
 
 class CropsFolder(Output):

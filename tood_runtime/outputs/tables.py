@@ -18,6 +18,11 @@ logger = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 10_000
 
 
+def index_path(path: Path) -> Path:
+    """The file that maps image ids to files, next to that of COCO's results."""
+    return path.with_name(f"{path.stem}_images.json")
+
+
 class CocoFile(Output):
     """COCO's result format, and next to it which image has which id.
 
@@ -59,10 +64,11 @@ class CocoFile(Output):
             print(json.dumps(self.detections, indent=1))
             return
         path = Path(self.path)
-        index = path.with_name(f"{path.stem}_images.json")
+        index = index_path(path)
         write_json(path, self.detections)
-        write_json(index, self.images)
-        logger.info("%d detections in %s; image ids in %s", len(self.detections), path, index)
+        if path.is_file():  # and no pipe or device
+            write_json(index, self.images)
+            logger.info("%d detections in %s; image ids in %s", len(self.detections), path, index)
 
 
 class CsvFile(Output):

@@ -15,6 +15,7 @@ from ..image_io import ImageReadError
 from .connection import PORTS, NotPublicError, Target, connected
 
 _REDIRECTS = {301, 302, 303, 307, 308}
+_PLAYLISTS = ("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/dash+xml")
 _MAX_REDIRECTS = 5
 _CHUNK = 1 << 16
 
@@ -25,6 +26,10 @@ class RemoteImageError(ImageReadError):
 
 class BlockedAddressError(RemoteImageError):
     """The URL, or one that it redirects to, is not at a public address."""
+
+
+class RemoteVideoError(RemoteImageError):
+    """The URL is that of a video or a stream."""
 
 
 class RemoteImageTooLargeError(RemoteImageError):
@@ -53,6 +58,7 @@ def fetch_image_bytes(
         BlockedAddressError: a host has an address that is not public, and ``allow_private`` is
             false.
         RemoteImageTooLargeError: the file has more than ``max_bytes``.
+        RemoteVideoError: it is a video, as its server says.
         RemoteImageError: the URL is none, or the server cannot be reached, answers with an error,
             or takes too long.
     """
@@ -116,6 +122,9 @@ def _request(
             raise RemoteImageError(f"the server answers {status}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RemoteImageError("the server sends it compressed, though asked not to")
+        kind = response.headers.get_content_type().lower()
+        if kind.startswith(("video/", "multipart/x-mixed-replace")) or kind in _PLAYLISTS:
+            raise RemoteVideoError(f"it is a video ({kind}) and no image")
         return _read(response, max_bytes)
 
 

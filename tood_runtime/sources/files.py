@@ -113,8 +113,19 @@ def numeric_ids(names: Sequence[str]) -> list[int] | None:
 
 
 def _search_folder(folder: Path) -> list[Path]:
-    files = folder.rglob("*")
-    return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    found: list[Path] = []
+    links = 0
+    for parent, folders, names in os.walk(folder):
+        links += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
+        files = (Path(parent, name) for name in names)
+        found += [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
+    if links:
+        logger.warning(
+            "%s: %d links to folders are not followed. Name what they link to.",
+            printable_path(folder),
+            links,
+        )
+    return sorted(found)
 
 
 def _match_pattern(pattern: str) -> list[Path]:

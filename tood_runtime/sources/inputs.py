@@ -12,8 +12,8 @@ from PIL import Image
 
 from ..image_io import ImageReadError, printable_path
 from ..prediction import SourceImage
-from .files import NoImageError, SourceError, collect_images
-from .items import LIVE_SCHEMES, SCHEME, ImageInput, Input, VideoInput, is_remote
+from .files import IMAGE_SUFFIXES, NoImageError, SourceError, collect_images
+from .items import SCHEME, ImageInput, Input, VideoInput, is_live_stream, is_remote, is_remote_video
 from .videos import VIDEO_SUFFIXES, require_av
 
 _LIST_SUFFIX = ".txt"
@@ -42,7 +42,7 @@ def collect_inputs(
     """
     found: list[Input] = []
     known: set[str] = set()
-    missing: list[str] = []
+    missing: dict[str, NoImageError] = {}
     for word in [os.fspath(word) for word in words]:
         # Each line of a list counts, so that results can be joined with it.
         is_list = word == _STDIN or Path(word).suffix.lower() == _LIST_SUFFIX
@@ -52,9 +52,12 @@ def collect_inputs(
                 if is_list or identity not in known:
                     found.append(item)
                 known.add(identity)
-        except NoImageError:  # a warning has said why
-            missing.append(word)
+        except NoImageError as reason:  # a warning has said why
+            missing[word] = reason
     if not found:
+        empty_lists = [why for word, why in missing.items() if os.path.isfile(word)]
+        if empty_lists:
+            raise empty_lists[0]
         collect_images(missing, output, warn=False)  # raises, with all names in one message
     if any(isinstance(item, VideoInput) and not item.is_camera for item in found):
         require_av("Reading videos")
@@ -74,6 +77,8 @@ def images_of(source: Any) -> Iterable[Any]:
             raise SourceError('The source is "". Name an image file, a folder or a glob pattern.')
         return _images_of_inputs(collect_inputs([source]))
     if isinstance(source, int) and not isinstance(source, bool):
+        if source < 0:
+            raise SourceError(f"There is no camera {source}. Cameras count from 0.")
         return _images_of_inputs([VideoInput(str(source))])
     # An array or tensor of more dimensions is a batch of them.
     dimensions = getattr(source, "ndim", None)
@@ -118,14 +123,19 @@ def _expand(word: str, output: str | os.PathLike[str] | None, lists: int = 0) ->
             yield VideoInput(word)
         else:
             yield ImageInput(word)
-    elif word.isdecimal() and not os.path.lexists(word):
+    elif _is_camera(word, lists):
         yield VideoInput(word)
     elif word.lower().startswith("file://"):
         yield from _expand(unquote(urlsplit(word).path), output, lists)
     elif is_remote(word):
         suffix = PurePosixPath(urlsplit(word).path).suffix.lower()
-        yield VideoInput(word) if suffix in VIDEO_SUFFIXES else ImageInput(word)
-    elif urlsplit(word).scheme.lower() in LIVE_SCHEMES and SCHEME.match(word):
+        if suffix in VIDEO_SUFFIXES:
+            yield VideoInput(word)
+        elif suffix in IMAGE_SUFFIXES or not is_remote_video(word):
+            yield ImageInput(word)
+        else:  # of a camera, which goes on whatever its readers do
+            yield VideoInput(word, is_live=True)
+    elif is_live_stream(word):
         yield VideoInput(word)
     else:
         for path in collect_images([word], output):
@@ -146,13 +156,16 @@ def _read_list(
             f"Cannot read the list {printable_path(path)}: {error}. Save it as UTF-8 text, one "
             "image per line."
         ) from error
-    for line in lines:
-        word = line.strip()
-        if not word or word.startswith("#"):
-            continue
+    words = [line.strip() for line in lines]
+    words = [word for word in words if word and not word.startswith("#")]
+    if not words:
+        raise NoImageError(f"The list {printable_path(path)} names nothing.")
+    for word in words:
         beside = path.parent / word
         if not os.path.lexists(word) and not SCHEME.match(word) and os.path.lexists(beside):
             word = str(beside)
+        if word == _STDIN:
+            word = os.path.join(os.curdir, word)
         try:
             yield from _expand(word, output, lists + 1)
         except NoImageError:
@@ -162,6 +175,8 @@ def _read_list(
 
 def _read_stdin(output: str | os.PathLike[str] | None) -> Iterator[Input]:
     """An image, or a list of what to read."""
+    if sys.stdin is None:  # closed by the caller, as a daemon may do
+        raise SourceError("The standard input is closed, so - names nothing.")
     data = sys.stdin.buffer.read()
     try:
         text = data.decode("utf-8-sig")
@@ -171,6 +186,12 @@ def _read_stdin(output: str | os.PathLike[str] | None) -> Iterator[Input]:
         yield ImageInput("stdin", data)
     else:
         yield from _read_list(Path("stdin"), output, 0, text)
+
+
+def _is_camera(word: str, lists: int) -> bool:
+    """Whether a word is the number of a camera. In lists, numbers are files without a suffix."""
+    is_number = word.isdecimal() and str(int(word)) == word
+    return is_number and not lists and not os.path.lexists(word)
 
 
 def _identity(item: Input) -> str:

@@ -23,6 +23,24 @@ def is_remote(location: object) -> bool:
     return isinstance(location, str) and location.lower().startswith(("http://", "https://"))
 
 
+def is_live_stream(location: str) -> bool:
+    """Whether something is the URL of a stream that does not wait for its readers."""
+    return location.partition("://")[0].lower() in LIVE_SCHEMES and "://" in location
+
+
+def is_remote_video(url: str) -> bool:
+    """Ask a server whether a URL without a known suffix is a video, as those of IP cameras are."""
+    from ..remote.images import RemoteVideoError, fetch_image_bytes
+
+    try:
+        fetch_image_bytes(url, max_bytes=1, timeout=10, allow_private=True)
+    except RemoteVideoError:
+        return True
+    except ImageReadError:
+        pass  # an image, or nothing; reading it will tell
+    return False
+
+
 @dataclass(frozen=True)
 class ImageInput:
     """An image: a file, a URL, or the bytes of the standard input.
@@ -71,19 +89,21 @@ class VideoInput:
 
     Attributes:
         location: a path, a URL, or the number of a camera.
+        is_live: whether it goes on while a frame is worked on, so that some are skipped. Cameras
+            and streams are anyway.
     """
 
     location: str
+    is_live: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_camera or is_live_stream(self.location):
+            object.__setattr__(self, "is_live", True)
 
     @property
     def is_camera(self) -> bool:
         """Whether it is a camera of this machine."""
         return self.location.isdecimal()
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it goes on while a frame is worked on, so that some are skipped."""
-        return self.is_camera or urlsplit(self.location).scheme.lower() in LIVE_SCHEMES
 
     @property
     def path(self) -> Path:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,18 +61,18 @@ def read_frames(location: str, *, live: bool = False) -> Iterator[SourceImage | 
     """
     av = require_av("Reading videos")
     name = printable_path(location)
-    options = {"rtsp_transport": "tcp"} if location.lower().startswith("rtsp") else {}
+    options = _options(location)
     is_url = "://" in location
     try:
         container = av.open(
-            location, options=options, timeout=(_TIMEOUT, _TIMEOUT) if is_url else None
+            _address(location), options=options, timeout=(_TIMEOUT, _TIMEOUT) if is_url else None
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ImageReadError(f"Cannot open the video {name}: {error_reason(error)}.") from error
     with container:
         if not container.streams.video:
             raise ImageReadError(f"Cannot read the video {name}: it has no pictures.")
-        stream = container.streams.video[0]
+        stream = container.streams.best("video")
         stream.thread_type = "SLICE" if live else "AUTO"
         yield from _decode(av, container, stream, location)
 
@@ -81,14 +82,19 @@ def _decode(
 ) -> Iterator[SourceImage | ImageReadError]:
     name = printable_path(location)
     rate = frame_rate_of(stream)
-    number, start = 0, None
+    # The times of AVI files are those of the stored order, where frames are not shown in it.
+    has_times = container.format.name != "avi"
+    number, start, last = 0, None, -1.0
     packets = container.demux(stream)
     ending: ImageReadError | None = None
     while True:
         try:
             packet = next(packets)
         except StopIteration:
-            break
+            ending = _missing_end(container, stream, number, name)
+            if ending is None:
+                break
+            packet = None
         except (av.FFmpegError, OSError) as error:
             ending = ImageReadError(
                 f"Cannot read the video {name} to its end: {error_reason(error)}."
@@ -103,15 +109,53 @@ def _decode(
             number += 1
             frames = []
         for frame in frames:
-            seconds = frame.time
+            if frame.is_corrupt:
+                yield ImageReadError(f"Cannot read frame {number} of {name}: it is damaged.")
+                number += 1
+                continue
+            seconds = frame.time if has_times else None
             if seconds is None:
                 seconds = number / float(rate) + (start or 0.0)
             start = seconds if start is None else start
-            yield SourceImage(_to_rgb(frame), location, number, seconds - start, rate=rate)
+            seconds -= start
+            if seconds <= last:
+                seconds = last + 1 / float(rate)
+            last = seconds
+            yield SourceImage(_to_rgb(frame), location, number, seconds, rate=rate)
             number += 1
         if ending is not None:
             yield ending
             break
+
+
+def _missing_end(container: Any, stream: Any, number: int, name: str) -> ImageReadError | None:
+    """An error if the file has fewer frames than its header says, as a broken download has."""
+    # Other headers than those of MP4 and MOV estimate the number. Edits may leave frames out.
+    exact = "mp4" in container.format.name and "://" not in name
+    if not exact or number >= stream.frames * 0.95 - 2:
+        return None
+    return ImageReadError(
+        f"Cannot read the video {name} to its end: it has {number} of {stream.frames} frames."
+    )
+
+
+def _address(location: str) -> str:
+    """What FFmpeg opens: a file may have a colon in its name, as after a protocol."""
+    return location if "://" in location else f"file:{location}"
+
+
+def _options(location: str) -> dict[str, str]:
+    """FFmpeg's options for a protocol: certificates are not checked by default."""
+    scheme = location.partition("://")[0].lower()
+    if scheme.startswith("rtsp"):
+        return {"rtsp_transport": "tcp"}
+    if scheme != "https":
+        return {}
+    import ssl  # slow to import, and files do not need it
+
+    paths = ssl.get_default_verify_paths()
+    file = paths.cafile or paths.openssl_cafile
+    return {"tls_verify": "1", **({"ca_file": file} if Path(file).is_file() else {})}
 
 
 def _to_rgb(frame: Any) -> RGBImage:
@@ -136,9 +180,11 @@ def count_frames(location: str) -> int | None:
     """
     av = require_av("Reading videos")
     try:
-        with av.open(location) as container:
-            stream = container.streams.video[0]
-            count: int = stream.frames
+        with av.open(_address(location)) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                return None
+            count: int = stream.frames if "mp4" in container.format.name else 0
             if not count and container.duration:
                 count = round(container.duration / av.time_base * frame_rate_of(stream))
             return count or None

@@ -139,6 +139,14 @@ def test_crops(tmp_path):
     assert Image.open(tmp_path / "big, red_car" / "a_x_0.jpg").size == (21, 20)
 
 
+def test_ground_truth_is_not_replaced(tmp_path):
+    (tmp_path / "y.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(OutputError, match="y.txt has labels without confidences"):
+        write(YoloFolder(str(tmp_path), INPUTS))
+    (tmp_path / "y.txt").write_text("0 0.5 0.5 0.1 0.1 0.9\n")  # of an earlier run
+    write(YoloFolder(str(tmp_path), INPUTS))
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_drawings(tmp_path, suffix):
     pytest.importorskip("av")

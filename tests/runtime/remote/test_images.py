@@ -1,14 +1,12 @@
 """Fetching images: limits, redirects, proxies, and addresses that a server must not fetch from."""
 
-import shutil
 import socket
 import ssl
-import subprocess
 import time
 
 import pytest
 
-from tests.runtime.http_server import http_server, send
+from tests.runtime.http_server import http_server, make_certificate, send
 from tests.runtime.remote.test_addresses import PRIVATE_URLS
 from tood_runtime.image_io import ImageReadError
 from tood_runtime.remote import connection
@@ -264,17 +262,10 @@ def test_proxies_only_where_private_addresses_are_allowed(monkeypatch):
             fetch("http://behind.invalid/x.jpg")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 def test_tls_checks_the_name_of_the_host(tmp_path, public_hosts, monkeypatch):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    name = ["-subj", "/CN=public.example", "-addext", "subjectAltName=DNS:public.example"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command.split(), *name, *files], check=True, capture_output=True)
+    context, certificate = make_certificate(tmp_path, "public.example")
     addresses, _ = public_hosts
     addresses.update({host: ["93.184.216.34"] for host in ("public.example", "other.example")})
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
     trusting = ssl.create_default_context(cafile=certificate)
 
     def answer(request):

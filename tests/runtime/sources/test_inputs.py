@@ -47,7 +47,7 @@ def test_kinds(files):
 def test_urls_streams_and_cameras():
     pytest.importorskip("av")
     urls = [
-        "http://host/a.jpg?width=3", "https://host/view", "https://host/clip.mp4",
+        "http://host/a.jpg?width=3", "https://host/view.webp", "https://host/clip.mp4",
         "https://host/live.m3u8?token=1", "rtsp://host/1", "0", "HTTP://host/B.PNG",
     ]  # fmt: skip
     inputs = collect_inputs(urls)
@@ -55,7 +55,7 @@ def test_urls_streams_and_cameras():
     kinds = [type(item).__name__[0] for item in inputs]
     assert kinds == ["I", "I", "V", "V", "V", "V", "I"]
     assert [getattr(item, "is_live", None) for item in inputs[2:6]] == [False, False, True, True]
-    names = ["a.jpg", "view", "clip.mp4", "live.m3u8", "1", "camera0", "B.PNG"]
+    names = ["a.jpg", "view.webp", "clip.mp4", "live.m3u8", "1", "camera0", "B.PNG"]
     assert [item.path.name for item in inputs] == names
     assert VideoInput("rtsp://host/").path.name == "stream"
     assert ImageInput("http://host/%2e%2e/..%2fx y.png").path.name == "x_y.png"
@@ -100,7 +100,7 @@ def test_bad_lists(files):
     with pytest.raises(SourceError, match="Save it as UTF-8"):
         collect_inputs([files / "latin.txt"])
     (files / "empty.txt").write_text(EMPTY_LINES)
-    with pytest.raises(SourceError, match="Found no images"):
+    with pytest.raises(SourceError, match=r"empty\.txt names nothing"):
         collect_inputs([files / "empty.txt"])
 
 
@@ -168,3 +168,42 @@ def test_other_sources_are_refused():
     for source in (True, 3.5, None, np.zeros(3).tolist):
         with pytest.raises(TypeError, match="iterable of images"):
             images_of(source)
+
+
+def test_numbers_in_lists_are_files(files, caplog):
+    (files / "list.txt").write_text("0\n7\n-\n")
+    inputs = collect_inputs([files / "list.txt"])
+    assert [type(item) for item in inputs] == [ImageInput] * 3
+    assert inputs[1].location == str(files / "7")
+    with pytest.raises(SourceError, match="000001"):
+        collect_inputs(["000001"])
+    with pytest.raises(SourceError, match="Cameras count from 0"):
+        images_of(-1)
+
+
+def test_closed_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SourceError, match="standard input is closed"):
+        collect_inputs(["-"])
+
+
+def test_links_to_folders_are_named(files, caplog):
+    (files / "in" / "link").symlink_to(files)
+    assert locations(collect_inputs([files / "in"]), files) == ["in/d.png"]
+    assert "1 links to folders are not followed" in caplog.text
+
+
+def test_urls_of_ip_cameras():
+    """Without a suffix, the server says what it is."""
+    pytest.importorskip("av")
+    kinds = {"/image": "image/png", "/camera": "multipart/x-mixed-replace; boundary=x",
+             "/film": "video/mp4"}  # fmt: skip
+
+    def answer(request):
+        send(request, 200, png(), Content_Type=kinds[request.path])
+
+    with http_server(answer) as host:
+        inputs = collect_inputs([f"http://{host}{path}" for path in kinds])
+        assert [getattr(item, "is_live", None) for item in inputs] == [None, True, True]
+        with pytest.raises(ImageReadError, match="it is a video .video/mp4. and no image"):
+            ImageInput(f"http://{host}/film").read()

@@ -1,22 +1,17 @@
 """Frames of videos: numbers, times, sizes, broken ones; live sources; cameras."""
 
 import struct
-import sys
-import threading
-import time
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runtime.http_server import http_server
 from tood_runtime.image_io import ImageReadError
 from tood_runtime.outputs.video_file import VideoWriter
 from tood_runtime.prediction import SourceImage
-from tood_runtime.sources.videos import count_frames, newest, read_camera, read_frames
+from tood_runtime.sources.videos import count_frames, read_frames
 
 av = pytest.importorskip("av")
 
@@ -138,121 +133,46 @@ def test_a_sound_file_has_no_pictures(tmp_path):
         next(read_frames(str(path)))
 
 
-def frame_of(number: int) -> SourceImage:
-    return SourceImage(np.zeros((2, 2, 3), np.uint8), "camera0", number)
+def test_a_video_that_was_cut_off_says_so(tmp_path):
+    """Its header comes first (faststart), so it opens."""
+    path = write_video(tmp_path / "clip.mp4", 100)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    results = list(read_frames(str(path)))
+    count = sum(isinstance(result, SourceImage) for result in results)
+    assert isinstance(results[-1], ImageReadError) and count < 90
+    assert " of 100 frames" in str(results[-1])
 
 
-def test_old_frames_of_live_sources_are_skipped_and_errors_are_not():
-    go_on, all_read = threading.Event(), threading.Event()
-
-    def frames():
-        yield frame_of(0)
-        go_on.wait(5)
-        yield frame_of(1)
-        yield ImageReadError("broken")
-        yield frame_of(2)
-        yield frame_of(3)
-        all_read.set()
-
-    results = newest(frames())
-    assert next(results).frame == 0
-    go_on.set()
-    assert all_read.wait(5)
-    time.sleep(0.05)
-    left = list(results)
-    assert [getattr(r, "frame", None) for r in left] in ([1, None, 3], [None, 3])
-
-
-def test_a_live_source_is_closed_with_its_reader():
-    closed = threading.Event()
-
-    def frames():
-        try:
-            for number in range(10**9):
-                time.sleep(0.001)
-                yield frame_of(number)
-        finally:
-            closed.set()
-
-    results = newest(frames())
-    next(results)
-    results.close()
-    assert closed.wait(5)
-
-
-def test_an_error_of_a_live_source_is_raised():
-    def frames():
-        yield frame_of(0)
-        raise ImageReadError("gone")
-
-    results = newest(frames())
-    assert next(results).frame == 0
-    with pytest.raises(ImageReadError, match="gone"):
-        next(results)
-
-
-class FakeCamera:
-    """Three frames of OpenCV, in BGR."""
-
-    def __init__(self, index):
-        self.left = 3 if index == 0 else 0
-        self.opened = index == 0
-
-    def isOpened(self):
-        return self.opened
-
-    def read(self):
-        self.left -= 1
-        return self.left >= 0, np.full((4, 6, 3), (1, 2, 3), np.uint8)
-
-    def release(self):
-        self.opened = False
-
-
-def test_a_camera(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(VideoCapture=FakeCamera))
-    frames = read_camera(0)
-    first = next(frames)
-    assert tuple(first.pixels[0, 0]) == (3, 2, 1) and first.path == "camera0"
-    assert [next(frames).frame, next(frames).frame] == [1, 2]
-    with pytest.raises(ImageReadError, match="Camera 0 gives no more frames, after 3"):
-        next(frames)
-    with pytest.raises(ImageReadError, match="Cannot open camera 7"):
-        next(read_camera(7))
-
-
-def write_stream(path: Path, count: int) -> Path:
-    """An MPEG transport stream, which is made for reading without going back."""
+def test_times_of_an_avi_with_frames_out_of_order(tmp_path):
+    path = tmp_path / "clip.avi"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg2video", rate=25)
+        stream = container.add_stream("libx264", rate=25, options={"bf": "2"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for i in range(count):
+        for i in range(20):
             frame = av.VideoFrame.from_ndarray(np.asarray(scene(i)), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    return path
+    times = [frame.time for frame in read_frames(str(path))]
+    assert times == pytest.approx([i / 25 for i in range(20)])
 
 
-def test_a_stream_over_http(tmp_path):
-    """A server that sends a file slowly, as a stream does."""
-    data = write_stream(tmp_path / "clip.ts", 10).read_bytes()
+def test_the_film_and_not_its_thumbnail(tmp_path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        small = container.add_stream("mjpeg", rate=1)
+        small.width, small.height, small.pix_fmt = 32, 32, "yuvj420p"
+        film = container.add_stream("mpeg4", rate=10)
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        for stream, count in ((small, 1), (film, 5)):
+            for i in range(count):
+                pixels = np.asarray(scene(i, (stream.width, stream.height)))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode(None))
+    assert [frame.size for frame in read_frames(str(path))] == [(48, 64)] * 5
 
-    def answer(request):
-        request.send_response(200)
-        request.send_header("Content-Type", "video/mp2t")
-        if request.path == "/live.ts":
-            request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        for start in range(0, len(data), 500):
-            request.wfile.write(data[start : start + 500])
 
-    with http_server(answer) as host:
-        url = f"http://{host}/live.ts"
-        frames = list(read_frames(url))
-        assert [getattr(frame, "frame", frame) for frame in frames] == list(range(10))
-        # A server that hangs up: all frames, and an error, because there may have been more.
-        *frames, error = read_frames(url.replace("live", "broken"))
-        assert [frame.frame for frame in frames] == list(range(10))
-        assert "to its end" in str(error)
-    with pytest.raises(ImageReadError, match="Cannot open the video http"):
-        next(read_frames(url))
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("2026-01-01T12:30:00.mp4"), 3)
+    assert len(list(read_frames("2026-01-01T12:30:00.mp4"))) == 3
+    assert count_frames("2026-01-01T12:30:00.mp4") == 3
