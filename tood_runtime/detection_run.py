@@ -2,12 +2,11 @@
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 from .batching import Worker, map_ahead
@@ -16,8 +15,9 @@ from .image_detector import ImageDetector
 from .image_io import ImageReadError
 from .image_writing import ImageWriteError
 from .outputs import Output, Result
+from .pipeline import detect_each
 from .prediction import SourceImage
-from .sources import Input, VideoInput, make_image_ids
+from .sources import ImageInput, Input, VideoInput, make_image_ids
 from .sources.videos import DEFAULT_RATE
 from .tracking import Tracker
 
@@ -88,7 +88,7 @@ class _Job:
 
     index: int
     input: Input
-    image: SourceImage | ImageReadError | None
+    image: SourceImage | ImageReadError
 
 
 class DetectionRun:
@@ -154,40 +154,51 @@ class DetectionRun:
                 on_image()
 
     def _results(self, on_image: Callable[[], object]) -> Iterator[Result]:
-        waiting: deque[tuple[_Job, SourceImage | None, Fraction | None]] = deque()
+        def on_unreadable(_: Any, error: ImageReadError) -> None:
+            self.summary.num_unreadable += 1
+            self.summary.add_problem(error)
+            on_image()
 
-        def readable() -> Iterator[SourceImage]:
-            read = partial(_read, apply_orientation=self.detector.apply_orientation)
-            for job in map_ahead(read, self._jobs(), ahead=self.batch_size):
-                image = job.image
-                if isinstance(image, SourceImage):
-                    rate = None if image.frame is None else image.rate or DEFAULT_RATE
-                    waiting.append((job, image if self._needs_pixels else None, rate))
-                    yield image
-                elif image is not None:
-                    self.summary.num_unreadable += 1
-                    self.summary.add_problem(image)
-                    on_image()
-
-        found = self.detector.predict(readable(), batch_size=self.batch_size, **self.options)
-        for detections in found:
-            job, image, rate = waiting.popleft()
+        found = detect_each(
+            self.detector,
+            ((job, job.image) for job in self._jobs()),
+            on_unreadable,
+            batch_size=self.batch_size,
+            **self.options,
+        )
+        for job, detections in found:
+            image = job.image
+            assert isinstance(image, SourceImage)
+            rate = None if image.frame is None else image.rate or DEFAULT_RATE
             if self.track and rate is not None:
                 detections = self._tracked(detections, job.index, rate)
             number = self.summary.num_images
             image_id = number + 1 if self._image_ids is None else self._image_ids[job.index]
             self.summary.num_images += 1
             self.summary.counts.update(detections.class_names)
-            pixels = None if image is None else image.pixels
+            pixels = image.pixels if self._needs_pixels else None
             yield Result(job.index, job.input, image_id, pixels, detections, rate)
 
     def _jobs(self) -> Iterator[_Job]:
+        """Everything that is to be detected in; images are read in threads, and ahead."""
+
+        def read(frame: tuple[int, Input, SourceImage | ImageReadError | None]) -> _Job:
+            index, item, image = frame
+            if image is None:
+                assert isinstance(item, ImageInput)
+                image = _read(item, self.detector.apply_orientation)
+            return _Job(index, item, image)
+
+        return map_ahead(read, self._frames(), ahead=self.batch_size)
+
+    def _frames(self) -> Iterator[tuple[int, Input, SourceImage | ImageReadError | None]]:
+        """Each image, which is not read yet, and each frame, which is, with its input."""
         for index, item in enumerate(self.inputs):
             if isinstance(item, VideoInput):
                 for frame in item.frames():
-                    yield _Job(index, item, frame)
+                    yield index, item, frame
             else:
-                yield _Job(index, item, None)
+                yield index, item, None
 
     def _tracked(self, found: Detections, index: int, rate: Fraction) -> Detections:
         if self._tracker is None or self._tracker[0] != index:
@@ -203,12 +214,8 @@ class DetectionRun:
                     self.summary.add_problem(error)
 
 
-def _read(job: _Job, apply_orientation: bool) -> _Job:
-    """Read an image; frames of videos are there already."""
-    if job.image is not None or isinstance(job.input, VideoInput):
-        return job
+def _read(item: ImageInput, apply_orientation: bool) -> SourceImage | ImageReadError:
     try:
-        pixels = job.input.read(apply_orientation)
+        return SourceImage(item.read(apply_orientation), item.location)
     except ImageReadError as error:
-        return _Job(job.index, job.input, error)
-    return _Job(job.index, job.input, SourceImage(pixels, job.input.location))
+        return error

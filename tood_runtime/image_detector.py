@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from .detections import Detections
 from .image_io import RGBImage, as_rgb, require_channel_order
 from .nms import Candidates
@@ -237,6 +239,27 @@ class ImageDetector(ABC, Generic[InputT]):
             For each image its detections in pixels of the original, best first.
         """
         return [settings.select(found) for found in self._run(batch, settings)]
+
+    def to_detections(
+        self, found: Candidates, image_size: tuple[int, int], **origin: Any
+    ) -> Detections:
+        """Name the classes of what was found in an image.
+
+        Args:
+            found: of :meth:`detect_prepared`, in pixels of the image.
+            image_size: its (height, width).
+            origin: where the image comes from: ``path`` and other fields of Detections.
+        """
+        names = self.class_names
+        return Detections(
+            xyxy=found.boxes.astype(np.float32),
+            confidence=found.scores.astype(np.float32),
+            class_id=found.classes.astype(np.int64),
+            class_names=[names[i] if i < len(names) else f"class {i}" for i in found.classes],
+            image_size=image_size,
+            apply_orientation=self.apply_orientation,
+            **origin,
+        )
 
     @property
     @abstractmethod

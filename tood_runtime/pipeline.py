@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .image_detector import ImageDetector
 
 logger = logging.getLogger(__name__)
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,22 +153,42 @@ class Pipeline:
                 threshold = self.detector.nms_threshold
                 found = join_views(origin.views, views, origin.size, self.settings, threshold)
             views = []
-            yield self._to_detections(self.settings.select(found), origin)
+            yield self.detector.to_detections(
+                found,
+                origin.size,
+                path=origin.path,
+                frame=origin.frame,
+                time=origin.time,
+                channel_order=origin.channel_order,
+            )
 
-    def _to_detections(self, found: Candidates, origin: _Origin) -> Detections:
-        names = self.detector.class_names
-        return Detections(
-            xyxy=found.boxes.astype(np.float32),
-            confidence=found.scores.astype(np.float32),
-            class_id=found.classes.astype(np.int64),
-            class_names=[names[i] if i < len(names) else f"class {i}" for i in found.classes],
-            image_size=origin.size,
-            path=origin.path,
-            frame=origin.frame,
-            time=origin.time,
-            apply_orientation=self.detector.apply_orientation,
-            channel_order=origin.channel_order,
-        )
+
+def detect_each(
+    detector: "ImageDetector[Any]",
+    images: Iterable[tuple[Kept, SourceImage | ImageReadError]],
+    on_unreadable: Callable[[Kept, ImageReadError], object],
+    **options: Any,
+) -> Iterator[tuple[Kept, Detections]]:
+    """Detect objects in images, and keep something with each until its detections are there.
+
+    Args:
+        detector: the model.
+        images: each with what is kept, which comes back with its detections.
+        on_unreadable: called in the place of an image that cannot be read.
+        options: of :meth:`ImageDetector.predict`.
+    """
+    waiting: deque[Kept] = deque()
+
+    def readable() -> Iterator[SourceImage]:
+        for kept, image in images:
+            if isinstance(image, ImageReadError):
+                on_unreadable(kept, image)
+            else:
+                waiting.append(kept)
+                yield image
+
+    for found in detector.predict(readable(), **options):
+        yield waiting.popleft(), found
 
 
 def _readable(results: Iterable[_Look | ImageReadError], skip: bool) -> Iterator[_Look]:

@@ -1,12 +1,12 @@
 """Detection in a batch of images, as a function that other engines can map over their data."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..batching import map_ahead
 from ..image_detector import ImageDetector
-from ..image_io import ImageReadError, RGBImage, as_rgb, decode_image, printable_path
+from ..image_io import ImageReadError, as_rgb, decode_image, printable_path
+from ..pipeline import detect_each
 from ..prediction import SourceImage
 from .rows import Row, detection_row, error_row, to_columns
 
@@ -126,35 +126,32 @@ class BatchDetector:
             The row of each image, in order.
         """
         rows: list[Row | None] = [None] * len(records)
-        waiting: deque[int] = deque()
 
-        def readable() -> Iterator[SourceImage]:
-            images = map_ahead(self._read, records, ahead=self.batch_size)
-            for index, image in enumerate(images):
-                if isinstance(image, ImageReadError):
-                    path, image_id, _ = records[index]
-                    rows[index] = error_row(path, image_id, str(image))
-                    on_image()
-                else:
-                    waiting.append(index)
-                    yield SourceImage(image)  # which nobody copies
+        def on_unreadable(index: int, error: ImageReadError) -> None:
+            path, image_id, _ = records[index]
+            rows[index] = error_row(path, image_id, str(error))
+            on_image()
 
-        images = self.detector.predict(readable(), batch_size=self.batch_size, **self.options)
-        for found in images:
-            index = waiting.popleft()
+        images = enumerate(map_ahead(self._read, records, ahead=self.batch_size))
+        results = detect_each(
+            self.detector, images, on_unreadable, batch_size=self.batch_size, **self.options
+        )
+        for index, found in results:
             rows[index] = detection_row(*records[index][:2], found)
             on_image()
         return list(_complete(rows))
 
-    def _read(self, record: ImageRecord) -> RGBImage | ImageReadError:
+    def _read(self, record: ImageRecord) -> SourceImage | ImageReadError:
+        """Read an image, whose pixels nobody copies any more."""
         source, apply_orientation = record.source, self.detector.apply_orientation
         try:
             if source is None:
                 raise ImageReadError(f"There is no image: {record.path or 'the value'} is null.")
             if isinstance(source, (bytes, bytearray, memoryview)):
-                return decode_image(bytes(source), record.path or "of a batch", apply_orientation)
+                name = record.path or "of a batch"
+                return SourceImage(decode_image(bytes(source), name, apply_orientation))
             order = self.options.get("channel_order") or self.detector.channel_order
-            return as_rgb(source, order, apply_orientation)
+            return SourceImage(as_rgb(source, order, apply_orientation))
         except ImageReadError as error:
             return error
 

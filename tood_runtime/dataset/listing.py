@@ -8,12 +8,13 @@ import glob
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..image_io import printable_path
-from ..sources import IMAGE_SUFFIXES, SourceError
+from ..sources import IMAGE_SUFFIXES, SourceError, numeric_ids
+from ..sources.files import walk_images
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ def list_images(sources: Sequence[str], image_folder: str | None = None) -> List
         paths += found
     if len(sources) > 1 or not os.path.isdir(sources[0]):  # a folder names nothing twice
         paths = _unique(paths)
-    return ListedImages(paths, _numbers(paths) or list(range(1, len(paths) + 1)))
+    stems = (os.path.splitext(os.path.basename(path))[0] for path in paths)
+    return ListedImages(paths, numeric_ids(stems) or list(range(1, len(paths) + 1)))
 
 
 def is_list_file(name: str) -> bool:
@@ -92,33 +94,16 @@ def _list_source(name: str) -> list[str]:
     if is_list_file(name) and not glob.has_magic(name):
         return _read_list(name)
     if os.path.isdir(name):
-        return list(_search(name))
+        return list(walk_images(name, _raise_unreadable))
     if os.path.lexists(name):
         return [name]
     found: list[str] = []
     for match in sorted(glob.iglob(name, recursive=True)):
         if os.path.isdir(match):
-            found += _search(match)
+            found += walk_images(match, _raise_unreadable)
         else:
             found.append(match)
     return found
-
-
-def _search(folder: str) -> Iterator[str]:
-    """The images in a folder and its subfolders, always in the same order."""
-    links = 0
-    for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
-        folders.sort()
-        links += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield os.path.join(parent, name)
-    if links:
-        logger.warning(
-            "%s: %d links to folders are not followed. Name their targets as further sources.",
-            printable_path(folder),
-            links,
-        )
 
 
 def _raise_unreadable(error: OSError) -> NoReturn:
@@ -213,17 +198,6 @@ def _unique(paths: Iterable[str]) -> list[str]:
             "%d of %d paths name an image again and are left out.", count - len(found), count
         )
     return list(found.values())
-
-
-def _numbers(paths: Iterable[str]) -> list[int] | None:
-    """The numbers that all file names are, as in COCO; None if one is none, or two are equal."""
-    ids: list[int] = []
-    for path in paths:
-        stem = os.path.splitext(os.path.basename(path))[0]
-        if not stem.isdecimal() or len(stem) > 18:  # evaluators use int64
-            return None
-        ids.append(int(stem))
-    return ids if len(set(ids)) == len(ids) else None
 
 
 def _why_nothing(name: str) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 from ..detections import Detections
 from ..image_detector import ImageDetector
 from ..image_io import RGBImage
-from ..nms import Candidates
 from ..prediction import OptionError, PredictionSettings, PreparedImage
 from ..remote.images import (
     BlockedAddressError,
@@ -212,7 +211,7 @@ class DetectionService:
             "model": result.model_time,
         }
         milliseconds = {name: round(1000 * value, 2) for name, value in seconds.items()}
-        found = self._to_detections(result.found, image)
+        found = self.detector.to_detections(result.found, image.original_size)
         return Answer(found, milliseconds, result.batch_size)
 
     async def draw(self, data: bytes, found: Detections, suffix: str) -> bytes:
@@ -237,14 +236,3 @@ class DetectionService:
 
     def _decode(self, data: bytes) -> RGBImage:
         return decode_upload(data, self.detector.apply_orientation, self.settings.max_pixels)
-
-    def _to_detections(self, found: Candidates, image: PreparedImage) -> Detections:
-        names = self.detector.class_names
-        return Detections(
-            xyxy=found.boxes.astype(np.float32),
-            confidence=found.scores.astype(np.float32),
-            class_id=found.classes.astype(np.int64),
-            class_names=[names[i] if i < len(names) else f"class {i}" for i in found.classes],
-            image_size=image.original_size,
-            apply_orientation=self.detector.apply_orientation,
-        )

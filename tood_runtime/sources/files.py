@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import features
@@ -103,29 +103,45 @@ def make_image_ids(images: Sequence[Path]) -> list[int]:
     return numeric_ids([image.stem for image in images]) or list(range(1, len(images) + 1))
 
 
-def numeric_ids(names: Sequence[str]) -> list[int] | None:
+def numeric_ids(names: Iterable[str]) -> list[int] | None:
     """Return the numbers that names are, or None if one is not a number or two are equal."""
-    if all(name.isdecimal() for name in names):
-        ids = [int(name) for name in names]
-        if len(set(ids)) == len(ids) and max(ids, default=0) < 2**63:  # evaluators use int64
-            return ids
-    return None
+    ids: list[int] = []
+    for name in names:
+        if not name.isdecimal():
+            return None
+        ids.append(int(name))
+    # Evaluators use int64.
+    return ids if len(set(ids)) == len(ids) and max(ids, default=0) < 2**63 else None
 
 
-def _search_folder(folder: Path) -> list[Path]:
-    found: list[Path] = []
+def walk_images(
+    folder: str | os.PathLike[str], on_error: Callable[[OSError], object] | None = None
+) -> Iterator[str]:
+    """The files in a folder and its subfolders with :data:`IMAGE_SUFFIXES`, in a fixed order.
+
+    Links to folders are not followed; a warning counts them.
+
+    Args:
+        folder: to be searched.
+        on_error: called for a folder that cannot be listed, which is skipped otherwise.
+    """
     links = 0
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=on_error):
+        folders.sort()
         links += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
-        files = (Path(parent, name) for name in names)
-        found += [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield os.path.join(parent, name)
     if links:
         logger.warning(
-            "%s: %d links to folders are not followed. Name what they link to.",
+            "%s: %d links to folders are not followed. Name their targets as further sources.",
             printable_path(folder),
             links,
         )
-    return sorted(found)
+
+
+def _search_folder(folder: Path) -> list[Path]:
+    return sorted(path for path in map(Path, walk_images(folder)) if path.is_file())
 
 
 def _match_pattern(pattern: str) -> list[Path]:

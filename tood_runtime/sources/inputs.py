@@ -134,7 +134,7 @@ def _expand(word: str, output: str | os.PathLike[str] | None, lists: int = 0) ->
         elif suffix in IMAGE_SUFFIXES or not is_remote_video(word):
             yield ImageInput(word)
         else:  # of a camera, which goes on whatever its readers do
-            yield VideoInput(word, is_live=True)
+            yield VideoInput(word, is_endless=True)
     elif is_live_stream(word):
         yield VideoInput(word)
     else:

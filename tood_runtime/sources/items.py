@@ -89,16 +89,16 @@ class VideoInput:
 
     Attributes:
         location: a path, a URL, or the number of a camera.
-        is_live: whether it goes on while a frame is worked on, so that some are skipped. Cameras
-            and streams are anyway.
+        is_endless: whether a URL that looks like a file's is that of a camera.
     """
 
     location: str
-    is_live: bool = False
+    is_endless: bool = False
 
-    def __post_init__(self) -> None:
-        if self.is_camera or is_live_stream(self.location):
-            object.__setattr__(self, "is_live", True)
+    @property
+    def is_live(self) -> bool:
+        """Whether it goes on while a frame is worked on, so that some are skipped."""
+        return self.is_endless or self.is_camera or is_live_stream(self.location)
 
     @property
     def is_camera(self) -> bool:

@@ -1,6 +1,6 @@
 // The page: files in, detections out. worker.js runs the model.
 
-import { classColor, drawDetections, toCSS } from "./drawing.js";
+import { drawDetections, listNames, makeRow } from "./drawing.js";
 
 const DEFAULT_MODEL = "model.onnx"; // next to the page, if the build was given one
 
@@ -55,10 +55,6 @@ async function loadModel(source, name) {
   if (lastImage !== null) await detect(lastImage);
 }
 
-function listNames(names) {
-  return names.slice(0, 8).join(", ") + (names.length > 8 ? ", …" : "");
-}
-
 async function detect(file) {
   lastImage = file;
   element("status").textContent = `Detecting objects in ${file.name}…`;
@@ -99,17 +95,6 @@ function draw() {
   const style = getComputedStyle(stage);
   const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
   drawDetections(element("canvas"), result.bitmap, shown, stage.clientWidth - padding);
-}
-
-function makeRow(detection) {
-  const row = document.createElement("tr");
-  const swatch = document.createElement("span");
-  swatch.className = "swatch";
-  swatch.style.background = toCSS(classColor(detection.class_id));
-  row.insertCell().append(swatch, detection.class);
-  row.insertCell().textContent = `${Math.round(100 * detection.score)}%`;
-  for (const value of detection.box) row.insertCell().textContent = value.toFixed(1);
-  return row;
 }
 
 function showThreshold() {

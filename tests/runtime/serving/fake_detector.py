@@ -73,8 +73,8 @@ def image(value=100, height=20, width=30):
 
 def encoded(pixels, image_format="PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    picture.save(buffer, image_format, **options)
+    drawn = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    drawn.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 

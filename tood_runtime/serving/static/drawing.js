@@ -162,3 +162,20 @@ function placeLabel([x1, y1, x2, y2], [width, height], size, placed) {
   }
   return best;
 }
+
+/** Makes the row of a detection in the table: class, score and box. */
+export function makeRow(detection) {
+  const row = document.createElement("tr");
+  const swatch = document.createElement("span");
+  swatch.className = "swatch";
+  swatch.style.background = toCSS(classColor(detection.class_id));
+  row.insertCell().append(swatch, detection.class);
+  row.insertCell().textContent = `${Math.round(100 * detection.score)}%`;
+  for (const value of detection.box) row.insertCell().textContent = value.toFixed(1);
+  return row;
+}
+
+/** Lists the first names of classes. */
+export function listNames(names) {
+  return names.slice(0, 8).join(", ") + (names.length > 8 ? ", …" : "");
+}

@@ -1,6 +1,6 @@
 // The page of tood serve: images to the server, detections onto a canvas.
 
-import { classColor, drawDetections, toCSS } from "./drawing.js";
+import { drawDetections, listNames, makeRow } from "./drawing.js";
 import { takeOrientation } from "./orientation.js";
 
 const CAMERA_QUALITY = 0.9; // of the JPEG files of its frames
@@ -133,17 +133,6 @@ function draw() {
   drawDetections(element("canvas"), result.bitmap, shown, stage.clientWidth - padding);
 }
 
-function makeRow(detection) {
-  const row = document.createElement("tr");
-  const swatch = document.createElement("span");
-  swatch.className = "swatch";
-  swatch.style.background = toCSS(classColor(detection.class_id));
-  row.insertCell().append(swatch, detection.class);
-  row.insertCell().textContent = `${Math.round(100 * detection.score)}%`;
-  for (const value of detection.box) row.insertCell().textContent = value.toFixed(1);
-  return row;
-}
-
 function showThreshold() {
   element("threshold-value").textContent = `${Math.round(100 * threshold.valueAsNumber)}%`;
   if (result !== null) show();
@@ -268,9 +257,8 @@ async function start() {
     return setBusy(0);
   }
   const names = model.class_names;
-  const listed = names.slice(0, 8).join(", ") + (names.length > 8 ? ", …" : "");
   element("model").textContent =
-    `${model.name ?? "The model"}: ${names.length} classes (${listed})`;
+    `${model.name ?? "The model"}: ${names.length} classes (${listNames(names)})`;
   threshold.min = model.lowest_threshold;
   threshold.value = model.options.score_threshold ?? 0.3;
   makeClassFilter(names);
