@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from torch.utils.data import Dataset
 
+from tests.helpers import ROOT
 from tood.data.batches import start_fetching
 
 
@@ -24,3 +27,21 @@ class Signaled(Dataset):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_workers_outlive_signals(number):
     assert list(start_fetching(Signaled(number), range(4), num_workers=1)) == [0, 1, 2, 3]
+
+
+def test_workers_end_with_a_process_that_fails(tmp_path):
+    """And not a minute later, as they would after SIGTERM."""
+    script = tmp_path / "fail.py"
+    script.write_text(
+        "import builtins\n"
+        "from tood.data.batches import start_fetching\n"
+        "from tests.data.test_worker_signals import Signaled\n"
+        "builtins.batches = start_fetching(Signaled(0), range(9000), num_workers=2)\n"
+        "next(builtins.batches)\n"
+        "raise SystemExit(3)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 3 and "Traceback" not in done.stderr

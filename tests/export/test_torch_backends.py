@@ -53,6 +53,12 @@ def test_equals_eager(torchscript, backend, shape):
     assert_same_detections(backend.run(*(x.numpy() for x in inputs)), expected)
 
 
+def test_file_has_no_device(torchscript):
+    """Tensors that it makes are where its input is; tests/cli/test_gpu.py runs it on a GPU."""
+    module = torch.jit.load(torchscript[0])
+    assert "torch.arange" in module.code and "torch.device(" not in module.code
+
+
 def test_threads_are_those_of_the_call(torchscript, monkeypatch):
     counts = []
     monkeypatch.setattr(torch, "set_num_threads", counts.append)

@@ -11,7 +11,7 @@ from tood_runtime.image_writing import save_image
 from tood_runtime.model_info import ModelFileError
 
 pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,16 @@ def test_attributes(exported_onnx, from_file):
     cfg = from_file.cfg
     assert cfg.MODEL.WEIGHTS == str(exported_onnx.path) and cfg.MODEL.DEVICE == "cpu"
     assert cfg.INPUT == exported_onnx.cfg.INPUT and cfg.MODEL.TOOD == exported_onnx.cfg.MODEL.TOOD
+
+
+def test_a_runtime_without_the_gpu(exported_onnx, reference, image, caplog):
+    """As on a GPU machine with the package onnxruntime: a config's "cuda" is no error."""
+    cfg = exported_onnx.cfg.clone()
+    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = str(exported_onnx.path), "cuda:0"
+    model = ExportedModel.from_config(cfg)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert "cannot use 'cuda:0'" in caplog.text and "The CPU runs it now." in caplog.text
+    assert_near(Detector(model, cfg)(image), reference(image))
 
 
 def test_a_file_in_the_place_of_weights(exported_onnx, reference, image, tmp_path):

@@ -27,6 +27,12 @@ MODELS = [
 PHASES = ("warmup", "aligned")
 
 
+def on_gpu(test):
+    """Mark a test that needs a GPU."""
+    skip = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    return pytest.mark.gpu(skip(test))
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def name(request):
     return request.param
@@ -70,7 +76,7 @@ def noise_of(name: str) -> float:
     return 10.0 if "DCN" in name else 1.0
 
 
-def test_detections(name, model, inputs, expected):
+def assert_detects_alike(model, name, inputs, expected):
     """Unclipped, as MMDetection's are: the same boxes in the same order."""
     with torch.no_grad():
         images = model.eval().preprocess_image(inputs)
@@ -79,10 +85,14 @@ def test_detections(name, model, inputs, expected):
     for i, detections in enumerate(found):
         theirs = {key: expected[f"{name}/detections{i}/{key}"] for key in ("boxes", "scores")}
         classes = torch.from_numpy(expected[f"{name}/detections{i}/classes"])
-        assert len(classes) == 100 and torch.equal(detections.classes, classes)
+        assert len(classes) == 100 and torch.equal(detections.classes.cpu(), classes)
         for key, tolerance in (("scores", 2e-6), ("boxes", 2e-3)):
-            difference = np.abs(getattr(detections, key).numpy() - theirs[key]).max()
+            difference = np.abs(getattr(detections, key).cpu().numpy() - theirs[key]).max()
             assert difference < tolerance * noise_of(name), key
+
+
+def test_detections(name, model, inputs, expected):
+    assert_detects_alike(model, name, inputs, expected)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -121,7 +131,7 @@ def assert_moves_alike(model, name, inputs, expected, phase, tolerance):
     optimizer = build_optimizer(published_cfg(name), model)
     optimizer.step()
     optimizer.zero_grad()
-    updates = {key: value.detach() - before[key] for key, value in model.named_parameters()}
+    updates = {key: (value - before[key]).detach().cpu() for key, value in model.named_parameters()}
     model.load_state_dict(before)
     # The new weights were rounded, by half a unit in the last place of each.
     rounding = {key: before[key].norm() * torch.finfo(before[key].dtype).eps for key in updates}
@@ -162,13 +172,33 @@ def in_float64(monkeypatch):
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_step_of_sgd(name, model, inputs, expected, phase, in_float64):
+def to_float64(inputs):
     for x in inputs:
         x["image"] = x["image"].double()
         x["instances"].gt_boxes.tensor = x["instances"].gt_boxes.tensor.double()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_step_of_sgd(name, model, inputs, expected, phase, in_float64):
+    to_float64(inputs)
     assert_moves_alike(model.double(), name, inputs, expected, phase, 1e-5)
     model.to(torch.float32)  # the recipe's values are exact in either
+
+
+@on_gpu
+def test_detections_on_a_gpu(name, model, inputs, expected):
+    """Without TF32, in which PyTorch computes convolutions on a GPU by default."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        assert_detects_alike(model.cuda(), name, inputs, expected)
+    model.cpu()
+
+
+@on_gpu
+@pytest.mark.parametrize("phase", PHASES)
+def test_step_of_sgd_on_a_gpu(name, model, inputs, expected, phase, in_float64):
+    to_float64(inputs)
+    assert_moves_alike(model.double().cuda(), name, inputs, expected, phase, 1e-5)
+    model.to("cpu", torch.float32)
 
 
 def test_golden_file_is_whole(expected):

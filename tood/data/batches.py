@@ -14,7 +14,7 @@ from .dataset import DetectionDataset
 from .fetching import Fetched, Mapper, Sample, TrainingImages
 from .samplers import sampler_factory
 from .stream import BatchStream
-from .worker_signals import outlive_stop_signals
+from .worker_signals import end_workers_at_exit, outlive_stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ def start_fetching(
         draws: what to ask for.
         num_workers: 0 fetches in this process.
     """
-    return iter(
+    fetched = iter(
         DataLoader(
             images,
             batch_size=None,
@@ -241,6 +241,8 @@ def start_fetching(
             generator=torch.Generator(),
         )
     )
+    end_workers_at_exit(fetched)
+    return fetched
 
 
 def _identity(fetched: Fetched) -> Fetched:

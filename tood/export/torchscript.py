@@ -28,7 +28,23 @@ def to_torchscript(network: ExportableNetwork, inputs: tuple[Tensor, ...]) -> An
     # The tracer warns of sizes that it calls constant: channels, which are constant.
     with torch.no_grad(), quiet("torch.jit"):
         # check_trace would compare a second trace on the same inputs; verification runs others.
-        return torch.jit.freeze(torch.jit.trace(network, inputs, check_trace=False))
+        module = torch.jit.freeze(torch.jit.trace(network, inputs, check_trace=False))
+    _follow_device(module.graph)
+    return module
+
+
+def _follow_device(graph: Any) -> None:
+    """Create tensors on the device of the first input.
+
+    The tracer writes the device that it runs on into the graph, and the file would run there only.
+    """
+    images = list(graph.inputs())[1]  # after the module itself
+    device = graph.create("prim::device", [images])
+    device.output().setType(torch._C.DeviceObjType.get())
+    graph.prependNode(device)
+    for constant in graph.findAllNodes("prim::Constant"):
+        if constant.output().type().kind() == "DeviceObjType":
+            constant.output().replaceAllUsesWith(device.output())
 
 
 def save_torchscript(module: Any, path: Path, info: ModelInfo) -> None:

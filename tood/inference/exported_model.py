@@ -3,6 +3,7 @@
 Shapes: **N** images of a batch, **D** detections, **R** points over all levels, **K** classes.
 """
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from tood_runtime.backends import Backend
+from tood_runtime.backends import Backend, BackendError
 from tood_runtime.model_info import ModelInfo
 from tood_runtime.nms import Candidates
 from tood_runtime.postprocessing import detections_of_image, require_possible
@@ -24,6 +25,8 @@ from tood_runtime.preprocessing import resized_size
 from ..config.merging import get_value
 from ..config.yaml_files import parse_config
 from ..errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 
 class ExportedModel(nn.Module):
@@ -54,22 +57,20 @@ class ExportedModel(nn.Module):
     def from_config(cls, cfg: CfgNode) -> "ExportedModel":
         """Open the file that ``MODEL.WEIGHTS`` names, on ``MODEL.DEVICE``.
 
+        Where its runtime has no GPU, the CPU replaces it, with a warning.
+
         Args:
             cfg: the config that images are read by.
 
         Raises:
             ModelFileError: the file is missing, damaged, or is not one of this project, or its
-                runtime is not installed or lacks the device.
+                runtime is not installed.
             ConfigError: the config has other values than are fixed in the file.
         """
-        # Here, because weights need none of what tood.export imports.
-        from ..export.torch_backends import open_any_backend
-
-        device = cfg.MODEL.DEVICE
+        path, device = cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE
         if device == "cuda":  # each of several processes has a GPU of its own
             device = f"cuda:{torch.cuda.current_device()}"
-        path = cfg.MODEL.WEIGHTS
-        backend = open_any_backend(path, device=device, threads=torch.get_num_threads())
+        backend = _open_on(device, path)
         validate_config(cfg, backend.info, path)
         return cls(backend, _with_config(backend.info, cfg))
 
@@ -208,6 +209,22 @@ def _to_instances(found: Candidates, size: tuple[int, int]) -> Instances:
     instances.scores = torch.from_numpy(found.scores)
     instances.pred_classes = torch.from_numpy(found.classes)
     return instances
+
+
+def _open_on(device: str, path: str) -> Backend:
+    """Open a file on a device, or on the CPU where its runtime lacks the device."""
+    # Here, because weights need none of what tood.export imports.
+    from ..export.torch_backends import open_any_backend
+
+    threads = torch.get_num_threads()
+    try:
+        return open_any_backend(path, device=device, threads=threads)
+    except BackendError as error:
+        if device == "cpu":
+            raise
+        backend = open_any_backend(path, threads=threads)
+        logger.warning("%s The CPU runs it now.", error)
+        return backend
 
 
 class _ResizeToFit(T.Augmentation):

@@ -19,10 +19,16 @@ _DEFORM_CONV: ContextVar[DeformConvOperator] = ContextVar("deform_conv", default
 
 
 def is_tracing() -> bool:
-    """Whether ``torch.jit.trace`` or ``torch.export`` records the operators that run now."""
-    # torch.compiler.is_exporting came with PyTorch 2.7.
+    """Whether ``torch.jit.trace`` or ``torch.export`` records the operators that run now.
+
+    ``torch.compile`` does not count: it translates again for sizes that a graph is wrong for.
+    """
+    # torch.compiler.is_exporting came with PyTorch 2.7. In some versions (2.11) it is true in
+    # torch.compile as well.
     is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return bool(torch.jit.is_tracing() or is_exporting())
+    return bool(
+        torch.jit.is_tracing() or (is_exporting() and not torch.compiler.is_dynamo_compiling())
+    )
 
 
 def deform_conv_operator() -> DeformConvOperator:

@@ -139,7 +139,9 @@ def _has_deform_conv(file: Path) -> bool:
 def _explain(error: Exception, file: Path, version: str) -> ModelFileError:
     """Say in one line why a session could not be created."""
     name, reason = printable_path(file), _PREFIX.sub("", one_line(error))
-    if type(error).__name__ == "InvalidProtobuf" or "No graph was found" in reason:
+    # Of an empty file, in the words of two versions.
+    has_no_graph = "No graph was found" in reason or "not have a graph" in reason
+    if type(error).__name__ == "InvalidProtobuf" or has_no_graph:
         return ModelFileError(f"{name} is not an ONNX file, or it is cut off. Export it again.")
     if "DeformConv" in reason:
         return _no_deform_conv(file, version)

@@ -2,6 +2,7 @@
 
 python -m tools.benchmark.detection                      # R50, 8 images of 640x480
 python -m tools.benchmark.detection --model quickstart/TOOD-R18-shapes --size 160x160 --images 64
+python -m tools.benchmark.detection --device cuda --images 64 --batch-sizes 1 8
 python -m tools.benchmark.detection --memory 12000x9000  # peak memory of one sliced image
 
 All ways take turns, round after round, on the same files and threads; ratios are those of medians
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import tood  # noqa: F401  # imported first: reports missing dependencies
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             measure_memory(args, Path(folder))
             return
         ways = dict(build_ways(args, Path(folder)))
-        times = time_alternately(ways, args.rounds)
+        times = time_alternately(ways, args.rounds, args.device)
     bare = statistics.median(times["bare model"])
     rows = [
         [name, 1000 * args.images / statistics.median(values), statistics.median(values) / bare]
@@ -75,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     width, height = args.size
     print(
-        f"{args.model}, {args.images} images of {width}x{height}, {args.threads} threads, "
-        f"{args.rounds} rounds"
+        f"{args.model} on {args.device}, {args.images} images of {width}x{height}, "
+        f"{args.threads} threads, {args.rounds} rounds"
     )
     header = ["way", "images/s", "time of the bare model's"]
     print(tabulate(rows, header, tablefmt="github", floatfmt=("", ".2f", ".2f")))
@@ -92,11 +94,13 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", default="TOOD-R50-1x", help="name of a config")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--size", type=image_size, default=(640, 480), metavar="WIDTHxHEIGHT")
     parser.add_argument("--images", type=int, default=8, help="number of images")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of each way")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--no-slices", action="store_true", help="leave the slow ways out")
     parser.add_argument("--memory", type=image_size, metavar="WIDTHxHEIGHT", help="see above")
     parser.add_argument("--json", help="also write the times to this file")
     return parser
@@ -105,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
 def build_ways(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Call]]:
     """Every way to detect objects in the same images: its name, and one run over all of them."""
     files = write_images(folder / "images", args.size, args.images)
-    model, cfg = build_model_of(args.model)
+    model, cfg = build_model_of(args.model, args.device)
     detector = Detector(model, cfg)
     threshold = model.test_score_thresh
     resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
@@ -123,8 +127,8 @@ def build_ways(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Ca
         for file in files:
             detector(file, score_threshold=threshold)
 
-    def predict(source: object, **options: object) -> None:
-        for _ in detector.predict(source, score_threshold=threshold, **options):
+    def predict(source: object, by: Detector = detector, **options: object) -> None:
+        for _ in by.predict(source, score_threshold=threshold, **options):
             pass
 
     yield "bare model", bare
@@ -134,20 +138,28 @@ def build_ways(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Ca
             f"predict(folder, batch_size={size})",
             lambda s=size: predict(folder / "images", batch_size=s),
         )
-    video = write_video(folder / "clip.mp4", files)
-    yield "predict(video)", lambda: predict(video)
+    if args.device == "cuda":
+        half = Detector(model, cfg, precision="float16")
+        for size in args.batch_sizes:
+            yield (
+                f"the same in float16, batch_size={size}",
+                lambda s=size: predict(folder / "images", half, batch_size=s),
+            )
+    if find_spec("av") is not None:
+        video = write_video(folder / "clip.mp4", files)
+        yield "predict(video)", lambda: predict(video)
     yield (
         "a run with drawings, as tood detect",
         lambda: run_with_drawings(detector, folder / "images", folder / "drawn"),
     )
     side = max(args.size) // 2
-    for size in args.batch_sizes:
+    for size in [] if args.no_slices else args.batch_sizes:
         yield (
             f"slices of {side} pixels, batch_size={size}",
             lambda s=size: predict(folder / "images", slice_size=side, batch_size=s),
         )
     if args.model == "TOOD-R50-1x":
-        retinanet = build_retinanet(folder)
+        retinanet = build_retinanet(folder, args.device)
 
         def default_predictor() -> None:
             for file in files:
@@ -156,10 +168,10 @@ def build_ways(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Ca
         yield "RetinaNet, DefaultPredictor", default_predictor
 
 
-def build_model_of(name: str) -> tuple[nn.Module, CfgNode]:
+def build_model_of(name: str, device: str) -> tuple[nn.Module, CfgNode]:
     """A model with random weights that resizes images as its config says."""
     node = load_config(str(CONFIGS / f"{name}.yaml")).INPUT
-    return build_random_model(name, (node.MAX_SIZE_TEST, node.MIN_SIZE_TEST))
+    return build_random_model(name, (node.MAX_SIZE_TEST, node.MIN_SIZE_TEST), device)
 
 
 def run_with_drawings(detector: Detector, folder: Path, output: Path) -> None:
@@ -168,11 +180,11 @@ def run_with_drawings(detector: Detector, folder: Path, output: Path) -> None:
     DetectionRun(detector, inputs, [Drawings(str(output), inputs)]).run()
 
 
-def build_retinanet(folder: Path) -> DefaultPredictor:
+def build_retinanet(folder: Path, device: str) -> DefaultPredictor:
     """detectron2's RetinaNet R50 with random weights."""
     cfg: CfgNode = get_cfg()
     cfg.merge_from_file(model_zoo.get_config_file(_RETINANET))
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = device
     torch.manual_seed(0)
     DetectionCheckpointer(build_model(cfg), str(folder)).save("retinanet")
     cfg.MODEL.WEIGHTS = str(folder / "retinanet.pth")
@@ -206,7 +218,7 @@ def measure_memory(args: argparse.Namespace, folder: Path) -> None:
     """Print the peak memory of detecting in one large image, in slices."""
     width, height = args.memory
     (file,) = write_images(folder / "images", args.memory, 1)
-    model, cfg = build_model_of(args.model)
+    model, cfg = build_model_of(args.model, args.device)
     detector = Detector(model, cfg)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.perf_counter()

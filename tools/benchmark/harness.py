@@ -73,18 +73,19 @@ def time_call(function: Callable[[], object], device: str) -> float:
 
 
 def time_alternately(
-    calls: Mapping[str, Callable[[], object]], rounds: int
+    calls: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Milliseconds of each call on the CPU in each round, after one round to warm up.
+    """Milliseconds of each call in each round, after one round to warm up.
 
     Args:
         calls: by name; called in turn in each round, so that a busy machine slows them alike.
         rounds: number of timed rounds.
+        device: "cpu" or "cuda".
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
-            milliseconds = time_call(call, "cpu")
+            milliseconds = time_call(call, device)
             if turn:
                 times[name].append(milliseconds)
         print(f"  round {turn} of {rounds}", file=sys.stderr, flush=True)

@@ -152,10 +152,12 @@ def compile_network(model: nn.Module) -> nn.Module:
     return copy
 
 
-def build_random_model(name: str, size: tuple[int, int]) -> tuple[nn.Module, CfgNode]:
+def build_random_model(
+    name: str, size: tuple[int, int], device: str = "cpu"
+) -> tuple[nn.Module, CfgNode]:
     """A model whose scores spread, and a threshold that about 1000 pairs exceed."""
     torch.manual_seed(0)
-    cfg = load_config(str(CONFIGS / f"{name}.yaml"), ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""])
+    cfg = load_config(str(CONFIGS / f"{name}.yaml"), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", ""])
     cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST = max(size), min(size)
     model = build_model(cfg).eval()
     with torch.no_grad():

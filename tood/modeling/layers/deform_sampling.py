@@ -1,7 +1,11 @@
 """Bilinear sampling with one offset per channel and cell."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# Cells of zeros above and left of the map; below and right of it is one more.
+_BORDER = 2
 
 
 def deform_sampling(values: Tensor, offsets: Tensor) -> Tensor:
@@ -33,24 +37,22 @@ def deform_sampling(values: Tensor, offsets: Tensor) -> Tensor:
     rows = torch.arange(height, device=values.device, dtype=offsets.dtype)
     columns = torch.arange(width, device=values.device, dtype=offsets.dtype)
     # Two cells outside of the map all values and gradients are 0: clamping there changes neither,
-    # and keeps the integer positions below in range.
-    y = (rows[:, None] + dy).clamp(-2, height + 1)
-    x = (columns + dx).clamp(-2, width + 1)
+    # and a border of zeros holds every corner, so that none needs a test.
+    y = (rows[:, None] + dy).clamp(-_BORDER, height + 1)
+    x = (columns + dx).clamp(-_BORDER, width + 1)
     top, left = y.detach().floor(), x.detach().floor()
-
-    flat = values.flatten(2)
-
-    def corner(row: Tensor, column: Tensor) -> Tensor:
-        """Values at integer positions; 0 outside of the map."""
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        # Clamp after the conversion too: NaN has no integer value, and its index must be valid.
-        row_index = row.long().clamp(0, height - 1)
-        column_index = column.long().clamp(0, width - 1)
-        index = row_index * width + column_index
-        picked = flat.gather(2, index.flatten(2)).view_as(values)
-        return torch.where(inside, picked, picked.new_zeros(()))
-
     down, right = y - top, x - left
-    upper = corner(top, left) * (1 - right) + corner(top, left + 1) * right
-    lower = corner(top + 1, left) * (1 - right) + corner(top + 1, left + 1) * right
+
+    padded = F.pad(values, (_BORDER, _BORDER + 1, _BORDER, _BORDER + 1))
+    flat, stride = padded.flatten(2), width + 2 * _BORDER + 1
+    index = ((top.long() + _BORDER) * stride + (left.long() + _BORDER)).flatten(2)
+    # NaN has no integer value, but its index must be valid.
+    index = index.clamp(0, (height + 2 * _BORDER) * stride - 2)
+
+    def corner(step: int) -> Tensor:
+        """Values that far behind the top left corner."""
+        return flat.gather(2, index + step).view_as(values)
+
+    upper = corner(0) * (1 - right) + corner(1) * right
+    lower = corner(stride) * (1 - right) + corner(stride + 1) * right
     return upper * (1 - down) + lower * down
