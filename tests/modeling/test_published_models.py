@@ -17,13 +17,20 @@ from tood.checkpoint.key_mapping import from_tood_keys
 from tood.modeling.backbone import ChannelsLastFPN
 from tools.reference.recipe import random_projection
 
-# Their parts are those of the same models with DCN, which takes the fast tests longest.
+
+def model_params(slow):
+    """The distinct models; those of ``slow`` in the slow tests."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name in slow else ())
+        for name in PUBLISHED
+        if name != "TOOD-R50-2x"
+    ]
+
+
+# The parts of these are those of the same models with DCN.
 SLOW = ("TOOD-R101-2x", "TOOD-X101-64x4d-2x")
-MODELS = [
-    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
-    for name in PUBLISHED
-    if name != "TOOD-R50-2x"
-]
+# A step takes it longer than all others together.
+SLOW_STEPS = (*SLOW, "TOOD-X101-64x4d-DCN-2x")
 PHASES = ("warmup", "aligned")
 
 
@@ -33,7 +40,7 @@ def on_gpu(test):
     return pytest.mark.gpu(skip(test))
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=model_params(SLOW))
 def name(request):
     return request.param
 
@@ -178,6 +185,7 @@ def to_float64(inputs):
         x["instances"].gt_boxes.tensor = x["instances"].gt_boxes.tensor.double()
 
 
+@pytest.mark.parametrize("name", model_params(SLOW_STEPS), indirect=True)
 @pytest.mark.parametrize("phase", PHASES)
 def test_step_of_sgd(name, model, inputs, expected, phase, in_float64):
     to_float64(inputs)
