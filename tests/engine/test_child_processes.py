@@ -190,7 +190,7 @@ def test_processes_stop_when_their_parent_is_killed(start, tmp_path):
 
 def test_trainer_in_two_processes_on_the_cpu(start, run_cfg, tmp_path, capfd):
     """detectron2 passes the rank as a GPU to DistributedDataParallel, which a CPU model refuses."""
-    run_cfg.SOLVER.MAX_ITER = 2
+    run_cfg.SOLVER.MAX_ITER, run_cfg.SOLVER.EMA.ENABLED = 2, True
 
     def train_and_compare(folder: Path) -> None:
         # detectron2's evaluation waits for a GPU, which a forked process cannot.

@@ -48,6 +48,7 @@ class CheckpointInfo:
             1000 iterations. None if unknown.
         run_id: of the training run; empty if unknown.
         versions: of the programs that wrote the file, by name.
+        is_average: whether the weights are an average over training (``SOLVER.EMA``).
     """
 
     config: str = ""
@@ -57,6 +58,7 @@ class CheckpointInfo:
     iteration: int | None = None
     run_id: str = ""
     versions: dict[str, str] = field(default_factory=current_versions)
+    is_average: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as they are saved under :data:`INFO_KEY`."""
@@ -68,6 +70,7 @@ class CheckpointInfo:
             "iteration": None if self.iteration is None else int(self.iteration),
             "run_id": str(self.run_id),
             "versions": {str(name): str(version) for name, version in self.versions.items()},
+            "is_average": bool(self.is_average),
         }
 
 
@@ -143,6 +146,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "iteration": _is_iteration,
     "run_id": _is_text,
     "versions": _is_versions,
+    "is_average": lambda value: isinstance(value, bool),
 }
 _COPIES: dict[str, Callable[[Any], Any]] = {
     "class_names": list,

@@ -157,9 +157,10 @@ class CheckpointLoader(DetectionCheckpointer):
         self.logger.log(
             # Caffe2's backbones need other config values than the default.
             logging.WARNING if weights.layout == "caffe2-backbone" else logging.INFO,
-            "%s is %s. Tensors: %s.",
+            "%s is %s%s. Tensors: %s.",
             weights.path,
             LAYOUT_DESCRIPTIONS[weights.layout],
+            ", an average over training (EMA)" if weights.info and weights.info.is_average else "",
             ", ".join(f"{part} {count}" for part, count in counts.items() if count),
         )
         unused = [

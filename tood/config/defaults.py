@@ -232,3 +232,13 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.APPLY_EXIF_ORIENTATION = True
     # The longest time between two checkpoints, in minutes, also a fraction; 0 for no limit.
     cfg.SOLVER.CHECKPOINT_MINUTES = 10
+    cfg.SOLVER.EMA = CfgNode()
+    # The exponential moving average of the weights. It is what is evaluated, and the model of
+    # checkpoints, so that all programs use it; a resume finds the weights themselves in them too.
+    cfg.SOLVER.EMA.ENABLED = False
+    # The weight of the average in each step; the rest is that of the new weights.
+    cfg.SOLVER.EMA.DECAY = 0.9998
+    # Steps in which DECAY builds up from 0, as 1 - exp(-step / RAMP_UP); 0 has it from the first.
+    cfg.SOLVER.EMA.RAMP_UP = 2000
+    # Also evaluate the weights themselves; their results have the prefix "raw_".
+    cfg.SOLVER.EMA.EVAL_RAW = False

@@ -3,31 +3,34 @@
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data.transforms import Augmentation, AugmentationList
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tood_runtime.model_files import is_model_file
 
-from ..checkpoint import TOODCheckpointer
+from ..checkpoint import CheckpointInfo, TOODCheckpointer
 from ..checkpoint.saving import make_folder
 from ..compat import cpu_ddp
 from ..config.validation import validate_solver, validate_test
 from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..data.header_checks import check_test_headers
-from ..data.mapper import DetectionMapper
 from ..data.registration import compare_class_names, load_dataset
 from ..errors import ConfigError, TOODError
 from ..evaluation import build_evaluator, validate_evaluators
 from ..inference import ExportedModel
 from ..modeling.dense_detector import find_dense_core
+from .averaging import WeightAverage, WeightAverageHook
 from .hooks import (
     CheckpointHook,
     HeaderCheckHook,
@@ -35,6 +38,7 @@ from .hooks import (
     ResumableEvalHook,
     ResumableWriterHook,
 )
+from .resizing import with_test_resize
 from .resumable_trainer import ResumableTrainer
 from .schedule import epochs_to_iters
 from .signals import stop_request
@@ -92,11 +96,13 @@ class Trainer(ResumableTrainer):
         """Build the hooks: detectron2's, with our checkpoints, phases and metrics."""
         self._replace_checkpointer()
         cfg = self.cfg
+        self._average = self._build_average()
         return [
             self._build_phase_hook(),
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             self._build_precise_bn(),
+            None if self._average is None else WeightAverageHook(self._average),
             # Before the evaluation: if that fails, nothing is lost.
             CheckpointHook(
                 self.save_checkpoint,
@@ -134,9 +140,39 @@ class Trainer(ResumableTrainer):
             cfg.TEST.PRECISE_BN.NUM_ITER,
         )
 
+    def _build_average(self) -> WeightAverage | None:
+        node = self.cfg.SOLVER.EMA
+        if not node.ENABLED:
+            return None
+        model = self.model
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        return WeightAverage(model, node.DECAY, node.RAMP_UP)
+
+    def _average_in_model(self) -> AbstractContextManager[None]:
+        """The weights that are evaluated and saved are the average, if there is one."""
+        return nullcontext() if self._average is None else self._average.in_model()
+
+    def save_checkpoint(self, name: str) -> Path | None:
+        """Save a checkpoint, whose model is the average if there is one."""
+        with self._average_in_model():
+            return super().save_checkpoint(name)
+
+    def checkpoint_info(self) -> CheckpointInfo:
+        """Describe the model for its checkpoints."""
+        return replace(super().checkpoint_info(), is_average=self._average is not None)
+
     def _evaluate(self) -> dict[str, Any]:
-        self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
-        return self._last_eval_results
+        with self._average_in_model():
+            results: dict[str, Any] = self.test(self.cfg, self.model)
+        if self._average is not None and self.cfg.SOLVER.EMA.EVAL_RAW:
+            cfg = self.cfg.clone()
+            cfg.defrost()
+            cfg.OUTPUT_DIR = os.path.join(self.cfg.OUTPUT_DIR, "raw")
+            raw = self.test(cfg, self.model)
+            results = {**results, **{f"raw_{name}": value for name, value in raw.items()}}
+        self._last_eval_results = results
+        return results
 
     def build_writers(self) -> list[EventWriter]:
         """Build detectron2's writers, which continue the files of a resumed run.
@@ -240,7 +276,7 @@ class Trainer(ResumableTrainer):
             for name in cfg.DATASETS.TEST:
                 compare_class_names(class_names, load_dataset(name).class_names)
         if isinstance(model, ExportedModel) and model.has_fixed_size:
-            return _for_resize(cls, model.resize).test(cfg, model)
+            return with_test_resize(cls, model.resize).test(cfg, model)
         return cls.test(cfg, model)
 
     @classmethod
@@ -254,16 +290,3 @@ class Trainer(ResumableTrainer):
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         info = checkpointer.loaded_info
         return model, [] if info is None else info.class_names
-
-
-def _for_resize(trainer: type[Trainer], resize: Augmentation) -> type[Trainer]:
-    """A trainer class whose test loader resizes images in another way; ``test`` builds it."""
-
-    class FixedSizeTrainer(trainer):  # type: ignore[valid-type, misc]
-        @classmethod
-        def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
-            mapper = DetectionMapper(cfg, is_train=False)
-            mapper.augmentations = AugmentationList([resize])
-            return build_test_loader(cfg, dataset_name, mapper)
-
-    return FixedSizeTrainer

@@ -45,6 +45,8 @@ SOLVER_RULES = (
     Rule("SOLVER.WARMUP_METHOD", one_of(("constant", "linear"))),
     Rule("SOLVER.CHECKPOINT_PERIOD", integer(1), "Use SOLVER.MAX_ITER to save only at the end."),
     Rule("SOLVER.CHECKPOINT_MINUTES", number(0), "0 saves by SOLVER.CHECKPOINT_PERIOD only."),
+    Rule("SOLVER.EMA.DECAY", number(0, 1)),
+    Rule("SOLVER.EMA.RAMP_UP", number(0), "0 has the whole decay from the first step."),
     Rule("TEST.EVAL_PERIOD", integer(0), "0 evaluates after the last iteration only."),
     Rule("SEED", integer(high=_MAX_SEED), "A negative seed draws one at random."),
     Rule("VIS_PERIOD", integer(), "0 disables drawing."),
