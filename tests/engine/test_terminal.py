@@ -26,7 +26,7 @@ def test_summary_right_before_the_first_iteration(run_cfg, tmp_path, capsys):
     run_cfg.SOLVER.CHECKPOINT_PERIOD = 100
     train(run_cfg)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
-    first = next(i for i, line in enumerate(lines) if " iter: 5 " in line)
+    first = next(i for i, line in enumerate(lines) if ": iter 5 " in line)
     before = lines[:first]
     assert len(before) <= 12, "\n".join(before)
     begin = next(i for i, line in enumerate(before) if "Training on" in line)
@@ -37,7 +37,7 @@ def test_summary_right_before_the_first_iteration(run_cfg, tmp_path, capsys):
     assert summary[3].strip().startswith(f"Output: {tmp_path} (details in log.txt); ")
     assert "ATSS warm-up phase until iteration 4 of 6" in summary[4]
     assert "Iteration 4: the aligned phase begins" in before[begin + 5]
-    assert lines[first].endswith("  phase: aligned")
+    assert lines[first].endswith("  aligned")
     assert "copypaste: Task: bbox" in "\n".join(lines[first:])
 
     log = (tmp_path / "log.txt").read_text()
@@ -48,7 +48,7 @@ def test_summary_right_before_the_first_iteration(run_cfg, tmp_path, capsys):
         "Distribution of instances",
         "Augmentations used in training",
         "Training on 8 images",
-        " iter: 5 ",
+        ": iter 5 ",
     ):
         assert log.count(text) >= 1, text
     for text in ("Environment info", "Running with full config", "Training on 8 images"):

@@ -22,7 +22,7 @@ def test_training_evaluation_and_files(run_cfg, tmp_path, caplog):
     assert "Training on 8 images after filtering, 5 classes" in caplog.text
     assert "until iteration 4 of 20" in caplog.text
     assert caplog.text.count("Iteration 4: the aligned phase begins") == 1
-    assert "phase: aligned" in caplog.text
+    assert "  aligned" in caplog.text
     merged = {k: v for row in read_metrics(tmp_path) for k, v in row.items()}
     assert {"total_loss", "loss_cls", "loss_box_reg", "phase_aligned", "bbox/AP"} <= set(merged)
     assert {"assign/pos_per_gt", "assign/gt_without_pos_frac"} <= set(merged)

@@ -3,9 +3,10 @@
 import logging
 
 import pytest
-from detectron2.utils.events import CommonMetricPrinter, EventStorage
+import torch
+from detectron2.utils.events import EventStorage
 
-from tood.engine.writers import AssignmentPrinter, PhaseMetricPrinter
+from tood.engine.writers import AssignmentPrinter, ProgressPrinter
 
 
 @pytest.fixture
@@ -17,22 +18,44 @@ def storage(caplog):
         yield storage
 
 
-@pytest.mark.parametrize("aligned, phase", [(0, "warmup"), (1, "aligned")])
-def test_phase_in_the_line_of_losses(storage, caplog, aligned, phase):
-    storage.put_scalar("phase_aligned", aligned, smoothing_hint=False)
-    CommonMetricPrinter(100).write()
-    PhaseMetricPrinter(100).write()
-    theirs, ours = caplog.messages
-    assert "iter: 19  total_loss: 1.5  loss_cls: 1  loss_box_reg: 0.5" in ours
-    assert ours == f"{theirs.rstrip()}  phase: {phase}"
-    assert caplog.records[0].name == caplog.records[1].name == "detectron2.utils.events"
+def test_progress(storage, caplog):
+    """Before the first times are there, and with everything there is on a CPU."""
+    printer = ProgressPrinter(100, images_per_batch=16)
+    printer.write()
+    storage.put_scalars(time=0.5, data_time=0.03, phase_aligned=1)
+    storage.put_scalars(**{"validation/loss_cls": 9.0})
+    printer.write()
+    losses = "loss 1.5 (cls 1, box_reg 0.5)"
+    assert caplog.messages == [
+        f"iter 19  {losses}  lr 0.01",
+        f"iter 19  eta 0:00:40  {losses}  32 img/s  data 0.03 s  lr 0.01  aligned",
+    ]
+    storage.iter = 100
+    printer.write()
+    assert len(caplog.messages) == 2
 
 
-def test_line_of_losses_without_phases(storage, caplog):
-    CommonMetricPrinter(100).write()
-    PhaseMetricPrinter(100).write()
-    theirs, ours = caplog.messages
-    assert ours == theirs
+def test_progress_fits_160_columns(caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 78 * 2**30)
+    with EventStorage(129_999) as storage:
+        storage.put_scalars(total_loss=1.2345, loss_cls=0.012345, loss_box_reg=0.54321)
+        storage.put_scalars(loss_centerness=0.54321, time=1.333, data_time=0.025)
+        storage.put_scalars(lr=0.0033331, phase_aligned=0)
+        ProgressPrinter(270_000, images_per_batch=16).write()
+    (record,) = caplog.records
+    assert "eta 2 days, 3:50  " in record.message and "78.0G  warmup" in record.message
+    assert len(f"[11/26 15:05:50 {record.name}]: {record.message}") <= 160
+
+
+def test_progress_of_another_detector(caplog):
+    """It may have no losses by name, and no phases."""
+    caplog.set_level(logging.INFO)
+    with EventStorage(0) as storage:
+        storage.put_scalars(total_loss=2.0)
+        ProgressPrinter(10, images_per_batch=2).write()
+    assert caplog.messages == ["iter 0  loss 2"]
 
 
 def test_assignment_statistics(storage, caplog):

@@ -46,7 +46,7 @@ from .terminal import describe_training
 from .writers import (
     AssignmentPrinter,
     MetricsWriter,
-    PhaseMetricPrinter,
+    ProgressPrinter,
     ResumableTensorboardWriter,
 )
 
@@ -182,7 +182,7 @@ class Trainer(ResumableTrainer):
         folder = self.cfg.OUTPUT_DIR
         make_folder(folder)
         return [
-            PhaseMetricPrinter(self.max_iter),
+            ProgressPrinter(self.max_iter, self.cfg.SOLVER.IMS_PER_BATCH),
             MetricsWriter(
                 os.path.join(folder, "metrics.json"),
                 self.start_iter,

@@ -3,10 +3,9 @@
 import itertools
 import json
 import logging
-from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
 
+import torch
 from detectron2.utils.events import (
     CommonMetricPrinter,
     EventWriter,
@@ -19,36 +18,74 @@ from ..checkpoint.saving import write_text
 
 logger = logging.getLogger(__name__)
 
+# Iterations that the terminal's numbers are medians and means of, as detectron2's.
+WINDOW = 20
+
 
 def latest_scalars() -> dict[str, float]:
     """Return the latest value of every scalar in the current event storage."""
     return {name: value for name, (value, _) in get_event_storage().latest().items()}
 
 
-class PhaseMetricPrinter(CommonMetricPrinter):
-    """detectron2's line of losses, with the training phase at its end.
+class ProgressPrinter(CommonMetricPrinter):
+    """Logs where the training is, in a line of at most 160 columns.
+
+    It has the iteration, the remaining time, medians of the losses over 20 iterations, means of the
+    speed and of the time that data is waited for, the learning rate, a GPU's peak memory, and the
+    phase of a detector that has phases.
 
     Args:
-        max_iter: the number of iterations, for the remaining time.
+        max_iter: the number of iterations.
+        images_per_batch: over all processes.
     """
 
-    def __init__(self, max_iter: int | None = None) -> None:
+    def __init__(self, max_iter: int, images_per_batch: int) -> None:
         super().__init__(max_iter)
-        # detectron2 formats and logs the line in one method; the logger is the only way in.
-        self.logger: logging.LoggerAdapter = _PhaseAdapter(
-            logging.getLogger("detectron2.utils.events"), {}
-        )
+        self.max_iter, self.images_per_batch = max_iter, images_per_batch
+        self.logger = logging.getLogger("tood")  # a short name, in front of each line
 
+    def write(self) -> None:
+        """Log the line; not after the last iteration, when detectron2 calls it once more."""
+        storage = get_event_storage()
+        if storage.iter == self.max_iter:
+            return
+        scalars = latest_scalars()
+        parts = [f"iter {storage.iter}", self._remaining(), self._losses()]
+        if "time" in scalars:  # not in the first iterations
+            seconds = storage.history("time").avg(WINDOW)
+            parts.append(f"{self.images_per_batch / max(seconds, 1e-9):.3g} img/s")
+        if "data_time" in scalars:
+            parts.append(f"data {storage.history('data_time').avg(WINDOW):.2f} s")
+        if "lr" in scalars:
+            parts.append(f"lr {scalars['lr']:.3g}")
+        if torch.cuda.is_available():
+            parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f}G")
+        if "phase_aligned" in scalars:
+            parts.append("aligned" if scalars["phase_aligned"] else "warmup")
+        self.logger.info("  ".join(part for part in parts if part))
 
-class _PhaseAdapter(logging.LoggerAdapter):
-    def process(
-        self, msg: str, kwargs: MutableMapping[str, Any]
-    ) -> tuple[str, MutableMapping[str, Any]]:
-        """Append the phase to a message."""
-        aligned = latest_scalars().get("phase_aligned")
-        if aligned is None:  # a detector without phases
-            return msg, kwargs
-        return f"{msg.rstrip()}  phase: {'aligned' if aligned else 'warmup'}", kwargs
+    def _remaining(self) -> str:
+        """Without seconds, where it is days."""
+        eta = self._get_eta(get_event_storage())
+        if not eta:
+            return ""
+        return f"eta {eta.rpartition(':')[0] if 'day' in eta else eta}"
+
+    def _losses(self) -> str:
+        """The total, and in parentheses what it is the sum of."""
+        histories = get_event_storage().histories()
+        losses = {
+            name: f"{history.median(WINDOW):.3g}"
+            for name, history in histories.items()
+            if name.startswith("loss")
+        }
+        if "total_loss" not in histories:
+            return ""
+        total = f"loss {histories['total_loss'].median(WINDOW):.3g}"
+        if not losses:
+            return total
+        terms = (f"{name.removeprefix('loss_')} {value}" for name, value in losses.items())
+        return f"{total} ({', '.join(terms)})"
 
 
 class AssignmentPrinter(EventWriter):
