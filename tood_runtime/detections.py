@@ -152,8 +152,11 @@ class Detections:
     def _image_or_file(self, image: ImageInput | None, method: str) -> ImageInput:
         if image is not None:
             return image
-        if self.path is None or self.frame is not None:
-            origin = "a video" if self.frame is not None else "an array or a PIL image"
+        is_url = "://" in str(self.path)  # paths have no two slashes in a row
+        if self.path is None or self.frame is not None or is_url:
+            origin = "an array or a PIL image"
+            if self.frame is not None or is_url:
+                origin = "a video" if self.frame is not None else "a URL"
             raise ValueError(
                 f"These detections come from {origin}, which they do not keep. Pass the image: "
                 f"detections.{method}(image)."

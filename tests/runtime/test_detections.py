@@ -113,6 +113,8 @@ def test_draw_finds_its_image(tmp_path):
     image = np.full((50, 60, 3), 200, np.uint8)
     with pytest.raises(ValueError, match=r"detections\.draw\(image\)"):
         make().draw()
+    with pytest.raises(ValueError, match="come from a URL, which they do not keep"):
+        make(path="https://example.com/x.png").draw()
     save_image(image, tmp_path / "x.png")
     drawings = [
         make(path=str(tmp_path / "x.png")).draw(),

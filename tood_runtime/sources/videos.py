@@ -56,7 +56,7 @@ def read_frames(location: str, *, live: bool = False) -> Iterator[SourceImage | 
         live: whether it is a stream that does not wait for its readers.
 
     Raises:
-        ImageReadError: the video cannot be opened, or has no pictures.
+        ImageReadError: the video cannot be opened, or has no images.
         ImportError: PyAV is not installed.
     """
     av = require_av("Reading videos")
@@ -71,7 +71,7 @@ def read_frames(location: str, *, live: bool = False) -> Iterator[SourceImage | 
         raise ImageReadError(f"Cannot open the video {name}: {error_reason(error)}.") from error
     with container:
         if not container.streams.video:
-            raise ImageReadError(f"Cannot read the video {name}: it has no pictures.")
+            raise ImageReadError(f"Cannot read the video {name}: it has no images.")
         stream = container.streams.best("video")
         stream.thread_type = "SLICE" if live else "AUTO"
         yield from _decode(av, container, stream, location)

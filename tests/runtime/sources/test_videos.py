@@ -121,7 +121,7 @@ def test_what_is_no_video(tmp_path):
             count_frames(str(tmp_path / name))
 
 
-def test_a_sound_file_has_no_pictures(tmp_path):
+def test_a_sound_file_has_no_images(tmp_path):
     path = tmp_path / "x.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000)
@@ -129,7 +129,7 @@ def test_a_sound_file_has_no_pictures(tmp_path):
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(ImageReadError, match="no pictures"):
+    with pytest.raises(ImageReadError, match="no images"):
         next(read_frames(str(path)))
 
 
