@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode
 
+from tests.helpers import ROOT
+from tood.config.imports import import_custom
 from tood.data import setup_datasets
 from tood.data.synthetic import write_dataset
 
@@ -30,3 +32,12 @@ def run_cfg(tiny_cfg: CfgNode, shapes: Path, tmp_path: Path) -> CfgNode:
     cfg.SEED = 1
     setup_datasets(cfg)
     return cfg
+
+
+@pytest.fixture
+def quick_cfg(run_cfg: CfgNode) -> CfgNode:
+    """`run_cfg` with a model whose checkpoints are written in a moment."""
+    import_custom(str(ROOT / "tests/tiny_backbone.py"))
+    run_cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
+    run_cfg.MODEL.TOOD.HEAD.NUM_CONVS = 1
+    return run_cfg

@@ -71,11 +71,12 @@ class TOODCheckpointer(CheckpointLoader):
         self.resumed_from: Path | None = None
         self._info = info
 
-    def save(self, name: str, **kwargs: Any) -> Path | None:
+    def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> Path | None:
         """Write a checkpoint, and its name into ``last_checkpoint`` when the file is whole.
 
         Args:
             name: of the file, without ".pth".
+            tag: write its name into ``last_checkpoint``; False for one that no run resumes from.
             **kwargs: plain values and tensors to save next to the model.
 
         Returns:
@@ -98,7 +99,8 @@ class TOODCheckpointer(CheckpointLoader):
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", path)
         write_checkpoint(data, path)
-        self.tag_last_checkpoint(path.name)
+        if tag:
+            self.tag_last_checkpoint(path.name)
         return path
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:

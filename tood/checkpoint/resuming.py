@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 # detectron2's file that holds the name of the last checkpoint.
 LAST_CHECKPOINT = "last_checkpoint"
 PREVIOUS_SUFFIX = ".previous"
+# The best checkpoint of a run, as detectron2's BestCheckpointer names it. It is for detection, not
+# for resuming: a run goes on from where it was.
+BEST_CHECKPOINT = "model_best.pth"
 # Holds the id of the run that a folder belongs to.
 RUN_FILE = "run.json"
 
@@ -69,6 +72,17 @@ def read_last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     name = Path(text.strip()).name
     usable = name not in ("", "..") and "\0" not in name and len(name.encode()) <= _MAX_NAME_BYTES
     return Path(folder) / name if usable else Path(folder)
+
+
+def has_best_checkpoint(folder: str | os.PathLike[str], run_id: str | None = None) -> bool:
+    """Whether a folder holds the best checkpoint of a run, as far as its header can be read.
+
+    Args:
+        folder: of the run.
+        run_id: of the run; None accepts that of any run.
+    """
+    best = _read_candidate(Path(folder) / BEST_CHECKPOINT)
+    return best is not None and (run_id is None or best.run_id == run_id)
 
 
 def find_last_checkpoint(folder: str | os.PathLike[str], run_id: str | None = None) -> Path | None:
@@ -206,7 +220,11 @@ def _find_whole(
     folder: Path, named: Path, damaged: _Candidate | None, run_id: str | None
 ) -> _Candidate | None:
     """The newest whole checkpoint of the same run, other than ``named``."""
-    paths = [path for path in folder.glob("*.pth") if path != named and path.is_file()]
+    paths = [
+        path
+        for path in folder.glob("*.pth")
+        if path != named and path.name != BEST_CHECKPOINT and path.is_file()
+    ]
     read = [x for x in map(_read_candidate, sorted(paths)) if x is not None]
     if not read:
         return None

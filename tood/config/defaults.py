@@ -24,6 +24,7 @@ def add_tood_config(cfg: CfgNode) -> None:
     _add_assigner_keys(cfg.MODEL.TOOD)
     _add_criterion_keys(cfg.MODEL.TOOD)
     _add_data_keys(cfg)
+    _add_evaluation_keys(cfg)
     for old, new in RENAMED_KEYS.items():
         if not cfg.key_is_renamed(old):
             cfg.register_renamed_key(old, new)
@@ -242,3 +243,11 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.EMA.RAMP_UP = 2000
     # Also evaluate the weights themselves; their results have the prefix "raw_".
     cfg.SOLVER.EMA.EVAL_RAW = False
+
+
+def _add_evaluation_keys(cfg: CfgNode) -> None:
+    # ---- Best checkpoint ----
+    # The metric that model_best.pth is the best of, as metrics.json names it: "bbox/AP",
+    # "bbox/AP50", "bbox/AP-cat" for a class, or "NAME/bbox/AP" with several test sets. Higher is
+    # better. "" saves no best checkpoint.
+    cfg.TEST.BEST_METRIC = "bbox/AP"

@@ -46,6 +46,7 @@ class ResumableTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode, run_id: str | None = None) -> None:
         self.run_id = run_id
         self.iteration_ratio = 1.0  # by which the iterations of the checkpoint were multiplied
+        self._last_iteration: int | None = None  # that was finished; None before training
         self._resumed: dict[str, Any] = {}
         self._bad_images: list[str] = []
         self._notes: list[str] = []  # warnings for the end of the setup, where they are seen
@@ -75,8 +76,12 @@ class ResumableTrainer(DefaultTrainer):
             run_id=self.run_id or "",
         )
 
-    def save_checkpoint(self, name: str) -> Path | None:
+    def save_checkpoint(self, name: str, *, tag: bool = True) -> Path | None:
         """Save a checkpoint with the random states of all processes; call it in all of them.
+
+        Args:
+            name: of the file, without ".pth".
+            tag: whether the run resumes from it.
 
         Returns:
             Its path; None in all processes but the main one.
@@ -86,7 +91,13 @@ class ResumableTrainer(DefaultTrainer):
             return None
         self._bad_images = list(dict.fromkeys(name for _, names in parts for name in names))
         states = [state for state, _ in parts]
-        return self.checkpointer.save(name, iteration=self.iter, random_states=states)
+        current = self.iter
+        if self._last_iteration is not None:
+            self.iter = self._last_iteration  # after an evaluation, it may be one less
+        try:
+            return self.checkpointer.save(name, tag=tag, iteration=self.iter, random_states=states)
+        finally:
+            self.iter = current
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the last checkpoint of ``OUTPUT_DIR``, or ``MODEL.WEIGHTS``.
@@ -149,6 +160,7 @@ class ResumableTrainer(DefaultTrainer):
 
     def before_train(self) -> None:
         """Continue where the checkpoint ended."""
+        self._last_iteration = self.start_iter - 1
         set_event_state(self.storage, self._resumed.pop("events", {}))
         super().before_train()
         for note in self._notes:
@@ -175,6 +187,11 @@ class ResumableTrainer(DefaultTrainer):
                 len(states),
                 comm.get_world_size(),
             )
+
+    def after_step(self) -> None:
+        """Run the hooks after an iteration."""
+        self._last_iteration = self.iter
+        super().after_step()
 
     def after_train(self) -> None:
         """Run the final evaluation and write the last metrics."""

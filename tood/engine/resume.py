@@ -109,6 +109,9 @@ def convert_iterations(state: Mapping[str, Any], ratio: float) -> dict[str, Any]
         hooks["LRScheduler"]["last_epoch"] = done
     if "PhaseHook" in hooks:
         hooks["PhaseHook"]["warmup_iters"] = math.ceil(hooks["PhaseHook"]["warmup_iters"] * ratio)
+    best = hooks.get("BestCheckpointHook", {})
+    if best.get("best_iteration", -1) >= 0:
+        best["best_iteration"] = math.ceil((best["best_iteration"] + 1) * ratio) - 1
     # Scalars and evaluations belong to the old iterations.
     hooks.pop("ResumableEvalHook", None)
     return {**state, "iteration": done - 1, "hooks": hooks, "events": {}}

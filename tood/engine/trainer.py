@@ -37,6 +37,7 @@ from .hooks import (
     PhaseHook,
     ResumableEvalHook,
     ResumableWriterHook,
+    build_best_hook,
 )
 from .resizing import with_test_resize
 from .resumable_trainer import ResumableTrainer
@@ -97,6 +98,7 @@ class Trainer(ResumableTrainer):
         self._replace_checkpointer()
         cfg = self.cfg
         self._average = self._build_average()
+        best = build_best_hook(cfg, self.save_checkpoint, self.run_id)
         return [
             self._build_phase_hook(),
             hooks.IterationTimer(),
@@ -114,7 +116,13 @@ class Trainer(ResumableTrainer):
                 max_bad_images=cfg.DATALOADER.MAX_BAD_IMAGES,
             ),
             HeaderCheckHook(cfg) if comm.is_main_process() else None,
-            ResumableEvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate, stop_request),
+            best,
+            ResumableEvalHook(
+                cfg.TEST.EVAL_PERIOD,
+                self._evaluate,
+                stop_request,
+                None if best is None else best.update,
+            ),
             # At the end, so that the results of an evaluation are written too.
             ResumableWriterHook() if comm.is_main_process() else None,
         ]

@@ -13,7 +13,7 @@ from tood_runtime.model_files import is_model_file, read_model_info
 from tood_runtime.model_info import ModelInfo as ExportedInfo
 
 from ..checkpoint.info import CheckpointInfo, read_info
-from ..checkpoint.resuming import read_last_checkpoint, read_run_id
+from ..checkpoint.resuming import BEST_CHECKPOINT, read_last_checkpoint, read_run_id
 from ..checkpoint.safe_load import peek_file
 from ..config.files import available_models, find_config_file, named_config, suggest_model
 from ..config.loading import load_config, load_config_text
@@ -23,8 +23,6 @@ from .models import MODELS
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".pyth", ".safetensors")
-# As detectron2's BestCheckpointer names it.
-BEST_CHECKPOINT = "model_best.pth"
 
 
 def get_config_file(name: str) -> Path:

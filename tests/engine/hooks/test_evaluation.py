@@ -25,7 +25,7 @@ def evaluation():
         return {}
 
     hook = ResumableEvalHook(2, evaluate, stop)
-    hook.trainer = SimpleNamespace(model=model, iter=1, max_iter=10)
+    hook.trainer = SimpleNamespace(model=model, iter=1, start_iter=2, max_iter=10)
     return hook, images
 
 

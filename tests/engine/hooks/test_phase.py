@@ -43,8 +43,16 @@ def test_phase_at_every_iteration(caplog):
 def test_first_step_after_a_resume(start, expected, caplog):
     model = PhaseRecorder()
     run_phase_hook(PhaseHook(3), model, [start], start)
-    assert model.calls == [expected]
+    assert model.calls[-1] == expected
     assert ("Resumed in the aligned phase" in caplog.text) == (expected == "aligned")
+
+
+@pytest.mark.parametrize("start, expected", [(0, []), (3, ["warmup"]), (4, ["aligned"])])
+def test_before_the_first_step_of_a_resume(start, expected):
+    """An evaluation that is caught up has the phase of the iteration before."""
+    model = PhaseRecorder()
+    run_phase_hook(PhaseHook(3), model, [], start)
+    assert model.calls == expected
 
 
 def test_no_warmup(caplog):

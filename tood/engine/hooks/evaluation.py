@@ -21,6 +21,8 @@ class ResumableEvalHook(EvalHook):
         eval_function: evaluates, and returns the results.
         stop: says whether this process was asked to stop. A process that trains alone then ends its
             evaluation before the next image. Several finish it: they cannot agree in the middle.
+        after_evaluation: called in every process with the results, which only the main process has,
+            and the last finished iteration.
     """
 
     def __init__(
@@ -28,39 +30,63 @@ class ResumableEvalHook(EvalHook):
         eval_period: int,
         eval_function: Callable[[], dict[str, Any]],
         stop: StopRequest | None = None,
+        after_evaluation: Callable[[dict[str, Any], int], None] | None = None,
     ) -> None:
-        super().__init__(eval_period, eval_function)
+        self._results: dict[str, Any] = {}
+
+        def evaluate() -> dict[str, Any]:
+            self._results = eval_function()
+            return self._results
+
+        super().__init__(eval_period, evaluate)
         self._stop = stop
+        self._after_evaluation = after_evaluation
+        self._evaluated = -1  # the iteration after which the last evaluation was
         self._must_catch_up = False
 
     def _is_due(self) -> bool:
         done = self.trainer.iter + 1
-        return bool(self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter)
+        return bool(
+            self._period > 0
+            and done % self._period == 0
+            and done != self.trainer.max_iter
+            and self._evaluated != self.trainer.iter
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return whether an evaluation follows the iteration of this checkpoint."""
-        return {"is_due": self._is_due()}
+        return {"is_due": self._is_due(), "evaluated": self._evaluated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned; earlier versions had less."""
         self._must_catch_up = state_dict["is_due"]
+        self._evaluated = state_dict.get("evaluated", -1)
 
     def catch_up(self) -> None:
         """Run the evaluation that the resumed checkpoint was written before, if there is one."""
         if self._must_catch_up and self._period > 0:
             self._must_catch_up = False
             logger.info("Evaluating: the run ended before this evaluation was finished.")
-            self._do_eval()
+            self._evaluate_after(self.trainer.start_iter - 1)
+
+    def after_step(self) -> None:
+        """Run the evaluation if it is due; the last one is in `after_train`."""
+        if self._is_due():
+            self._evaluate_after(self.trainer.iter)
 
     def after_train(self) -> None:
         """Run the last evaluation, unless the last iteration has failed or was interrupted."""
-        if self.trainer.iter >= self.trainer.max_iter:
-            self._do_eval()
+        last = self.trainer.max_iter - 1
+        if self.trainer.iter > last and self._evaluated != last:
+            self._evaluate_after(last)
         del self._func  # as detectron2 does: it refers to the trainer
 
-    def _do_eval(self) -> None:
+    def _evaluate_after(self, iteration: int) -> None:
         with self._stop_before_next_image():
-            super()._do_eval()
+            self._do_eval()
+        self._evaluated = iteration
+        if self._after_evaluation is not None:
+            self._after_evaluation(self._results, iteration)
 
     @contextmanager
     def _stop_before_next_image(self) -> Iterator[None]:

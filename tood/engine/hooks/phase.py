@@ -70,6 +70,8 @@ class PhaseHook(HookBase):
     def before_train(self) -> None:
         """Log when the phase switches, and warn if it never does."""
         start, end = self.trainer.start_iter, self.trainer.max_iter
+        if start > 0:  # an evaluation may be caught up before the first step
+            self._core().set_phase(self.phase_at(start - 1))
         if self.warmup_iters <= 0:
             logger.info("No ATSS warm-up phase: the aligned phase from the first iteration on.")
         elif self.phase_at(start) == "aligned":
