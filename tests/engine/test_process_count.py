@@ -148,3 +148,18 @@ def test_another_number_of_processes_continues(folder):
         assert state["trainer"]["hooks"]["LRScheduler"]["last_epoch"] == 8
         assert state["trainer"]["data"]["num_drawn"] == 16
         assert state["tood"]["phase"] == "aligned"
+
+
+@pytest.mark.slow
+def test_processes_stop_early_together(folder):
+    """Without learning, the second evaluation is no better, and the third is not reached."""
+    extra = ("SOLVER.BASE_LR", "0.0", "TEST.EVAL_PERIOD", "2", "TEST.PATIENCE", "1")
+    run = train(folder, "early", start_by("tood", 2), "--num-gpus", "2", *extra)
+    state = torch.load(run / "model_final.pth", weights_only=True)
+    assert state["iteration"] == 3 and len(state["random_states"]) == 2
+    assert torch.load(run / "model_best.pth", weights_only=True)["iteration"] == 1
+    resumed = start_training(
+        folder, "early", start_by("tood", 2), "--num-gpus", "2", *extra, "--resume"
+    )
+    text, _ = resumed.communicate(timeout=500)
+    assert resumed.returncode == 0 and "This run has stopped after iteration 3" in text

@@ -251,3 +251,5 @@ def _add_evaluation_keys(cfg: CfgNode) -> None:
     # "bbox/AP50", "bbox/AP-cat" for a class, or "NAME/bbox/AP" with several test sets. Higher is
     # better. "" saves no best checkpoint.
     cfg.TEST.BEST_METRIC = "bbox/AP"
+    # Stop after so many evaluations in a row without a better BEST_METRIC; 0 trains to the end.
+    cfg.TEST.PATIENCE = 0

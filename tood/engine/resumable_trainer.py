@@ -7,6 +7,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
+from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from ..checkpoint import CheckpointInfo, TOODCheckpointer
@@ -15,7 +16,7 @@ from ..data.registration import compare_class_names
 from ..errors import CheckpointError, ConfigError
 from ..modeling.dense_detector import find_dense_core
 from .event_state import get_event_state, set_event_state
-from .hooks import ResumableEvalHook, ResumableWriterHook
+from .hooks import PatienceHook, ResumableEvalHook, ResumableWriterHook, StoppedEarly
 from .random_state import get_random_state, set_random_state
 from .resume import (
     apply_config,
@@ -145,7 +146,8 @@ class ResumableTrainer(DefaultTrainer):
     def train(self) -> dict[str, Any] | None:
         """Train from ``start_iter`` to ``max_iter``.
 
-        SIGTERM, SIGUSR1 and Ctrl-C end it after the current iteration, with a checkpoint.
+        SIGTERM, SIGUSR1 and Ctrl-C end it after the current iteration, with a checkpoint. It also
+        ends when the evaluations have not improved for long enough (``TEST.PATIENCE``).
 
         Returns:
             The results of the last evaluation if ``TEST.EXPECTED_RESULTS`` is set, else None.
@@ -155,8 +157,19 @@ class ResumableTrainer(DefaultTrainer):
             TrainingDivergedError: the loss is NaN or infinite.
         """
         with stop_request.deferred():
-            results: dict[str, Any] | None = super().train()
+            try:
+                results: dict[str, Any] | None = super().train()
+            except StoppedEarly:
+                results = self._expected_results()
             return results
+
+    def _expected_results(self) -> dict[str, Any] | None:
+        """What detectron2 does after its loop: verify the last results, if some are expected."""
+        results: dict[str, Any] | None = getattr(self, "_last_eval_results", None)
+        if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process() or results is None:
+            return None
+        verify_results(self.cfg, results)
+        return results
 
     def before_train(self) -> None:
         """Continue where the checkpoint ended."""
@@ -169,7 +182,7 @@ class ResumableTrainer(DefaultTrainer):
         if self.start_iter > 0:
             self.storage.iter = self.start_iter - 1
             # In this order: the line of metrics has the results of the evaluation.
-            for hook_type in (ResumableEvalHook, ResumableWriterHook):
+            for hook_type in (ResumableEvalHook, ResumableWriterHook, PatienceHook):
                 for hook in self._hooks:
                     if isinstance(hook, hook_type):
                         hook.catch_up()

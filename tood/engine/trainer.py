@@ -34,6 +34,7 @@ from .averaging import WeightAverage, WeightAverageHook
 from .hooks import (
     CheckpointHook,
     HeaderCheckHook,
+    PatienceHook,
     PhaseHook,
     ResumableEvalHook,
     ResumableWriterHook,
@@ -125,6 +126,7 @@ class Trainer(ResumableTrainer):
             ),
             # At the end, so that the results of an evaluation are written too.
             ResumableWriterHook() if comm.is_main_process() else None,
+            None if best is None else PatienceHook(best, self.save_checkpoint),
         ]
 
     def _build_phase_hook(self) -> PhaseHook | None:

@@ -54,6 +54,7 @@ def problem(cfg, *opts) -> str:
         ("SOLVER.CHECKPOINT_PERIOD", -1, "SOLVER.CHECKPOINT_PERIOD is -1, but must be"),
         ("SOLVER.CHECKPOINT_MINUTES", -1, "SOLVER.CHECKPOINT_MINUTES is -1, but must be"),
         ("TEST.EVAL_PERIOD", -1, "TEST.EVAL_PERIOD is -1, but must be an integer of at least 0."),
+        ("TEST.PATIENCE", -1, "TEST.PATIENCE is -1, but must be an integer of at least 0."),
         ("SEED", 2**32, "SEED is 4294967296, but must be an integer of at most"),
     ],
 )
@@ -204,3 +205,14 @@ def test_no_learning_is_said(tiny_cfg, caplog):
     tiny_cfg.SOLVER.BASE_LR = 0.0
     validate_solver(tiny_cfg)
     assert "SOLVER.BASE_LR is 0, so training changes no weights." in caplog.text
+
+
+def test_patience_needs_something_to_improve(tiny_cfg):
+    message = problem(tiny_cfg, "TEST.PATIENCE", 2, "TEST.EVAL_PERIOD", 0)
+    assert "TEST.PATIENCE is 2, but TEST.EVAL_PERIOD is 0. Set how often to evaluate, or" in message
+    tiny_cfg.TEST.EVAL_PERIOD = 10
+    message = problem(tiny_cfg, "TEST.PATIENCE", 2, "TEST.BEST_METRIC", "")
+    assert "TEST.BEST_METRIC is ''. Set the metric that has to improve, or TEST.PATIENCE" in message
+    tiny_cfg.TEST.BEST_METRIC = "bbox/AP"
+    validate_solver(tiny_cfg)
+    assert "there is no test set" in problem(tiny_cfg, "DATASETS.TEST", "()")

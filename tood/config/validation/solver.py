@@ -48,6 +48,7 @@ SOLVER_RULES = (
     Rule("SOLVER.EMA.DECAY", number(0, 1)),
     Rule("SOLVER.EMA.RAMP_UP", number(0), "0 has the whole decay from the first step."),
     Rule("TEST.EVAL_PERIOD", integer(0), "0 evaluates after the last iteration only."),
+    Rule("TEST.PATIENCE", integer(0), "0 trains to the end."),
     Rule("SEED", integer(high=_MAX_SEED), "A negative seed draws one at random."),
     Rule("VIS_PERIOD", integer(), "0 disables drawing."),
     Rule("FLOAT32_PRECISION", one_of(("", "highest", "high", "medium"))),
@@ -101,6 +102,7 @@ def validate_schedule(cfg: CfgNode, world_size: int, own_scheduler: bool = False
         raise ConfigError(
             "SOLVER.NESTEROV is True, but SOLVER.MOMENTUM is 0. Set a momentum, or NESTEROV False."
         )
+    _validate_patience(cfg)
     _validate_batch(cfg, world_size)
     _validate_rescaled(cfg, world_size, own_scheduler)
     if solver.BASE_LR == 0:
@@ -111,6 +113,21 @@ def _available_schedulers(cfg: CfgNode) -> tuple[str, ...]:
     # The key came with the schedule, in detectron2 after 0.6.
     newer = (_FIXED_GAMMA,) if "NUM_DECAYS" in cfg.SOLVER else ()
     return (_COSINE, _MULTI_STEP, *newer)
+
+
+def _validate_patience(cfg: CfgNode) -> None:
+    if not cfg.TEST.PATIENCE:
+        return
+    has_test_set = cfg.DATASETS.TEST or cfg.DATASETS.TEST_ANNOTATIONS
+    for is_missing, what in (
+        (not has_test_set, "there is no test set. Set DATASETS.TEST_ANNOTATIONS"),
+        (not cfg.TEST.EVAL_PERIOD, "TEST.EVAL_PERIOD is 0. Set how often to evaluate"),
+        (not cfg.TEST.BEST_METRIC, "TEST.BEST_METRIC is ''. Set the metric that has to improve"),
+    ):
+        if is_missing:
+            raise ConfigError(
+                f"TEST.PATIENCE is {cfg.TEST.PATIENCE}, but {what}, or TEST.PATIENCE to 0."
+            )
 
 
 def _validate_batch(cfg: CfgNode, world_size: int) -> None:

@@ -4,6 +4,7 @@ from .best import BestCheckpointHook, build_best_hook
 from .checkpoint import CheckpointHook
 from .evaluation import ResumableEvalHook
 from .headers import HeaderCheckHook
+from .patience import PatienceHook, StoppedEarly
 from .phase import PhaseHook
 from .writer import ResumableWriterHook
 
@@ -11,8 +12,10 @@ __all__ = [
     "BestCheckpointHook",
     "CheckpointHook",
     "HeaderCheckHook",
+    "PatienceHook",
     "PhaseHook",
     "ResumableEvalHook",
     "ResumableWriterHook",
+    "StoppedEarly",
     "build_best_hook",
 ]

@@ -51,8 +51,16 @@ class BestCheckpointHook(HookBase):
 
     @property
     def is_over(self) -> bool:
-        """Whether there were more evaluations without improvement than the patience allows."""
+        """Whether so many evaluations in a row were worse that the training is to end."""
         return 0 < self.patience <= self.num_worse
+
+    def describe(self) -> str:
+        """Say why the training ends, for the log."""
+        best = "" if self.best_value is None else f", {self.best_value:.4g},"
+        return (
+            f"{self.metric} has not improved in {self.num_worse} evaluations (TEST.PATIENCE "
+            f"{self.patience}); the best{best} was after iteration {self.best_iteration}"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history in plain types."""
@@ -155,5 +163,6 @@ def build_best_hook(
     return BestCheckpointHook(
         lambda: save_checkpoint(name, tag=False),
         cfg.TEST.BEST_METRIC,
+        cfg.TEST.PATIENCE,
         has_best=lambda: has_best_checkpoint(cfg.OUTPUT_DIR, run_id),
     )
