@@ -55,7 +55,9 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
         "SOLVER.CHECKPOINT_PERIOD": 3,
         "SOLVER.EMA.ENABLED": True,
         "SOLVER.EMA.RAMP_UP": 4,
+        "SOLVER.CHECKPOINT_KEEP": 2,
         "TEST.EVAL_PERIOD": 4,
+        "TEST.PATIENCE": 6,  # counted, never over
         "MODEL.TOOD.SCORE_THRESH_TEST": 0.0,  # without detections there is no AP
         "SEED": 1,
     }
@@ -164,7 +166,8 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
 
 def compare_runs(whole: Path, killed: Path) -> list[str]:
     """Name everything in which the results of two runs differ."""
-    found = []
+    left, right = ({x.name for x in run.glob("*.pth")} for run in (whole, killed))
+    found = [f"in one folder: {name}" for name in sorted(left ^ right)]
     for name in ("model_final.pth", "model_best.pth"):
         checkpoints = [torch.load(run / name, weights_only=True) for run in (whole, killed)]
         found += differences(*checkpoints, name)

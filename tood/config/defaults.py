@@ -243,6 +243,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.EMA.RAMP_UP = 2000
     # Also evaluate the weights themselves; their results have the prefix "raw_".
     cfg.SOLVER.EMA.EVAL_RAW = False
+    # How many checkpoints of SOLVER.CHECKPOINT_PERIOD stay, the last ones; 0 for all.
+    # model_best.pth and model_final.pth stay in any case.
+    cfg.SOLVER.CHECKPOINT_KEEP = 0
 
 
 def _add_evaluation_keys(cfg: CfgNode) -> None:

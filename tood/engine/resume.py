@@ -27,6 +27,7 @@ _UNCOMPARED = (
     "MODEL.WEIGHTS",
     "OUTPUT_DIR",
     "SEED",  # the data loader keeps that of the checkpoint
+    "SOLVER.CHECKPOINT_KEEP",
     "SOLVER.CHECKPOINT_MINUTES",
     "SOLVER.CHECKPOINT_PERIOD",
     "TEST",

@@ -112,6 +112,8 @@ class Trainer(ResumableTrainer):
                 stop_request,
                 period=cfg.SOLVER.CHECKPOINT_PERIOD,
                 eval_period=cfg.TEST.EVAL_PERIOD,
+                keep=cfg.SOLVER.CHECKPOINT_KEEP,
+                folder=Path(cfg.OUTPUT_DIR),
                 minutes=cfg.SOLVER.CHECKPOINT_MINUTES,
                 bad_images=lambda: self.data_loader.bad_images,
                 max_bad_images=cfg.DATALOADER.MAX_BAD_IMAGES,

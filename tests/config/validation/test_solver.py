@@ -53,6 +53,7 @@ def problem(cfg, *opts) -> str:
         ("SOLVER.CHECKPOINT_PERIOD", 0, "at least 1. Use SOLVER.MAX_ITER to save only at the end."),
         ("SOLVER.CHECKPOINT_PERIOD", -1, "SOLVER.CHECKPOINT_PERIOD is -1, but must be"),
         ("SOLVER.CHECKPOINT_MINUTES", -1, "SOLVER.CHECKPOINT_MINUTES is -1, but must be"),
+        ("SOLVER.CHECKPOINT_KEEP", -1, "CHECKPOINT_KEEP is -1, but must be an integer of at least"),
         ("TEST.EVAL_PERIOD", -1, "TEST.EVAL_PERIOD is -1, but must be an integer of at least 0."),
         ("TEST.PATIENCE", -1, "TEST.PATIENCE is -1, but must be an integer of at least 0."),
         ("SEED", 2**32, "SEED is 4294967296, but must be an integer of at most"),

@@ -17,9 +17,10 @@ def run_hook(tmp_path: Path, iterations: int, max_iter: int = 10, **options) -> 
     def save(name: str) -> Path:
         path = tmp_path / f"{name}.pth"
         path.write_text(str(hook.trainer.iter))
+        (tmp_path / "last_checkpoint").write_text(path.name)
         return path
 
-    options = {"period": 0, "stop": StopRequest(), **options}
+    options = {"period": 0, "stop": StopRequest(), "folder": tmp_path, **options}
     hook = CheckpointHook(save, options.pop("stop"), **options)
     hook.trainer = SimpleNamespace(iter=0, max_iter=max_iter)
     hook.before_train()
@@ -93,3 +94,68 @@ def test_unreadable_images(tmp_path, limit):
         return
     with pytest.raises(DataError, match="2 training images are unreadable, for example a.jpg"):
         run_hook(tmp_path, 1, **options)
+
+
+@pytest.mark.parametrize("keep, kept", [(1, ["0000008"]), (2, ["0000005", "0000008"])])
+def test_last_checkpoints_of_the_period_stay(tmp_path, keep, kept):
+    """Those before evaluations, of which two stay, are not counted; the best one stays."""
+    (tmp_path / "model_best.pth").write_text("")
+    run_hook(tmp_path, 11, max_iter=11, period=3, eval_period=2, keep=keep)
+    rolling = ["model_0000007", "model_0000009"]
+    expected = [f"model_{name}" for name in kept]
+    assert saved(tmp_path) == sorted([*expected, *rolling, "model_best", "model_final"])
+
+
+def test_fewer_are_kept_from_a_resume_on(tmp_path):
+    state = run_hook(tmp_path, 6, period=1).state_dict()
+    assert len(saved(tmp_path)) == 6
+    hook = run_hook(tmp_path, 0, period=1, keep=2)
+    hook.load_state_dict(state)
+    hook.trainer.iter = 6
+    hook.after_step()
+    assert saved(tmp_path) == ["model_0000005", "model_0000006"]
+
+
+@pytest.mark.parametrize("options", [{"period": 1, "keep": 2}, {"eval_period": 1}])
+def test_killed_before_a_file_was_removed(tmp_path, options):
+    """The checkpoint names it, and a resume removes it."""
+    states = []
+    hook = run_hook(tmp_path, 2, **options)
+    save = hook._save
+    hook._save = lambda name: (states.append(hook.state_dict()), save(name))
+    hook._remove_outdated = lambda: None  # killed here
+    hook.trainer.iter = 2
+    hook.after_step()
+    assert len(saved(tmp_path)) == 3
+    again = run_hook(tmp_path, 0, **options)
+    again.load_state_dict(states[-1])
+    again.before_train()
+    assert saved(tmp_path) == ["model_0000001", "model_0000002"]
+
+
+def test_checkpoint_in_use_is_not_removed(tmp_path, caplog):
+    """The run resumed from an earlier one; until the next is written, this is the last."""
+    state = run_hook(tmp_path, 3, period=1).state_dict()
+    state["periodic"], state["outdated"] = ["model_0000001"], ["model_0000002", "model_0000000"]
+    hook = run_hook(tmp_path, 0, period=1, keep=1)
+    hook.load_state_dict(state)
+    hook.before_train()
+    assert saved(tmp_path) == ["model_0000001", "model_0000002"]
+
+
+def test_iteration_that_is_saved_again(tmp_path):
+    """Other iterations of the same number: the new file is not the one that is removed."""
+    hook = run_hook(tmp_path, 0, period=1, keep=2)
+    hook.load_state_dict({"rolling": [], "periodic": ["model_0000003", "model_0000007"]})
+    for hook.trainer.iter in (3, 4):
+        hook.after_step()
+    assert saved(tmp_path) == ["model_0000003", "model_0000004"]
+
+
+def test_file_that_cannot_be_removed(tmp_path, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    run_hook(tmp_path, 2, period=1, keep=1)
+    assert "model_0000000.pth cannot be removed: Permission denied." in caplog.text

@@ -47,6 +47,7 @@ SOLVER_RULES = (
     Rule("SOLVER.CHECKPOINT_MINUTES", number(0), "0 saves by SOLVER.CHECKPOINT_PERIOD only."),
     Rule("SOLVER.EMA.DECAY", number(0, 1)),
     Rule("SOLVER.EMA.RAMP_UP", number(0), "0 has the whole decay from the first step."),
+    Rule("SOLVER.CHECKPOINT_KEEP", integer(0), "0 keeps all."),
     Rule("TEST.EVAL_PERIOD", integer(0), "0 evaluates after the last iteration only."),
     Rule("TEST.PATIENCE", integer(0), "0 trains to the end."),
     Rule("SEED", integer(high=_MAX_SEED), "A negative seed draws one at random."),

@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ...checkpoint.resuming import read_last_checkpoint
 from ...errors import DataError
 from ..signals import STOP_SIGNALS, StopRequest, TrainingInterrupted
 from ..step_sums import StepSums
@@ -27,13 +28,17 @@ class CheckpointHook(HookBase):
     process knows (a signal, the clock, unreadable images) is added up over all processes, so that
     they decide together. With several processes the sums arrive one iteration later.
 
-    Checkpoints of the period stay, as with detectron2. Of the others the last two are kept.
+    Checkpoints of the period stay, as with detectron2, or the last ``keep`` of them. Of the others
+    the last two are kept. A checkpoint names the files that are removed after it, so that a run
+    that is killed in between removes them when it is resumed.
 
     Args:
         save: called in every process with the name of a checkpoint; returns its path.
         stop: says whether this process was asked to stop.
         period: iterations between the checkpoints that stay (``SOLVER.CHECKPOINT_PERIOD``).
         eval_period: iterations between evaluations (``TEST.EVAL_PERIOD``); 0 for none.
+        keep: how many checkpoints of the period stay (``SOLVER.CHECKPOINT_KEEP``); 0 for all.
+        folder: of the checkpoints; None keeps all.
         minutes: the longest time between two checkpoints; 0 for no limit.
         bad_images: returns the names of the unreadable images that this process met.
         max_bad_images: how many are allowed in all processes together.
@@ -46,6 +51,8 @@ class CheckpointHook(HookBase):
         *,
         period: int,
         eval_period: int = 0,
+        keep: int = 0,
+        folder: Path | None = None,
         minutes: float = 0,
         bad_images: Callable[[], Sequence[str]] = tuple,
         max_bad_images: int = 0,
@@ -54,24 +61,35 @@ class CheckpointHook(HookBase):
         self._stop = stop
         self._period = period
         self._eval_period = eval_period
+        self._keep = keep
+        self._folder = folder
         self._minutes = minutes
         self._bad_images = bad_images
         self._max_bad_images = max_bad_images
+        self._periodic: list[str] = []
         self._rolling: list[str] = []
+        self._outdated: list[str] = []
         self._known_bad_images: set[str] = set()  # of all processes
         self._sums = StepSums(len(STOP_SIGNALS) + 2)
         self._last_save = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the names of the checkpoints that are to be replaced."""
-        return {"rolling": list(self._rolling)}
+        """Return the names of the checkpoints that may be removed later, and of those to remove."""
+        return {
+            "rolling": list(self._rolling),
+            "periodic": list(self._periodic),
+            "outdated": list(self._outdated),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned; earlier versions had less."""
         self._rolling = list(state_dict["rolling"])
+        self._periodic = list(state_dict.get("periodic", []))
+        self._outdated = list(state_dict.get("outdated", []))
 
     def before_train(self) -> None:
-        """Start the clock."""
+        """Start the clock, and remove what a killed run has left."""
+        self._remove_outdated()
         self._last_save = time.monotonic()
 
     def after_step(self) -> None:
@@ -89,7 +107,7 @@ class CheckpointHook(HookBase):
         if done >= self.trainer.max_iter:
             self._save_as("model_final")
         elif self._period > 0 and done % self._period == 0:
-            self._save_as(name)
+            self._save_periodic(name)
         elif is_late or signum or (self._eval_period > 0 and done % self._eval_period == 0):
             self._save_rolling(name)
         if signum:
@@ -132,17 +150,33 @@ class CheckpointHook(HookBase):
                 names[0],
             )
 
-    def _save_as(self, name: str) -> Path | None:
-        path = self._save(name)
+    def _save_as(self, name: str) -> None:
+        self._save(name)
         self._last_save = time.monotonic()
-        return path
+
+    def _save_periodic(self, name: str) -> None:
+        self._periodic, self._outdated = _append(self._periodic, name, self._keep)
+        self._save_as(name)
+        self._remove_outdated()
 
     def _save_rolling(self, name: str) -> None:
-        outdated, self._rolling = self._rolling, [*self._rolling, name][-NUM_ROLLING:]
-        path = self._save_as(name)
-        if path is not None:
-            for old in set(outdated) - set(self._rolling):
-                path.with_name(f"{old}.pth").unlink(missing_ok=True)
+        self._rolling, self._outdated = _append(self._rolling, name, NUM_ROLLING)
+        self._save_as(name)
+        self._remove_outdated()
+
+    def _remove_outdated(self) -> None:
+        outdated, self._outdated = self._outdated, []
+        if not outdated or self._folder is None or not comm.is_main_process():
+            return
+        in_use = read_last_checkpoint(self._folder)
+        for name in set(outdated) - {*self._periodic, *self._rolling}:
+            path = self._folder / f"{name}.pth"
+            if path == in_use:
+                continue
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # it only costs space
+                logger.warning("The old checkpoint %s cannot be removed: %s.", path, error.strerror)
 
     def _interrupt(self, signum: int) -> None:
         comm.synchronize()  # nobody leaves while the main process is writing
@@ -153,3 +187,9 @@ class CheckpointHook(HookBase):
             self.trainer.iter,
         )
         raise interruption
+
+
+def _append(names: list[str], name: str, keep: int) -> tuple[list[str], list[str]]:
+    """Add a name; return the last ``keep`` names, or all if that is 0, and the ones before."""
+    names = [*(x for x in names if x != name), name]
+    return (names[-keep:], names[:-keep]) if keep else (names, [])
