@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 class WeightAverage:
@@ -86,6 +88,21 @@ class WeightAverage:
         with torch.no_grad():
             for name, value in self._model.state_dict().items():
                 value.copy_(state_dict["weights"][name])
+
+
+def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
+    """Build the average that ``SOLVER.EMA`` asks for; None if it does not.
+
+    Args:
+        cfg: the config.
+        model: the model, which DistributedDataParallel may wrap.
+    """
+    node = cfg.SOLVER.EMA
+    if not node.ENABLED:
+        return None
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
+    return WeightAverage(model, node.DECAY, node.RAMP_UP)
 
 
 class WeightAverageHook(HookBase):

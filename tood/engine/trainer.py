@@ -15,7 +15,6 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from tood_runtime.model_files import is_model_file
 
@@ -30,7 +29,7 @@ from ..errors import ConfigError, TOODError
 from ..evaluation import build_evaluator, validate_evaluators
 from ..inference import ExportedModel
 from ..modeling.dense_detector import find_dense_core
-from .averaging import WeightAverage, WeightAverageHook
+from .averaging import WeightAverageHook, build_average
 from .hooks import (
     CheckpointHook,
     HeaderCheckHook,
@@ -98,7 +97,7 @@ class Trainer(ResumableTrainer):
         """Build the hooks: detectron2's, with our checkpoints, phases and metrics."""
         self._replace_checkpointer()
         cfg = self.cfg
-        self._average = self._build_average()
+        self._average = build_average(cfg, self.model)
         best = build_best_hook(cfg, self.save_checkpoint, self.run_id)
         return [
             self._build_phase_hook(),
@@ -152,23 +151,14 @@ class Trainer(ResumableTrainer):
             cfg.TEST.PRECISE_BN.NUM_ITER,
         )
 
-    def _build_average(self) -> WeightAverage | None:
-        node = self.cfg.SOLVER.EMA
-        if not node.ENABLED:
-            return None
-        model = self.model
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        return WeightAverage(model, node.DECAY, node.RAMP_UP)
-
     def _average_in_model(self) -> AbstractContextManager[None]:
         """The weights that are evaluated and saved are the average, if there is one."""
         return nullcontext() if self._average is None else self._average.in_model()
 
-    def save_checkpoint(self, name: str) -> Path | None:
+    def save_checkpoint(self, name: str, *, tag: bool = True) -> Path | None:
         """Save a checkpoint, whose model is the average if there is one."""
         with self._average_in_model():
-            return super().save_checkpoint(name)
+            return super().save_checkpoint(name, tag=tag)
 
     def checkpoint_info(self) -> CheckpointInfo:
         """Describe the model for its checkpoints."""
