@@ -45,6 +45,18 @@ def test_train_resume_evaluate(tood, config, options, tmp_path, capsys):
     assert (tmp_path / "eval" / "log.txt").is_file()
 
 
+def test_folder_of_a_run_holds_its_epochs(tood, config, options, tmp_path):
+    """Not the iterations that they were for 4 images and batches of 2."""
+    run = tmp_path / "run"
+    assert tood("train", config, "--output", run, *options, "SOLVER.EPOCHS", 1) == 0
+    assert iterations(run) == [1]
+    saved = load_config(str(run / "config.yaml"), [])
+    assert (saved.SOLVER.EPOCHS, saved.SOLVER.MAX_ITER, saved.SOLVER.STEPS) == (1, 2, ())
+    assert tood("train", run, "--resume", "SOLVER.EPOCHS", 2) == 0
+    assert iterations(run) == [3]
+    assert "SOLVER.EPOCHS 2 replaces MAX_ITER and STEPS: 4 iter" in (run / "log.txt").read_text()
+
+
 def test_one_file_is_a_model_to_train_and_evaluate(
     tood, errors, options, run_folder, tmp_path, capsys
 ):

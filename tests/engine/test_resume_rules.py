@@ -14,6 +14,8 @@ from tood.engine.resume import (
     training_settings,
 )
 
+EPOCHS_3 = {"SOLVER.EPOCHS": 3}
+
 
 def settings(batch: int, max_iter: int) -> dict[str, int]:
     return {"SOLVER.IMS_PER_BATCH": batch, "SOLVER.MAX_ITER": max_iter}
@@ -28,6 +30,11 @@ def settings(batch: int, max_iter: int) -> dict[str, int]:
         (settings(16, 101), settings(24, 67), 16 / 24),  # 67.33 iterations, rounded
         (settings(16, 100), settings(8, 100), 1),  # only the batch: the schedule stays
         ({}, settings(8, 100), 1),
+        # 10 images: 3 epochs of 3 and of 4 iterations; then 9 instead.
+        ({**settings(4, 9), **EPOCHS_3}, {**settings(3, 12), **EPOCHS_3}, 4 / 3),
+        ({**settings(4, 9), **EPOCHS_3}, {**settings(3, 36), "SOLVER.EPOCHS": 9}, 4 / 3),
+        ({**settings(4, 9), **EPOCHS_3}, {**settings(4, 36), "SOLVER.EPOCHS": 9}, 1),
+        (settings(4, 10), {**settings(3, 12), **EPOCHS_3}, 1),
     ],
 )
 def test_ratio_of_iterations(saved, current, ratio):

@@ -25,6 +25,7 @@ def add_tood_config(cfg: CfgNode) -> None:
     _add_criterion_keys(cfg.MODEL.TOOD)
     _add_data_keys(cfg)
     _add_evaluation_keys(cfg)
+    _add_schedule_keys(cfg)
     for old, new in RENAMED_KEYS.items():
         if not cfg.key_is_renamed(old):
             cfg.register_renamed_key(old, new)
@@ -256,3 +257,18 @@ def _add_evaluation_keys(cfg: CfgNode) -> None:
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # Stop after so many evaluations in a row without a better BEST_METRIC; 0 trains to the end.
     cfg.TEST.PATIENCE = 0
+
+
+def _add_schedule_keys(cfg: CfgNode) -> None:
+    # ---- Schedule in epochs ----
+    # Length of training in epochs of ceil(images / IMS_PER_BATCH) iterations; the images are those
+    # that the sampler draws from the filtered training set. It replaces SOLVER.MAX_ITER and STEPS,
+    # which are then not read. 0 counts MAX_ITER.
+    cfg.SOLVER.EPOCHS = 0
+    # The epochs after which WarmupMultiStepLR multiplies the learning rate by SOLVER.GAMMA, such as
+    # (8, 11). () stands for 8/12 and 11/12 of SOLVER.EPOCHS, as in the published schedules. For a
+    # constant learning rate, set SOLVER.GAMMA 1.
+    cfg.SOLVER.EPOCH_STEPS = ()
+    # Evaluate after every so many epochs, instead of every TEST.EVAL_PERIOD iterations. 0 counts
+    # EVAL_PERIOD.
+    cfg.TEST.EVAL_EPOCHS = 0

@@ -33,6 +33,8 @@ _UNCOMPARED = (
     "TEST",
     "VIS_PERIOD",
 )
+# Keys that follow the batch where SOLVER.EPOCHS gives the schedule.
+_FOLLOWING = ("SOLVER.IMS_PER_BATCH", "SOLVER.MAX_ITER", "SOLVER.STEPS")
 # Keys that detectron2 rescales with the number of processes.
 _RESCALED = (
     "SOLVER.BASE_LR",
@@ -65,7 +67,8 @@ def iteration_ratio(current: Mapping[str, Any], saved: Mapping[str, Any]) -> flo
     With another number of processes, detectron2 may rescale the batch and the schedule together
     (``SOLVER.REFERENCE_WORLD_SIZE``). An iteration then stands for another number of images, and
     the checkpoint's iteration is converted, so that the run keeps its epoch, its phase and its
-    place in the schedule. Where only the batch differs, iterations stay as they are.
+    place in the schedule. The same where both give the schedule in epochs (``SOLVER.EPOCHS``).
+    Where only the batch differs, iterations stay as they are.
 
     Args:
         current: what `training_settings` returns for the config.
@@ -75,9 +78,14 @@ def iteration_ratio(current: Mapping[str, Any], saved: Mapping[str, Any]) -> flo
     new_batch = current["SOLVER.IMS_PER_BATCH"]
     old = old_batch * saved.get("SOLVER.MAX_ITER", 0)
     new = new_batch * current["SOLVER.MAX_ITER"]
-    if not old or old_batch == new_batch or abs(new - old) > RESCALING_TOLERANCE * old:
+    is_rescaled = abs(new - old) <= RESCALING_TOLERANCE * old or _in_epochs(current, saved)
+    if not old or old_batch == new_batch or not is_rescaled:
         return 1.0
     return float(old_batch / new_batch)
+
+
+def _in_epochs(current: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    return all(settings.get("SOLVER.EPOCHS", 0) > 0 for settings in (current, saved))
 
 
 def report_changes(current: Mapping[str, Any], saved: Mapping[str, Any], ratio: float) -> None:
@@ -90,8 +98,13 @@ def report_changes(current: Mapping[str, Any], saved: Mapping[str, Any], ratio: 
             saved["SOLVER.IMS_PER_BATCH"],
             ratio,
         )
+    follows: tuple[str, ...] = ()
+    if ratio != 1:
+        by_processes = current.get("SOLVER.REFERENCE_WORLD_SIZE", 0) > 0
+        in_epochs = _in_epochs(current, saved) and not by_processes
+        follows = _FOLLOWING if in_epochs else _RESCALED
     for key, value in current.items():
-        if key in saved and saved[key] != value and not (ratio != 1 and key in _RESCALED):
+        if key in saved and saved[key] != value and key not in follows:
             logger.warning(
                 "%s is %s from here on; the checkpoint was trained with %s.", key, value, saved[key]
             )

@@ -1,6 +1,19 @@
-"""Converts between epochs and iterations."""
+"""Epochs and iterations."""
 
+import logging
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer
+from detectron2.utils import comm
+
+from ..config.validation import validate_warmup
+from ..data import TrainLoader
+
+logger = logging.getLogger(__name__)
 
 
 def epochs_to_iters(epochs: float, num_images: int, images_per_batch: int) -> int:
@@ -21,3 +34,145 @@ def epochs_to_iters(epochs: float, num_images: int, images_per_batch: int) -> in
 def iters_to_epochs(iters: int, num_images: int, images_per_batch: int) -> float:
     """Convert a number of iterations to epochs; the arguments as in `epochs_to_iters`."""
     return iters * images_per_batch / num_images
+
+
+def epoch_length(num_images: int, images_per_batch: int) -> int:
+    """Iterations of an epoch of ``SOLVER.EPOCHS``: the last batch counts as a whole one.
+
+    Args:
+        num_images: see `epochs_to_iters`.
+        images_per_batch: likewise.
+    """
+    return -(-num_images // images_per_batch)
+
+
+def warmup_phase_length(cfg: CfgNode, num_images: int) -> int:
+    """Iterations of the ATSS warm-up phase, ``MODEL.TOOD.WARMUP.EPOCHS``.
+
+    With ``SOLVER.EPOCHS``, its epochs are as long as those of the schedule.
+
+    Args:
+        cfg: the config, rescaled for the number of processes.
+        num_images: see `epochs_to_iters`.
+    """
+    epochs, batch = cfg.MODEL.TOOD.WARMUP.EPOCHS, cfg.SOLVER.IMS_PER_BATCH
+    if cfg.SOLVER.EPOCHS:
+        # Without the rounding, 1.1 epochs of 10 iterations were 12.
+        return math.ceil(round(epochs * epoch_length(num_images, batch), 6))
+    return epochs_to_iters(epochs, num_images, batch)
+
+
+def loader_length(loader: Any) -> int:
+    """Images in an epoch of a training loader.
+
+    Raises:
+        TypeError: it is no `TrainLoader`.
+    """
+    if not isinstance(loader, TrainLoader):
+        raise TypeError(
+            f"build_train_loader returned a {type(loader).__name__}, but the trainer needs the "
+            "length of an epoch: return tood.data.TrainLoader(loader, num_images)"
+        )
+    return loader.num_images
+
+
+def schedule_epochs(
+    cfg: CfgNode, build_loader: Callable[[CfgNode], Any]
+) -> tuple[CfgNode, TrainLoader | None]:
+    """Convert what a config gives in epochs to iterations.
+
+    Only the training set knows the length of an epoch, so its loader is built if anything is given
+    in epochs. The result has the keys in epochs too, and is converted to itself.
+
+    Args:
+        cfg: the config; not changed.
+        build_loader: builds the training loader.
+
+    Returns:
+        The config, rescaled for the number of processes if the loader was built; and the loader, or
+        None.
+
+    Raises:
+        ConfigError: the LR warmup is too long for the schedule.
+    """
+    if not cfg.SOLVER.EPOCHS and not cfg.TEST.EVAL_EPOCHS:
+        return cfg, None
+    cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+    loader = build_loader(cfg)
+    num_images = loader_length(loader)
+    return convert_epochs(cfg, num_images), loader
+
+
+def convert_epochs(cfg: CfgNode, num_images: int) -> CfgNode:
+    """Return a config with ``MAX_ITER``, ``STEPS`` and ``EVAL_PERIOD`` for its epochs.
+
+    Args:
+        cfg: rescaled for the number of processes; not changed.
+        num_images: see `epochs_to_iters`.
+
+    Raises:
+        ConfigError: the LR warmup is too long for the schedule.
+    """
+    length = epoch_length(num_images, cfg.SOLVER.IMS_PER_BATCH)
+    is_frozen, cfg = cfg.is_frozen(), cfg.clone()
+    cfg.defrost()
+    solver, epochs = cfg.SOLVER, cfg.SOLVER.EPOCHS
+    if cfg.TEST.EVAL_EPOCHS:
+        cfg.TEST.EVAL_PERIOD = cfg.TEST.EVAL_EPOCHS * length
+    if epochs:
+        solver.MAX_ITER = epochs * length
+        steps = [step * length for step in solver.EPOCH_STEPS] or [
+            round(solver.MAX_ITER * twelfths / 12) for twelfths in (8, 11)
+        ]
+        # Where few iterations are rounded, steps may be equal.
+        solver.STEPS = tuple(sorted({step for step in steps if 0 < step < solver.MAX_ITER}))
+        _log_schedule(cfg, num_images, length)
+        validate_warmup(cfg)
+    if is_frozen:
+        cfg.freeze()
+    return cfg
+
+
+def _log_schedule(cfg: CfgNode, num_images: int, length: int) -> None:
+    solver = cfg.SOLVER
+    drops = ""
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        drops = (
+            f" The learning rate drops at {', '.join(map(str, solver.STEPS)) or 'no iteration'}."
+        )
+    logger.info(
+        "SOLVER.EPOCHS %d replaces MAX_ITER and STEPS: %d iterations, %d for each epoch of %d "
+        "images.%s",
+        solver.EPOCHS,
+        solver.MAX_ITER,
+        length,
+        num_images,
+        drops,
+    )
+    if solver.WARMUP_ITERS > solver.MAX_ITER / 2:
+        logger.warning(
+            "The LR warmup, SOLVER.WARMUP_ITERS %d, takes more than half of the %d iterations. "
+            "Set it to a few percent of them, or train for more epochs.",
+            solver.WARMUP_ITERS,
+            solver.MAX_ITER,
+        )
+
+
+@contextmanager
+def use_loader(trainer: Any, loader: TrainLoader | None) -> Iterator[None]:
+    """Let detectron2's constructor take a loader that exists already, instead of a second one.
+
+    Args:
+        trainer: whose constructor runs inside.
+        loader: what its first ``build_train_loader`` returns; None builds one.
+    """
+    if loader is None:
+        yield
+        return
+    ready, build = [loader], trainer.build_train_loader
+    # On the instance, because it is a class method that subclasses override.
+    vars(trainer)["build_train_loader"] = lambda cfg: ready.pop() if ready else build(cfg)
+    try:
+        yield
+    finally:
+        del vars(trainer)["build_train_loader"]

@@ -100,7 +100,8 @@ def describe_training(
         world_size: number of processes.
     """
     batch = cfg.SOLVER.IMS_PER_BATCH
-    epochs = iters_to_epochs(max_iter, num_images, batch)
+    # Epochs of the schedule may be longer: they end with a whole batch.
+    epochs = cfg.SOLVER.EPOCHS or iters_to_epochs(max_iter, num_images, batch)
     classes = "" if num_classes is None else f", {num_classes} classes"
     per_process = f" ({batch // world_size} on each of {world_size} GPUs)" if world_size > 1 else ""
     resumed = f", resumed at {start_iter}" if start_iter > 0 else ""

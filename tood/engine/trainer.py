@@ -41,7 +41,7 @@ from .hooks import (
 )
 from .resizing import with_test_resize
 from .resumable_trainer import ResumableTrainer
-from .schedule import epochs_to_iters
+from .schedule import loader_length, schedule_epochs, use_loader, warmup_phase_length
 from .signals import stop_request
 from .terminal import describe_training
 from .writers import (
@@ -79,19 +79,14 @@ class Trainer(ResumableTrainer):
         validate_solver(cfg, own_scheduler=is_own)
         validate_evaluators(cfg)
         check_test_headers(cfg)
-        with cpu_ddp():
+        cfg, loader = schedule_epochs(cfg, self.build_train_loader)
+        with cpu_ddp(), use_loader(self, loader):
             super().__init__(cfg, run_id)
 
     @property
     def num_train_images(self) -> int:
         """Images in an epoch: what the sampler draws from the training set after filtering."""
-        loader = self.data_loader
-        if not isinstance(loader, TrainLoader):
-            raise TypeError(
-                f"build_train_loader returned a {type(loader).__name__}, but the trainer needs the "
-                "length of an epoch: return tood.data.TrainLoader(loader, num_images)"
-            )
-        return loader.num_images
+        return loader_length(self.data_loader)
 
     def build_hooks(self) -> list[HookBase | None]:
         """Build the hooks: detectron2's, with our checkpoints, phases and metrics."""
@@ -134,9 +129,8 @@ class Trainer(ResumableTrainer):
         if find_dense_core(self.model) is None:
             return None
         # self.cfg is already rescaled for the number of processes.
-        epochs = self.cfg.MODEL.TOOD.WARMUP.EPOCHS
-        batch = self.cfg.SOLVER.IMS_PER_BATCH
-        return PhaseHook(epochs_to_iters(epochs, self.num_train_images, batch), epochs)
+        length = warmup_phase_length(self.cfg, self.num_train_images)
+        return PhaseHook(length, self.cfg.MODEL.TOOD.WARMUP.EPOCHS)
 
     def _build_precise_bn(self) -> HookBase | None:
         if not self.cfg.TEST.PRECISE_BN.ENABLED or not get_bn_modules(self.model):

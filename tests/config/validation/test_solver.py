@@ -56,6 +56,10 @@ def problem(cfg, *opts) -> str:
         ("SOLVER.CHECKPOINT_KEEP", -1, "CHECKPOINT_KEEP is -1, but must be an integer of at least"),
         ("TEST.EVAL_PERIOD", -1, "TEST.EVAL_PERIOD is -1, but must be an integer of at least 0."),
         ("TEST.PATIENCE", -1, "TEST.PATIENCE is -1, but must be an integer of at least 0."),
+        ("SOLVER.EPOCHS", -1, "must be an integer of at least 0. 0 counts SOLVER.MAX_ITER."),
+        ("SOLVER.EPOCH_STEPS", "(0.5,)", "integers of at least 1. () stands for 8/12 and 11/12"),
+        ("SOLVER.EPOCH_STEPS", "(8, 11)", "is [8, 11], but SOLVER.EPOCHS is 0, so that MAX_ITER"),
+        ("TEST.EVAL_EPOCHS", -1, "must be an integer of at least 0. 0 counts TEST.EVAL_PERIOD."),
         ("SEED", 2**32, "SEED is 4294967296, but must be an integer of at most"),
     ],
 )
@@ -83,6 +87,14 @@ def test_values_out_of_range(tiny_cfg, key, value, message):
             ["TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 0],
             "TEST.PRECISE_BN.NUM_ITER is 0, but must be an integer of at least 1.",
         ),
+        (
+            ["SOLVER.EPOCHS", 12, "SOLVER.EPOCH_STEPS", "(11, 8)"],
+            "SOLVER.EPOCH_STEPS is [11, 8], but each epoch must be larger than the one before it.",
+        ),
+        (
+            ["SOLVER.EPOCHS", 12, "SOLVER.EPOCH_STEPS", "(8, 12)"],
+            "SOLVER.EPOCH_STEPS has 12, but training ends after 12 epochs (SOLVER.EPOCHS).",
+        ),
     ],
 )
 def test_values_that_contradict_each_other(tiny_cfg, opts, message):
@@ -100,6 +112,8 @@ def test_values_that_contradict_each_other(tiny_cfg, opts, message):
         (["SOLVER.STEPS", (100, 101)], 8, None),
         (["SOLVER.MAX_ITER", 400, "SOLVER.STEPS", (399,)], 32, "SOLVER.STEPS has 100 after"),
         (["SOLVER.MAX_ITER", 400, "SOLVER.STEPS", (399,)], 1, None),
+        (["SOLVER.MAX_ITER", 1, "SOLVER.EPOCHS", 12], 32, None),
+        (["TEST.EVAL_PERIOD", 1, "TEST.EVAL_EPOCHS", 1], 32, None),
     ],
 )
 def test_values_after_detectron2s_rescaling(tiny_cfg, opts, gpus, message, monkeypatch):
@@ -116,6 +130,8 @@ def test_values_after_detectron2s_rescaling(tiny_cfg, opts, gpus, message, monke
 # Accepted values must work on the installed detectron2, and refused ones are not needed by anyone.
 ACCEPTED = [
     ["SOLVER.STEPS", "()"],
+    ["SOLVER.EPOCHS", 12],
+    ["SOLVER.EPOCHS", 12, "SOLVER.EPOCH_STEPS", "(8, 11)"],
     ["SOLVER.STEPS", "(4, 400000)"],  # detectron2 ignores steps after the end and warns
     ["SOLVER.STEPS", "[4, 6]"],
     ["SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "()"],

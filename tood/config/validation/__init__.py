@@ -6,6 +6,7 @@ Each subject has a table of rules, one per key, and a few checks of keys that de
 from .keys import validate_model_keys
 from .model import validate_model
 from .run import validate_solver, validate_test
+from .solver import validate_warmup
 from .values import validate_values
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "validate_solver",
     "validate_test",
     "validate_values",
+    "validate_warmup",
 ]

@@ -32,6 +32,7 @@ _MULTI_STEP, _COSINE, _FIXED_GAMMA = (
 
 SOLVER_RULES = (
     Rule("SOLVER.MAX_ITER", integer(1)),
+    Rule("SOLVER.EPOCHS", integer(0), "0 counts SOLVER.MAX_ITER."),
     Rule("SOLVER.IMS_PER_BATCH", integer(1, _MAX_BATCH), "It counts the images of all GPUs."),
     Rule("SOLVER.REFERENCE_WORLD_SIZE", integer(0), "0 disables automatic rescaling."),
     Rule("SOLVER.BASE_LR", number(0)),
@@ -50,6 +51,7 @@ SOLVER_RULES = (
     Rule("SOLVER.CHECKPOINT_KEEP", integer(0), "0 keeps all."),
     Rule("TEST.EVAL_PERIOD", integer(0), "0 evaluates after the last iteration only."),
     Rule("TEST.PATIENCE", integer(0), "0 trains to the end."),
+    Rule("TEST.EVAL_EPOCHS", integer(0), "0 counts TEST.EVAL_PERIOD."),
     Rule("SEED", integer(high=_MAX_SEED), "A negative seed draws one at random."),
     Rule("VIS_PERIOD", integer(), "0 disables drawing."),
     Rule("FLOAT32_PRECISION", one_of(("", "highest", "high", "medium"))),
@@ -63,6 +65,11 @@ _SCHEDULE_RULES = {
             "SOLVER.STEPS",
             list_of(integer(1), "integers of at least 1"),
             "() keeps the learning rate.",
+        ),
+        Rule(
+            "SOLVER.EPOCH_STEPS",
+            list_of(integer(1), "integers of at least 1"),
+            "() stands for 8/12 and 11/12 of SOLVER.EPOCHS.",
         ),
     ),
     _COSINE: (Rule("SOLVER.BASE_LR_END", number(0)),),
@@ -105,6 +112,8 @@ def validate_schedule(cfg: CfgNode, world_size: int, own_scheduler: bool = False
         )
     _validate_patience(cfg)
     _validate_batch(cfg, world_size)
+    if not own_scheduler and solver.LR_SCHEDULER_NAME == _MULTI_STEP:
+        _validate_epoch_steps(solver)
     _validate_rescaled(cfg, world_size, own_scheduler)
     if solver.BASE_LR == 0:
         logger.warning("SOLVER.BASE_LR is 0, so training changes no weights.")
@@ -160,13 +169,14 @@ def _validate_rescaled(cfg: CfgNode, world_size: int, own_scheduler: bool) -> No
             "(SOLVER.REFERENCE_WORLD_SIZE; 0 disables it)"
         )
     # An EVAL_PERIOD of 0 would silently evaluate at the end only.
+    unread = {"SOLVER.MAX_ITER": solver.EPOCHS, "TEST.EVAL_PERIOD": cfg.TEST.EVAL_EPOCHS}
     for key in ("SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD"):
-        value = get_value(cfg, key)
+        value = 0 if unread.get(key) else get_value(cfg, key)
         if value > 0 and round(value * factor) == 0:
             raise ConfigError(f"{key} becomes 0{rescaled}. Use a larger number.")
     if own_scheduler:
         return
-    if solver.LR_SCHEDULER_NAME == _MULTI_STEP:
+    if solver.LR_SCHEDULER_NAME == _MULTI_STEP and not solver.EPOCHS:
         steps = [round(step * factor) for step in solver.STEPS]
         if not is_increasing([0, *steps]):
             raise ConfigError(
@@ -184,8 +194,40 @@ def _validate_rescaled(cfg: CfgNode, world_size: int, own_scheduler: bool) -> No
                 f"SOLVER.BASE_LR is {solver.BASE_LR} and BASE_LR_END {solver.BASE_LR_END}, but "
                 f"{_COSINE} needs a learning rate above 0 that is not below its end."
             )
-    elif solver.LR_SCHEDULER_NAME == _FIXED_GAMMA and solver.WARMUP_ITERS >= solver.MAX_ITER:
+    elif not solver.EPOCHS:
+        validate_warmup(cfg)
+
+
+def validate_warmup(cfg: CfgNode) -> None:
+    """Raise a ConfigError if the LR warmup is too long for the schedule.
+
+    Args:
+        cfg: the config, with the iterations of ``SOLVER.EPOCHS`` if that is set.
+    """
+    solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME == _FIXED_GAMMA and solver.WARMUP_ITERS >= solver.MAX_ITER:
         raise ConfigError(
             f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS}, but {_FIXED_GAMMA} needs fewer than "
             f"SOLVER.MAX_ITER, {solver.MAX_ITER}."
+        )
+
+
+def _validate_epoch_steps(solver: CfgNode) -> None:
+    steps = list(solver.EPOCH_STEPS)
+    if not steps:
+        return
+    if not solver.EPOCHS:
+        raise ConfigError(
+            f"SOLVER.EPOCH_STEPS is {steps}, but SOLVER.EPOCHS is 0, so that MAX_ITER and STEPS "
+            'count. Set SOLVER.EPOCHS, or SOLVER.EPOCH_STEPS "()".'
+        )
+    if not is_increasing([0, *steps]):
+        raise ConfigError(
+            f"SOLVER.EPOCH_STEPS is {steps}, but each epoch must be larger than the one before it. "
+            "Sort them and remove duplicates."
+        )
+    if steps[-1] >= solver.EPOCHS:
+        raise ConfigError(
+            f"SOLVER.EPOCH_STEPS has {steps[-1]}, but training ends after {solver.EPOCHS} epochs "
+            '(SOLVER.EPOCHS). Remove it; "()" stands for 8/12 and 11/12 of the epochs.'
         )

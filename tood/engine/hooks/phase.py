@@ -86,7 +86,7 @@ class PhaseHook(HookBase):
             logger.warning(
                 "Training ends in the ATSS warm-up phase, which takes %d iterations of these %d: "
                 "it never reaches the aligned phase. Lower MODEL.TOOD.WARMUP.EPOCHS or raise "
-                "SOLVER.MAX_ITER.",
+                "SOLVER.MAX_ITER or EPOCHS.",
                 self.warmup_iters,
                 end,
             )
