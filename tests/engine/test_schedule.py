@@ -11,12 +11,13 @@ from detectron2.utils import comm
 
 from tests.helpers import CONFIGS, ROOT
 from tood.config.imports import import_custom
-from tood.config.loading import load_config
+from tood.config.loading import load_config, load_config_text
 from tood.data import TrainLoader, build_train_loader
 from tood.engine import PhaseHook, Trainer, epochs_to_iters
 from tood.engine.schedule import (
     convert_epochs,
     iters_to_epochs,
+    scale_lr,
     schedule_epochs,
     warmup_phase_length,
 )
@@ -222,3 +223,53 @@ def test_other_epochs_and_batch_on_resume(fast_cfg, caplog):
     assert "iterations of the checkpoint are multiplied by 0.5" in caplog.text
     assert "SOLVER.MAX_ITER is" not in caplog.text
     assert "SOLVER.BASE_LR is 0.5 from here on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "batch, reference, rate", [(4, 16, 0.0025), (32, 16, 0.02), (8, 32, 0.0025)]
+)
+def test_learning_rate_of_the_batch(tiny_cfg, caplog, batch, reference, rate):
+    caplog.set_level(logging.INFO)
+    solver = tiny_cfg.SOLVER
+    solver.IMS_PER_BATCH, solver.REFERENCE_BATCH_SIZE = batch, reference
+    assert scale_lr(tiny_cfg) is tiny_cfg
+    solver.AUTO_SCALE_LR = True
+    tiny_cfg.freeze()
+    scaled = scale_lr(tiny_cfg)
+    assert scaled.SOLVER.BASE_LR == pytest.approx(rate)
+    assert solver.BASE_LR == 0.01 and scaled.is_frozen()
+    assert f"is {rate:g} for {batch} images, in proportion to 0.01 for {reference}" in caplog.text
+    # A checkpoint holds the scaled config: its rate stays, and follows another batch.
+    assert scale_lr(scaled) is scaled
+    scaled.defrost()
+    scaled.SOLVER.IMS_PER_BATCH = 16
+    assert scale_lr(scaled).SOLVER.BASE_LR == pytest.approx(0.01 * 16 / reference)
+
+
+def test_cosine_keeps_its_shape(tiny_cfg):
+    solver = tiny_cfg.SOLVER
+    if "BASE_LR_END" not in solver:
+        pytest.skip("not in detectron2 0.4")
+    solver.IMS_PER_BATCH, solver.AUTO_SCALE_LR, solver.BASE_LR_END = 4, True, 0.001
+    assert scale_lr(tiny_cfg).SOLVER.BASE_LR_END == pytest.approx(0.00025)
+
+
+def test_scaled_learning_rate_is_resumed(run_cfg, caplog):
+    """The rate is scaled once: the same after a resume, and in a training from the checkpoint."""
+    run_cfg.SOLVER.AUTO_SCALE_LR, run_cfg.SOLVER.WARMUP_ITERS = True, 0
+    train(run_cfg, until=3)
+    caplog.clear()
+    again = Trainer(run_cfg)
+    again.resume_or_load(resume=True)
+    assert again.start_iter == 3 and "from here on" not in caplog.text
+    assert {group["lr"] for group in again.optimizer.param_groups} == {0.01 * 2 / 16}
+    saved = load_config_text(again.checkpoint_info().config, "a checkpoint")
+    from_checkpoint = Trainer(saved)
+    assert from_checkpoint.cfg.SOLVER.BASE_LR == again.cfg.SOLVER.BASE_LR == 0.01 * 2 / 16
+    # Another batch on resume: said with the rate that it gives.
+    run_cfg.SOLVER.IMS_PER_BATCH = 4
+    other = Trainer(run_cfg)
+    other.resume_or_load(resume=True)
+    assert {group["lr"] for group in other.optimizer.param_groups} == {0.01 * 4 / 16}
+    assert "SOLVER.BASE_LR is 0.0025 from here on" in caplog.text
+    assert "REFERENCE_BATCH_SIZE" not in caplog.text

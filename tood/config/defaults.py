@@ -272,3 +272,10 @@ def _add_schedule_keys(cfg: CfgNode) -> None:
     # Evaluate after every so many epochs, instead of every TEST.EVAL_PERIOD iterations. 0 counts
     # EVAL_PERIOD.
     cfg.TEST.EVAL_EPOCHS = 0
+    # ---- Learning rate ----
+    # Multiply SOLVER.BASE_LR by IMS_PER_BATCH / REFERENCE_BATCH_SIZE (the linear rule), so that
+    # another batch needs no arithmetic. Needs SOLVER.REFERENCE_WORLD_SIZE 0, because detectron2's
+    # rescaling does the same for another number of GPUs.
+    cfg.SOLVER.AUTO_SCALE_LR = False
+    # The batch that SOLVER.BASE_LR is given for: the published 0.01 is for 16 images.
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 16

@@ -1,4 +1,4 @@
-"""Epochs and iterations."""
+"""The schedule of a config: epochs and iterations, and the learning rate of a batch."""
 
 import logging
 import math
@@ -156,6 +156,36 @@ def _log_schedule(cfg: CfgNode, num_images: int, length: int) -> None:
             solver.WARMUP_ITERS,
             solver.MAX_ITER,
         )
+
+
+def scale_lr(cfg: CfgNode) -> CfgNode:
+    """Return a config with the learning rate of its batch, where ``SOLVER.AUTO_SCALE_LR`` asks.
+
+    ``REFERENCE_BATCH_SIZE`` of the result is the batch itself, so that it is not scaled again.
+
+    Args:
+        cfg: the config; not changed.
+    """
+    batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_BATCH_SIZE
+    if not cfg.SOLVER.AUTO_SCALE_LR or batch == reference:
+        return cfg
+    is_frozen, cfg = cfg.is_frozen(), cfg.clone()
+    cfg.defrost()
+    solver, given = cfg.SOLVER, cfg.SOLVER.BASE_LR
+    solver.BASE_LR = given * batch / reference
+    if "BASE_LR_END" in solver:  # of a cosine schedule, not in detectron2 0.4
+        solver.BASE_LR_END = solver.BASE_LR_END * batch / reference
+    solver.REFERENCE_BATCH_SIZE = batch
+    logger.info(
+        "SOLVER.AUTO_SCALE_LR: the learning rate is %g for %d images, in proportion to %g for %d.",
+        solver.BASE_LR,
+        batch,
+        given,
+        reference,
+    )
+    if is_frozen:
+        cfg.freeze()
+    return cfg
 
 
 @contextmanager

@@ -41,7 +41,13 @@ from .hooks import (
 )
 from .resizing import with_test_resize
 from .resumable_trainer import ResumableTrainer
-from .schedule import loader_length, schedule_epochs, use_loader, warmup_phase_length
+from .schedule import (
+    loader_length,
+    scale_lr,
+    schedule_epochs,
+    use_loader,
+    warmup_phase_length,
+)
 from .signals import stop_request
 from .terminal import describe_training
 from .writers import (
@@ -79,7 +85,7 @@ class Trainer(ResumableTrainer):
         validate_solver(cfg, own_scheduler=is_own)
         validate_evaluators(cfg)
         check_test_headers(cfg)
-        cfg, loader = schedule_epochs(cfg, self.build_train_loader)
+        cfg, loader = schedule_epochs(scale_lr(cfg), self.build_train_loader)
         with cpu_ddp(), use_loader(self, loader):
             super().__init__(cfg, run_id)
 

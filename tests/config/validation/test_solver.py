@@ -26,6 +26,7 @@ def problem(cfg, *opts) -> str:
         ("SOLVER.IMS_PER_BATCH", 0, "is 0, but must be an integer from 1 to 65536. It counts the"),
         ("SOLVER.IMS_PER_BATCH", 10**9, "is 1000000000, but must be an integer from 1 to 65536."),
         ("SOLVER.REFERENCE_WORLD_SIZE", -1, "at least 0. 0 disables automatic rescaling."),
+        ("SOLVER.REFERENCE_BATCH_SIZE", 0, "must be an integer from 1 to 65536."),
         ("SOLVER.BASE_LR", -0.1, "SOLVER.BASE_LR is -0.1, but must be a number of at least 0."),
         ("SOLVER.MOMENTUM", 9.0, "SOLVER.MOMENTUM is 9.0, but must be a number from 0 to 1."),
         ("SOLVER.WEIGHT_DECAY", -1.0, "SOLVER.WEIGHT_DECAY is -1.0, but must be"),
@@ -88,6 +89,10 @@ def test_values_out_of_range(tiny_cfg, key, value, message):
             "TEST.PRECISE_BN.NUM_ITER is 0, but must be an integer of at least 1.",
         ),
         (
+            ["SOLVER.AUTO_SCALE_LR", True, "SOLVER.REFERENCE_WORLD_SIZE", 8],
+            "SOLVER.AUTO_SCALE_LR is True, but SOLVER.REFERENCE_WORLD_SIZE is 8, which scales the",
+        ),
+        (
             ["SOLVER.EPOCHS", 12, "SOLVER.EPOCH_STEPS", "(11, 8)"],
             "SOLVER.EPOCH_STEPS is [11, 8], but each epoch must be larger than the one before it.",
         ),
@@ -144,6 +149,7 @@ ACCEPTED = [
     ["SOLVER.GAMMA", 2.0],
     ["SOLVER.BASE_LR", 0.0],
     ["SOLVER.BASE_LR", 1],
+    ["SOLVER.AUTO_SCALE_LR", True, "SOLVER.IMS_PER_BATCH", 4],
     ["SOLVER.MOMENTUM", 0.0],
     ["SOLVER.NESTEROV", True],
     ["SOLVER.WEIGHT_DECAY_BIAS", None],

@@ -35,6 +35,7 @@ SOLVER_RULES = (
     Rule("SOLVER.EPOCHS", integer(0), "0 counts SOLVER.MAX_ITER."),
     Rule("SOLVER.IMS_PER_BATCH", integer(1, _MAX_BATCH), "It counts the images of all GPUs."),
     Rule("SOLVER.REFERENCE_WORLD_SIZE", integer(0), "0 disables automatic rescaling."),
+    Rule("SOLVER.REFERENCE_BATCH_SIZE", integer(1, _MAX_BATCH)),
     Rule("SOLVER.BASE_LR", number(0)),
     Rule("SOLVER.BIAS_LR_FACTOR", number(0)),
     Rule("SOLVER.MOMENTUM", number(0, 1)),
@@ -142,6 +143,11 @@ def _validate_patience(cfg: CfgNode) -> None:
 
 def _validate_batch(cfg: CfgNode, world_size: int) -> None:
     batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference and cfg.SOLVER.AUTO_SCALE_LR:
+        raise ConfigError(
+            f"SOLVER.AUTO_SCALE_LR is True, but SOLVER.REFERENCE_WORLD_SIZE is {reference}, which "
+            "scales the learning rate too. Set one of them to False or 0."
+        )
     if reference and batch % reference:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {batch}, which does not divide among the {reference} GPUs "
