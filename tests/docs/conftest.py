@@ -27,6 +27,7 @@ TINY = [
     *("INPUT.MIN_SIZE_TEST", "64", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "2"),
     *("SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", "DATALOADER.NUM_WORKERS", "0"),
     *("TEST.EVAL_PERIOD", "2", "SOLVER.REFERENCE_WORLD_SIZE", "0"),
+    *("SOLVER.EPOCHS", "0", "TEST.EVAL_EPOCHS", "0"),
 ]
 # Added to each command, by its name, so that it takes a moment.
 SHORTER = {

@@ -273,3 +273,14 @@ def test_scaled_learning_rate_is_resumed(run_cfg, caplog):
     assert {group["lr"] for group in other.optimizer.param_groups} == {0.01 * 4 / 16}
     assert "SOLVER.BASE_LR is 0.0025 from here on" in caplog.text
     assert "REFERENCE_BATCH_SIZE" not in caplog.text
+
+
+def test_config_for_your_own_data():
+    """1000 images, 4 at a time: 250 iterations of an epoch, and a quarter of the rate for 16."""
+    cfg = scale_lr(load_config("custom/TOOD-R50"))
+    cfg = convert_epochs(cfg, 1000)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (6000, (4000, 5500))
+    assert pytest.approx(0.0025) == cfg.SOLVER.BASE_LR
+    assert cfg.TEST.EVAL_PERIOD == 250
+    published = load_config("TOOD-R50-1x")
+    assert cfg.MODEL == published.MODEL and cfg.INPUT == published.INPUT

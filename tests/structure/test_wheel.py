@@ -73,6 +73,7 @@ def test_files(content):
     assert found == set(expected)
     assert "tood/configs/ablations/ATSS-Parallel.yaml" in found
     assert "tood/configs/quickstart/TOOD-R18-shapes.yaml" in found
+    assert "tood/configs/custom/TOOD-R50.yaml" in found
     assert {"tood/py.typed", "tood_runtime/py.typed"} < found
     assert all(content[name] == path.read_bytes() for name, path in expected.items())
 

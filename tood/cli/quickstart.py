@@ -205,11 +205,9 @@ Try next:
   # detect objects in your own images with the model that was just trained
   {tood} detect {folder} *.jpg --output output/detections
   # train on your own data: COCO, YOLO, Pascal VOC or Open Images (docs/guides/train.md)
-  {tood} train TOOD-R50-1x --num-gpus 1 --output output/mine \\
+  {tood} train custom/TOOD-R50 --num-gpus 1 --output output/mine \\
       DATASETS.TRAIN_ANNOTATIONS train.json DATASETS.TRAIN_IMAGES images/ \\
-      DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/ \\
-      SOLVER.REFERENCE_WORLD_SIZE 0 SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.0025 \\
-      SOLVER.MAX_ITER 3000 SOLVER.STEPS "(2000, 2750)" TEST.EVAL_PERIOD 500
+      DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/
   # train the published model on COCO with 8 GPUs
   {tood} train TOOD-R50-1x --num-gpus 8"""
 
