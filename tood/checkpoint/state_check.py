@@ -57,7 +57,8 @@ def _validate_optimizer(
     if problem:
         raise CheckpointError(
             f"The state of the optimizer in {path} ({name}) does not fit: {problem}. The model, "
-            "MODEL.BACKBONE.FREEZE_AT or the solver's parameter groups have changed since."
+            "MODEL.BACKBONE.FREEZE_AT, SOLVER.FREEZE or the solver's parameter groups have changed "
+            "since."
         )
 
 

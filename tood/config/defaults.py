@@ -279,3 +279,10 @@ def _add_schedule_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.AUTO_SCALE_LR = False
     # The batch that SOLVER.BASE_LR is given for: the published 0.01 is for 16 images.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 16
+    # ---- Fine-tuning ----
+    # Patterns of the names of parameters that are not trained, such as ["backbone.*"]. "*" matches
+    # dots too. Normalization layers whose parameters are all frozen keep their statistics.
+    cfg.SOLVER.FREEZE = []
+    # Pairs of a pattern and a factor that multiplies the learning rate of the parameters, such as
+    # [["backbone.*", 0.1]]. The last pattern that matches a name counts.
+    cfg.SOLVER.LR_FACTORS = []

@@ -17,6 +17,8 @@ from ..errors import CheckpointError, ConfigError
 from ..modeling.dense_detector import find_dense_core
 from .event_state import get_event_state, set_event_state
 from .hooks import PatienceHook, ResumableEvalHook, ResumableWriterHook, StoppedEarly
+from .hooks import ResumableEvalHook, ResumableWriterHook
+from .optimizer import parameter_names
 from .random_state import get_random_state, set_random_state
 from .resume import (
     apply_config,
@@ -216,6 +218,7 @@ class ResumableTrainer(DefaultTrainer):
         """Return what a checkpoint holds in addition to the weights and random states."""
         state = super().state_dict()
         add_optimizer_state(state, self._trainer, DefaultTrainer)
+        state["parameter_names"] = parameter_names(self.optimizer, self.model)
         state["settings"] = training_settings(self.cfg)
         if hasattr(self, "storage"):
             state["events"] = get_event_state(self.storage)
@@ -226,6 +229,15 @@ class ResumableTrainer(DefaultTrainer):
         if core is not None:
             state["assignment_statistics"] = core.assignment_statistics.state_dict()
         return state
+
+    def validate_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise a CheckpointError if the optimizer's states belong to other parameters."""
+        saved = state_dict.get("parameter_names")  # since 0.2
+        if saved is not None and saved != parameter_names(self.optimizer, self.model):
+            raise CheckpointError(
+                "The optimizer's state in the checkpoint belongs to other parameters. "
+                "SOLVER.FREEZE, SOLVER.LR_FACTORS or the model have changed since."
+            )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, and say where the config differs.

@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
+from torch.optim import Optimizer
 
 from tood_runtime.model_files import is_model_file
 
@@ -40,6 +41,7 @@ from .hooks import (
     build_best_hook,
 )
 from .resizing import with_test_resize
+from .optimizer import build_optimizer
 from .resumable_trainer import ResumableTrainer
 from .schedule import (
     loader_length,
@@ -228,6 +230,11 @@ class Trainer(ResumableTrainer):
                 f"SOLVER.CLIP_GRADIENTS.ENABLED True. The last checkpoint is in "
                 f"{self.cfg.OUTPUT_DIR}."
             ) from error
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
+        """Build the optimizer, after freezing what ``SOLVER.FREEZE`` names."""
+        return build_optimizer(cfg, model)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:

@@ -151,6 +151,17 @@ def list_of(kind: Kind, elements: str, *, length: int | None = None, min_length:
     return Kind(accepts, f"{'a non-empty list' if min_length else 'a list'} of {count}{elements}")
 
 
+def pair(first: Kind, second: Kind) -> Kind:
+    """A list of two values, each of its own kind."""
+
+    def accepts(value: Any) -> bool:
+        """Whether a value is such a pair."""
+        is_pair = isinstance(value, list | tuple) and len(value) == 2
+        return is_pair and first.accepts(value[0]) and second.accepts(value[1])
+
+    return Kind(accepts, f"a pair of {first.text} and {second.text}")
+
+
 def is_increasing(values: Sequence[float]) -> bool:
     """Whether every value is larger than the one before it."""
     return all(a < b for a, b in itertools.pairwise(values))

@@ -15,6 +15,8 @@ from .rules import (
     number,
     one_of,
     optional,
+    pair,
+    text,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,12 @@ SOLVER_RULES = (
     Rule("SOLVER.REFERENCE_BATCH_SIZE", integer(1, _MAX_BATCH)),
     Rule("SOLVER.BASE_LR", number(0)),
     Rule("SOLVER.BIAS_LR_FACTOR", number(0)),
+    Rule("SOLVER.FREEZE", list_of(text(), "patterns of parameter names")),
+    Rule(
+        "SOLVER.LR_FACTORS",
+        list_of(pair(text(), number(above=0)), "pairs of a pattern and a number above 0"),
+        'Such as [["backbone.*", 0.1]]. To train a part not at all, use SOLVER.FREEZE.',
+    ),
     Rule("SOLVER.MOMENTUM", number(0, 1)),
     Rule("SOLVER.WEIGHT_DECAY", number(0)),
     Rule("SOLVER.WEIGHT_DECAY_NORM", optional(number(0))),
