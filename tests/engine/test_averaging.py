@@ -105,7 +105,7 @@ def test_programs_get_the_average(cfg, tmp_path, caplog):
     with caplog.at_level("INFO"):
         model = load_model(cfg, path)
     assert "an average over training (EMA)" in caplog.text
-    with trainer._average_in_model():
+    with trainer._average.in_model():
         for name, value in trainer.model.state_dict().items():
             assert torch.equal(model.state_dict()[name], value)
 

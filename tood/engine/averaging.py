@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -103,6 +103,11 @@ def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
     if isinstance(model, DistributedDataParallel):
         model = model.module
     return WeightAverage(model, node.DECAY, node.RAMP_UP)
+
+
+def put_into_model(average: WeightAverage | None) -> AbstractContextManager[None]:
+    """What is evaluated and saved is the average, if there is one."""
+    return nullcontext() if average is None else average.in_model()
 
 
 class WeightAverageHook(HookBase):

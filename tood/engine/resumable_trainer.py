@@ -17,7 +17,6 @@ from ..errors import CheckpointError, ConfigError
 from ..modeling.dense_detector import find_dense_core
 from .event_state import get_event_state, set_event_state
 from .hooks import PatienceHook, ResumableEvalHook, ResumableWriterHook, StoppedEarly
-from .hooks import ResumableEvalHook, ResumableWriterHook
 from .optimizer import parameter_names
 from .random_state import get_random_state, set_random_state
 from .resume import (

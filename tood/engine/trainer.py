@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from ..errors import ConfigError, TOODError
 from ..evaluation import build_evaluator, validate_evaluators
 from ..inference import ExportedModel
 from ..modeling.dense_detector import find_dense_core
-from .averaging import WeightAverageHook, build_average
+from .averaging import WeightAverageHook, build_average, put_into_model
 from .hooks import (
     CheckpointHook,
     HeaderCheckHook,
@@ -40,8 +39,8 @@ from .hooks import (
     ResumableWriterHook,
     build_best_hook,
 )
-from .resizing import with_test_resize
 from .optimizer import build_optimizer
+from .resizing import with_test_resize
 from .resumable_trainer import ResumableTrainer
 from .schedule import (
     loader_length,
@@ -153,13 +152,9 @@ class Trainer(ResumableTrainer):
             cfg.TEST.PRECISE_BN.NUM_ITER,
         )
 
-    def _average_in_model(self) -> AbstractContextManager[None]:
-        """The weights that are evaluated and saved are the average, if there is one."""
-        return nullcontext() if self._average is None else self._average.in_model()
-
     def save_checkpoint(self, name: str, *, tag: bool = True) -> Path | None:
         """Save a checkpoint, whose model is the average if there is one."""
-        with self._average_in_model():
+        with put_into_model(self._average):
             return super().save_checkpoint(name, tag=tag)
 
     def checkpoint_info(self) -> CheckpointInfo:
@@ -167,7 +162,7 @@ class Trainer(ResumableTrainer):
         return replace(super().checkpoint_info(), is_average=self._average is not None)
 
     def _evaluate(self) -> dict[str, Any]:
-        with self._average_in_model():
+        with put_into_model(self._average):
             results: dict[str, Any] = self.test(self.cfg, self.model)
         if self._average is not None and self.cfg.SOLVER.EMA.EVAL_RAW:
             cfg = self.cfg.clone()
