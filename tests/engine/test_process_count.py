@@ -44,8 +44,8 @@ def start_training(folder: Path, name: str, start: list[str], *extra: str) -> su
         *options(folder / "data", output, 0),
         *("SOLVER.REFERENCE_WORLD_SIZE", "0", "SOLVER.BASE_LR", "0.0001"),
         *("SOLVER.MAX_ITER", "8", "SOLVER.STEPS", "()", "MODEL.TOOD.WARMUP.EPOCHS", "1"),
-        *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "0"),
-        *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0"),
+        *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "0", "TEST.PATIENCE", "0"),
+        *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0", "TEST.LOSS", "True"),
         *extra,
     ]
     return subprocess.Popen(
@@ -86,10 +86,12 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         assert len(losses[0]) == 8
         assert losses[1] == pytest.approx(losses[0], rel=1e-6), name
     # 3 images, which 2 processes cannot share equally.
-    precisions = [
-        [row["bbox/AP50"] for row in read_metrics(run) if "bbox/AP50" in row]
-        for run in (one, other)
-    ]
+    precisions, losses = (
+        [[row[name] for row in read_metrics(run) if name in row] for run in (one, other)]
+        for name in ("bbox/AP50", "validation/total_loss")
+    )
+    assert len(losses[0]) == 1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert len(precisions[0]) == 1
     assert precisions[1] == pytest.approx(precisions[0], rel=1e-3)
 

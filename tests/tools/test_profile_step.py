@@ -38,7 +38,7 @@ def test_training_reads_nothing_back_from_a_gpu(capsys, phase):
     validation = {
         "_validate_classes",
         "preprocess_image",
-        "_prepare_ground_truth",
+        "prepare_ground_truth",
         "_to_ground_truth",  # of boxes that are still on the CPU
     }
     assert {function for _, function in reads} <= validation, reads

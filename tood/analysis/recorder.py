@@ -77,6 +77,19 @@ class PredictionRecorder:
             anchors, strides = inputs[1], self._model.level_strides
         return AnchorGrid.from_levels(anchors, shapes, strides)
 
+    @property
+    def predictions(self) -> DensePredictions:
+        """What the head of a model with a `DenseDetectorCore` has predicted for the last batch.
+
+        Raises:
+            RuntimeError: nothing was recorded.
+            TypeError: the model is a RetinaNet.
+        """
+        _, output = self._last_call()
+        if not isinstance(output, DensePredictions):
+            raise TypeError("RetinaNet's head does not return DensePredictions. Use for_image().")
+        return output
+
     @torch.no_grad()
     def for_image(self, index: int) -> ImagePredictions:
         """The predictions for image ``index`` of the last batch, boxes in the network's pixels.

@@ -253,10 +253,13 @@ def _add_evaluation_keys(cfg: CfgNode) -> None:
     # ---- Best checkpoint ----
     # The metric that model_best.pth is the best of, as metrics.json names it: "bbox/AP",
     # "bbox/AP50", "bbox/AP-cat" for a class, or "NAME/bbox/AP" with several test sets. Higher is
-    # better. "" saves no best checkpoint.
+    # better, except for the losses of LOSS, such as "validation/total_loss". "" saves none.
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # Stop after so many evaluations in a row without a better BEST_METRIC; 0 trains to the end.
     cfg.TEST.PATIENCE = 0
+    # Compute the losses on the test set at each evaluation, with the assigner and the criterion of
+    # the current phase.
+    cfg.TEST.LOSS = False
 
 
 def _add_schedule_keys(cfg: CfgNode) -> None:

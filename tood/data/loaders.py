@@ -136,6 +136,8 @@ def build_test_loader(
 ) -> Iterable[Batch]:
     """Build the test loader of a dataset. Every image is in one batch of one process.
 
+    With ``TEST.LOSS``, each has its ground truth as "instances", as training has it.
+
     Args:
         cfg: the config, after `tood.data.setup_datasets`.
         dataset_name: of a registered dataset.
@@ -144,5 +146,10 @@ def build_test_loader(
     Raises:
         DataError: while iterating: an image cannot be used.
     """
-    mapper = ErrorContextMapper(mapper or DetectionMapper(cfg, is_train=False))
-    return TestLoader(TestImages(load_dataset(dataset_name), mapper), cfg.DATALOADER.NUM_WORKERS)
+    dataset = load_dataset(dataset_name)
+    if mapper is None:
+        mapper = DetectionMapper(cfg, is_train=False, with_ground_truth=cfg.TEST.LOSS)
+        if cfg.TEST.LOSS:
+            dataset = dataset.select_boxes(dataset.is_object)
+    images = TestImages(dataset, ErrorContextMapper(mapper))
+    return TestLoader(images, cfg.DATALOADER.NUM_WORKERS)

@@ -30,12 +30,13 @@ class DetectionMapper:
     Args:
         cfg: the config: ``INPUT``, ``MODEL.MASK_ON``.
         is_train: augment the image and return its ground truth.
+        with_ground_truth: return the ground truth of a test image too.
 
     Raises:
         ConfigError: keypoints or precomputed proposals are used, which datasets do not hold.
     """
 
-    def __init__(self, cfg: CfgNode, is_train: bool) -> None:
+    def __init__(self, cfg: CfgNode, is_train: bool, with_ground_truth: bool = False) -> None:
         for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
             if cfg.MODEL[key]:
                 raise ConfigError(
@@ -43,10 +44,11 @@ class DetectionMapper:
                     "False."
                 )
         self.is_train = is_train
+        self.with_ground_truth = is_train or with_ground_truth
         self.image_format = cfg.INPUT.FORMAT
         self.apply_orientation = cfg.INPUT.APPLY_EXIF_ORIENTATION
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train))
-        self.use_masks = cfg.MODEL.MASK_ON
+        self.use_masks = is_train and cfg.MODEL.MASK_ON
         self.mask_format = cfg.INPUT.MASK_FORMAT
         # A cropped object may be smaller than its cropped box.
         self.recompute_boxes = is_train and cfg.MODEL.MASK_ON and cfg.INPUT.CROP.ENABLED
@@ -56,7 +58,7 @@ class DetectionMapper:
 
         Returns:
             The dict without annotations, with ``image``, (C, H, W) uint8 in ``INPUT.FORMAT``, and
-            in training ``instances`` without crowds.
+            with ground truth ``instances`` without crowds.
 
         Raises:
             ImageReadError: the image cannot be read.
@@ -69,7 +71,7 @@ class DetectionMapper:
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         mapped = {key: value for key, value in record.items() if key != "annotations"}
         mapped["image"] = torch.from_numpy(image if image.flags.writeable else image.copy())
-        if self.is_train:
+        if self.with_ground_truth:
             mapped["instances"] = self._instances(
                 record.get("annotations", ()), transforms, image.shape[1:]
             )

@@ -26,7 +26,7 @@ from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..data.header_checks import check_test_headers
 from ..data.registration import compare_class_names, load_dataset
 from ..errors import ConfigError, TOODError
-from ..evaluation import build_evaluator, validate_evaluators
+from ..evaluation import add_loss_evaluator, build_evaluator, validate_evaluators
 from ..inference import ExportedModel
 from ..modeling.dense_detector import find_dense_core
 from .averaging import WeightAverageHook, build_average, put_into_model
@@ -249,6 +249,22 @@ class Trainer(ResumableTrainer):
         return build_evaluator(cfg, dataset_name, output_folder)
 
     @classmethod
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> dict[str, Any]:
+        """Evaluate a model on ``DATASETS.TEST``, with its losses if ``TEST.LOSS`` asks for them.
+
+        Arguments and results are those of ``DefaultTrainer.test``.
+        """
+        if evaluators is None and cfg.TEST.LOSS:
+            evaluators = [
+                add_loss_evaluator(cls.build_evaluator(cfg, name), name, model)
+                for name in cfg.DATASETS.TEST
+            ]
+        results: dict[str, Any] = super().test(cfg, model, evaluators)
+        return results
+
+    @classmethod
     def evaluate_checkpoint(cls, cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
         """Build the model, load its weights and evaluate it on ``DATASETS.TEST``.
 
@@ -292,5 +308,7 @@ class Trainer(ResumableTrainer):
         model = cls.build_model(cfg)
         checkpointer = TOODCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-        info = checkpointer.loaded_info
+        info, core = checkpointer.loaded_info, find_dense_core(model)
+        if info is not None and core is not None and info.phase in core.phases:
+            core.set_phase(info.phase)  # the losses of TEST.LOSS depend on it
         return model, [] if info is None else info.class_names

@@ -23,7 +23,6 @@ from .anchors import generate_anchors
 from .assignment_stats import AssignmentStatistics
 from .phases import Phase
 from .postprocessing import image_candidates, postprocess_single_image
-from .profiling import profiler_range
 from .structures import (
     AnchorGrid,
     Assignment,
@@ -32,7 +31,6 @@ from .structures import (
     ImageDetections,
     LossSum,
 )
-from .targets import compute_targets
 
 # Log assignment statistics every 20 iterations, as detectron2's writers do. Each read synchronizes
 # with the GPU.
@@ -170,16 +168,9 @@ class DenseDetectorCore(nn.Module):
                 "training loop, register tood.engine.PhaseHook or call set_phase().",
                 name="tood",
             )
-        phase = self.phases[self.phase]
-        # float16 underflows in u^6 and in losses on probabilities.
-        with torch.autocast(grid.anchors.device.type, enabled=False):
-            flat = predictions.flatten()
-            with profiler_range("tood/targets"):
-                targets, assignments = compute_targets(
-                    phase.assigner, flat, grid, image_sizes, size_divisor, ground_truth
-                )
-            with profiler_range("tood/losses"):
-                sums = phase.criterion(flat, targets)
+        sums, assignments = self.phases[self.phase].loss_sums(
+            grid, predictions, ground_truth, image_sizes, size_divisor
+        )
         self._log_assignment_stats(ground_truth, assignments)
         return sums
 

@@ -112,7 +112,7 @@ class TOOD(DenseDetectorCore):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        ground_truth = self._prepare_ground_truth(batched_inputs)
+        ground_truth = self.prepare_ground_truth(batched_inputs)
         with _batch_norm_errors(images):
             with profiler_range("tood/backbone"):
                 features = self.backbone(images.tensor)
@@ -206,7 +206,7 @@ class TOOD(DenseDetectorCore):
             x["image"], self.input_format, ground_truth, detections, self.class_names
         )
 
-    def _prepare_ground_truth(self, batched_inputs: list[dict]) -> list[GroundTruth]:
+    def prepare_ground_truth(self, batched_inputs: list[dict]) -> list[GroundTruth]:
         """The images' ground truth on the model's device, after validating its classes."""
         for x in batched_inputs:
             if "instances" not in x:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
@@ -12,7 +13,17 @@ from ..errors import ConfigError
 from ..registry import get_registered
 from .assigners import ASSIGNER_REGISTRY, Assigner
 from .criteria import CRITERION_REGISTRY
-from .structures import DenseTargets, FlatPredictions, LossSum
+from .profiling import profiler_range
+from .structures import (
+    AnchorGrid,
+    Assignment,
+    DensePredictions,
+    DenseTargets,
+    FlatPredictions,
+    GroundTruth,
+    LossSum,
+)
+from .targets import compute_targets
 
 # ATSS and focal loss first, then task alignment learning.
 PHASES = ("warmup", "aligned")
@@ -24,6 +35,29 @@ class Phase:
 
     assigner: Assigner
     criterion: Callable[[FlatPredictions, DenseTargets], dict[str, LossSum]]
+
+    def loss_sums(
+        self,
+        grid: AnchorGrid,
+        predictions: DensePredictions,
+        ground_truth: list[GroundTruth],
+        image_sizes: list[tuple[int, int]],
+        size_divisor: int,
+    ) -> tuple[dict[str, LossSum], list[Assignment]]:
+        """Assign targets and sum the losses; arguments as in ``DenseDetectorCore.loss_sums``.
+
+        Returns:
+            The losses by name, and each image's assignment.
+        """
+        # float16 underflows in u^6 and in losses on probabilities.
+        with torch.autocast(grid.anchors.device.type, enabled=False):
+            flat = predictions.flatten()
+            with profiler_range("tood/targets"):
+                targets, assignments = compute_targets(
+                    self.assigner, flat, grid, image_sizes, size_divisor, ground_truth
+                )
+            with profiler_range("tood/losses"):
+                return self.criterion(flat, targets), assignments
 
 
 def build_phases(tood_node: CfgNode) -> dict[str, Phase]:

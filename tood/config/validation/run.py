@@ -26,6 +26,12 @@ def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
     validate_test_data(cfg)
     if not build_model:
         return
+    if cfg.TEST.LOSS and cfg.MODEL.META_ARCHITECTURE != TOOD_META_ARCH:
+        raise ConfigError(
+            f"TEST.LOSS is True, but MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, "
+            f"whose losses cannot be computed while it is evaluated. Set it to False, or use "
+            f"{TOOD_META_ARCH}."
+        )
     validate_parts(cfg)
     if cfg.MODEL.META_ARCHITECTURE == TOOD_META_ARCH:
         validate_model(cfg)
