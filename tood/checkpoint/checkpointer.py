@@ -29,9 +29,10 @@ class TOODCheckpointer(CheckpointLoader):
 
     The layout of a file is detected from its keys. Every key of the file must have a place in the
     model, and every parameter of the model must get a value. There are two exceptions, which are
-    logged: a file that holds only a backbone, and another number of classes, where the parameters
-    that the head lists in ``class_specific_parameters`` keep their initialization. With ``strict``,
-    and when a run is resumed, there are no exceptions.
+    logged: a file that holds only a backbone, and other classes, where the rows of the parameters
+    that the head lists in ``class_specific_parameters`` are matched by the names of the classes;
+    rows without a match, or all where names are unknown, keep their initialization. With
+    ``strict``, and when a run is resumed, there are no exceptions.
 
     Models without a :class:`~tood.modeling.dense_detector.DenseDetectorCore` are loaded by
     detectron2's own rules. In all cases nothing in the file is executed.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, TOODError
 from ..modeling.dense_detector import DenseDetectorCore, find_dense_core
+from .class_rows import ClassRows, class_rows
 from .info import INFO_KEY, CheckpointInfo, read_info
 from .key_mapping import LAYOUT_DESCRIPTIONS
 from .key_report import KeyReport, compare_keys
@@ -29,10 +30,13 @@ class CheckpointLoader(DetectionCheckpointer):
     Attributes:
         strict: whether the weights must fill the whole model.
         loaded_info: what the file that was loaded last says about itself; None if nothing.
+        class_rows: the classification weights of that file that were matched by the names of
+            classes; None if they were loaded as they are, or not at all.
     """
 
     strict: bool = False
     loaded_info: CheckpointInfo | None = None
+    class_rows: ClassRows | None = None
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load weights, and the objects that were saved with them.
@@ -52,7 +56,7 @@ class CheckpointLoader(DetectionCheckpointer):
             CheckpointError: the file is missing, damaged, or does not match the model or the
                 objects; or ``path`` is empty and ``strict`` is set.
         """
-        self.loaded_info = None
+        self.loaded_info = self.class_rows = None
         if not path:
             if self.strict:
                 raise CheckpointError(
@@ -100,24 +104,32 @@ class CheckpointLoader(DetectionCheckpointer):
         expected = self.model.state_dict()
         core_name = next(name for name, m in self.model.named_modules() if m is core)
         weights = weights.nested(f"{core_name}." if core_name else "", expected)
+        head_prefix = f"{core_name}.head." if core_name else "head."
+        class_specific = getattr(core.head, "class_specific_parameters", ())
         report = compare_keys(
             expected,
             weights,
             allow_backbone_only=not self.strict,
             allow_new_classes=not self.strict,
-            class_specific_parameters=getattr(core.head, "class_specific_parameters", ()),
-            head_prefix=f"{core_name}.head." if core_name else "head.",
+            class_specific_parameters=class_specific,
+            head_prefix=head_prefix,
         )
         if not report.is_match:
             raise CheckpointError(report.format())
         _validate_values(weights, expected)
         validate(weights.extras)
+        if not self.strict:
+            listed = [key for name in class_specific if (key := head_prefix + name) in expected]
+            class_names = getattr(self.model, "class_names", ())
+            self.class_rows = class_rows(weights, expected, listed, class_names)
         self._log_exceptions(report)
         skipped = {*report.new_classes, *(weights.tensors.keys() - expected.keys())}  # counters
-        self.model.load_state_dict(
-            {key: value for key, value in weights.tensors.items() if key not in skipped},
-            strict=False,
-        )
+        values = {key: value for key, value in weights.tensors.items() if key not in skipped}
+        if self.class_rows is not None:
+            values.update(self.class_rows.tensors)
+            level = logging.WARNING if self.class_rows.fresh else logging.INFO
+            self.logger.log(level, "%s", self.class_rows.describe(path))
+        self.model.load_state_dict(values, strict=False)
         self.loaded_info = weights.info
         return weights.extras
 
@@ -178,7 +190,7 @@ class CheckpointLoader(DetectionCheckpointer):
                 if report.untrained_offsets
                 else "",
             )
-        if report.new_classes:
+        if report.new_classes and self.class_rows is None:
             self.logger.warning(
                 "The file has another number of classes: %s keep their initialization.",
                 ", ".join(report.new_classes),

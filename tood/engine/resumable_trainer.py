@@ -133,6 +133,8 @@ class ResumableTrainer(DefaultTrainer):
     def _compare_classes(self) -> None:
         """The last layer of a classifier is useless where its classes are in another order."""
         info, names = self.checkpointer.loaded_info, list(self.cfg.MODEL.TOOD.CLASS_NAMES)
+        if self.checkpointer.class_rows is not None:
+            return  # matched by name
         if info is None or len(info.class_names) != len(names):
             return
         try:

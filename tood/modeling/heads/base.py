@@ -26,7 +26,7 @@ returns a module with
 
 Features are (N, C, Hi, Wi); anchors are (Hi * Wi, 4) in image pixels, one per cell, row by row. An
 optional attribute ``class_specific_parameters`` names the parameters whose first dimension is the
-class: they keep their initialization when a checkpoint has a different number of classes.
+class: where a checkpoint has other classes, those of the same name keep their rows.
 """
 
 
