@@ -7,9 +7,12 @@ from unittest import mock
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler
 from detectron2.solver import build_optimizer as build_detectron2_optimizer
 from torch import nn
 
+from tests.helpers import ROOT
+from tood.config.imports import import_custom
 from tood.engine import Trainer
 from tood.engine.optimizer import build_optimizer, freeze_parameters, parameter_names
 from tood.errors import CheckpointError, ConfigError
@@ -103,6 +106,70 @@ def test_learning_rates_by_part(bn_cfg):
         used[factor] += 1
     assert len(used) == 4
     assert [group["lr"] for group in optimizer.param_groups if not group["params"]] == []
+
+
+def test_adamw_has_the_groups_of_sgd(bn_cfg):
+    """The rates and decays of every parameter, clipping, and rates by part."""
+    solver = bn_cfg.SOLVER
+    solver.WEIGHT_DECAY_NORM, solver.BIAS_LR_FACTOR, solver.LR_FACTORS = 0.0, 2.0, [["head.*", 3]]
+    solver.CLIP_GRADIENTS.ENABLED, solver.CLIP_GRADIENTS.CLIP_VALUE = True, 0.5
+    model = build_model(bn_cfg)
+    settings = []
+    for solver.OPTIMIZER in ("SGD", "AdamW"):
+        optimizer = build_optimizer(bn_cfg, model)
+        names = iter(parameter_names(optimizer, model))
+        settings.append(
+            {
+                next(names): (group["lr"], group["weight_decay"])
+                for group in optimizer.param_groups
+                for _ in group["params"]
+            }
+        )
+    assert settings[0] == settings[1] and len(set(settings[0].values())) >= 6
+    assert isinstance(optimizer, torch.optim.AdamW)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    optimizer.step()
+    assert all((parameter.grad == 0.5).all() for parameter in model.parameters())
+
+
+def test_adamw_with_cosine_is_resumed_exactly(run_cfg, tmp_path):
+    cfg = run_cfg
+    import_custom(str(ROOT / "tests" / "tiny_backbone.py"))
+    cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
+    solver = cfg.SOLVER
+    solver.OPTIMIZER, solver.BASE_LR, solver.LR_SCHEDULER_NAME = "AdamW", 1e-3, "WarmupCosineLR"
+    solver.WARMUP_ITERS, solver.EPOCHS = 2, 2
+    cfg.OUTPUT_DIR = str(tmp_path / "whole")
+    torch.manual_seed(0)
+    whole = train(cfg)
+    assert whole.max_iter == 8
+    cfg.OUTPUT_DIR = str(tmp_path / "parts")
+    torch.manual_seed(0)
+    train(cfg, until=3)
+    again = train(cfg, resume=True)
+    assert again.start_iter == 3
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+    # The end of the half cosine: 0 in both versions.
+    assert all(abs(group["lr"]) < 1e-9 for group in again.optimizer.param_groups)
+    # The state of one kind of optimizer is not that of another.
+    solver.OPTIMIZER = "SGD"
+    with pytest.raises(CheckpointError, match="another kind of optimizer, without momentum"):
+        Trainer(cfg).resume_or_load(resume=True)
+
+
+@pytest.mark.parametrize(
+    "warmup, places",
+    [(0, {0: 1.0, 500: 0.5, 1000: 0.0, 250: 0.853553, 750: 0.146447})],
+)
+def test_cosine_of_both_versions(tiny_cfg, warmup, places):
+    solver = tiny_cfg.SOLVER
+    solver.LR_SCHEDULER_NAME, solver.MAX_ITER, solver.WARMUP_ITERS = "WarmupCosineLR", 1000, warmup
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    multiplier = build_lr_scheduler(tiny_cfg, optimizer)._multiplier
+    for place, factor in places.items():
+        assert multiplier(place / 1000) == pytest.approx(factor, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -289,3 +289,6 @@ def _add_schedule_keys(cfg: CfgNode) -> None:
     # Pairs of a pattern and a factor that multiplies the learning rate of the parameters, such as
     # [["backbone.*", 0.1]]. The last pattern that matches a name counts.
     cfg.SOLVER.LR_FACTORS = []
+    # "SGD", with SOLVER.MOMENTUM and NESTEROV, or "AdamW", which reads neither. AdamW needs a much
+    # lower BASE_LR, such as 0.0001, and a larger WEIGHT_DECAY, such as 0.05.
+    cfg.SOLVER.OPTIMIZER = "SGD"

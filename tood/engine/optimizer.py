@@ -9,9 +9,10 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_detectron2_optimizer
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from ..errors import ConfigError
 
@@ -32,9 +33,26 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         ConfigError: a pattern matches no parameter, or no parameter is left to train.
     """
     freeze_parameters(model, cfg.SOLVER.FREEZE)
-    optimizer = build_detectron2_optimizer(cfg, model)
+    build = _build_adamw if cfg.SOLVER.OPTIMIZER == "AdamW" else build_detectron2_optimizer
+    optimizer = build(cfg, model)
     scale_learning_rates(optimizer, model, cfg.SOLVER.LR_FACTORS)
     return optimizer
+
+
+def _build_adamw(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """As detectron2 builds SGD: the same groups, weight decay and gradient clipping."""
+    solver = cfg.SOLVER
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    # An optimizer or its class: both versions take either.
+    optimizer = AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+    clipped: Optimizer = maybe_add_gradient_clipping(cfg, optimizer)
+    return clipped
 
 
 def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ def problem(cfg, *opts) -> str:
         ("SOLVER.IMS_PER_BATCH", 10**9, "is 1000000000, but must be an integer from 1 to 65536."),
         ("SOLVER.REFERENCE_WORLD_SIZE", -1, "at least 0. 0 disables automatic rescaling."),
         ("SOLVER.REFERENCE_BATCH_SIZE", 0, "must be an integer from 1 to 65536."),
+        ("SOLVER.OPTIMIZER", "Adam", "Unknown SOLVER.OPTIMIZER 'Adam'. Available: SGD, AdamW."),
         ("SOLVER.FREEZE", "['']", "must be a list of patterns of parameter names."),
         ("SOLVER.LR_FACTORS", "[['a', 0]]", "must be a list of pairs of a pattern and a number ab"),
         ("SOLVER.LR_FACTORS", "['a', 1]", "must be a list of pairs of a pattern and a number a"),
@@ -243,3 +244,10 @@ def test_patience_needs_something_to_improve(tiny_cfg):
     tiny_cfg.TEST.BEST_METRIC = "bbox/AP"
     validate_solver(tiny_cfg)
     assert "there is no test set" in problem(tiny_cfg, "DATASETS.TEST", "()")
+def test_a_rate_of_sgd_for_adamw_is_said(tiny_cfg, caplog):
+    tiny_cfg.SOLVER.OPTIMIZER, tiny_cfg.SOLVER.BASE_LR = "AdamW", 0.001
+    validate_solver(tiny_cfg)
+    assert "AdamW" not in caplog.text
+    tiny_cfg.SOLVER.BASE_LR = 0.01
+    validate_solver(tiny_cfg)
+    assert "SOLVER.BASE_LR is 0.01, which suits SGD" in caplog.text

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Larger values are typos that would hang or run out of memory.
 _MAX_BATCH = 65_536
+# Published detectors use a tenth of it.
+_MAX_ADAMW_LR = 0.001
 # NumPy's limit of 2^32, with room for detectron2, which adds the rank.
 _MAX_SEED = 4_000_000_000
 
@@ -46,6 +48,7 @@ SOLVER_RULES = (
         list_of(pair(text(), number(above=0)), "pairs of a pattern and a number above 0"),
         'Such as [["backbone.*", 0.1]]. To train a part not at all, use SOLVER.FREEZE.',
     ),
+    Rule("SOLVER.OPTIMIZER", one_of(("SGD", "AdamW"))),
     Rule("SOLVER.MOMENTUM", number(0, 1)),
     Rule("SOLVER.WEIGHT_DECAY", number(0)),
     Rule("SOLVER.WEIGHT_DECAY_NORM", optional(number(0))),
@@ -115,7 +118,7 @@ def validate_schedule(cfg: CfgNode, world_size: int, own_scheduler: bool = False
         apply_rules(cfg, _CLIPPING_RULES)
     if cfg.TEST.PRECISE_BN.ENABLED:
         apply_rules(cfg, _PRECISE_BN_RULES)
-    if solver.NESTEROV and not solver.MOMENTUM:
+    if solver.NESTEROV and not solver.MOMENTUM and solver.OPTIMIZER == "SGD":
         raise ConfigError(
             "SOLVER.NESTEROV is True, but SOLVER.MOMENTUM is 0. Set a momentum, or NESTEROV False."
         )
@@ -124,6 +127,12 @@ def validate_schedule(cfg: CfgNode, world_size: int, own_scheduler: bool = False
     if not own_scheduler and solver.LR_SCHEDULER_NAME == _MULTI_STEP:
         _validate_epoch_steps(solver)
     _validate_rescaled(cfg, world_size, own_scheduler)
+    if solver.OPTIMIZER == "AdamW" and solver.BASE_LR > _MAX_ADAMW_LR:
+        logger.warning(
+            "SOLVER.BASE_LR is %g, which suits SGD: AdamW's steps do not depend on the size of the "
+            "gradient. Start with 0.0001.",
+            solver.BASE_LR,
+        )
     if solver.BASE_LR == 0:
         logger.warning("SOLVER.BASE_LR is 0, so training changes no weights.")
 
