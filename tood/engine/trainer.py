@@ -12,7 +12,6 @@ from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
-from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.optim import Optimizer
 
@@ -38,6 +37,7 @@ from .hooks import (
     ResumableEvalHook,
     ResumableWriterHook,
     build_best_hook,
+    build_precise_bn,
 )
 from .optimizer import build_optimizer
 from .resizing import with_test_resize
@@ -105,7 +105,7 @@ class Trainer(ResumableTrainer):
             self._build_phase_hook(),
             hooks.IterationTimer(),
             hooks.LRScheduler(),
-            self._build_precise_bn(),
+            build_precise_bn(cfg, self.model, self.build_train_loader),
             None if self._average is None else WeightAverageHook(self._average),
             # Before the evaluation: if that fails, nothing is lost.
             CheckpointHook(
@@ -138,19 +138,6 @@ class Trainer(ResumableTrainer):
         # self.cfg is already rescaled for the number of processes.
         length = warmup_phase_length(self.cfg, self.num_train_images)
         return PhaseHook(length, self.cfg.MODEL.TOOD.WARMUP.EPOCHS)
-
-    def _build_precise_bn(self) -> HookBase | None:
-        if not self.cfg.TEST.PRECISE_BN.ENABLED or not get_bn_modules(self.model):
-            return None
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = 0
-        return hooks.PreciseBN(
-            cfg.TEST.EVAL_PERIOD,
-            self.model,
-            self.build_train_loader(cfg),
-            cfg.TEST.PRECISE_BN.NUM_ITER,
-        )
 
     def save_checkpoint(self, name: str, *, tag: bool = True) -> Path | None:
         """Save a checkpoint, whose model is the average if there is one."""

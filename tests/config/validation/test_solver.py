@@ -244,6 +244,8 @@ def test_patience_needs_something_to_improve(tiny_cfg):
     tiny_cfg.TEST.BEST_METRIC = "bbox/AP"
     validate_solver(tiny_cfg)
     assert "there is no test set" in problem(tiny_cfg, "DATASETS.TEST", "()")
+
+
 def test_a_rate_of_sgd_for_adamw_is_said(tiny_cfg, caplog):
     tiny_cfg.SOLVER.OPTIMIZER, tiny_cfg.SOLVER.BASE_LR = "AdamW", 0.001
     validate_solver(tiny_cfg)

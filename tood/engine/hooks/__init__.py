@@ -6,6 +6,7 @@ from .evaluation import ResumableEvalHook
 from .headers import HeaderCheckHook
 from .patience import PatienceHook, StoppedEarly
 from .phase import PhaseHook
+from .precise_bn import build_precise_bn
 from .writer import ResumableWriterHook
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "ResumableWriterHook",
     "StoppedEarly",
     "build_best_hook",
+    "build_precise_bn",
 ]
