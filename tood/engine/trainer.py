@@ -155,8 +155,8 @@ class Trainer(ResumableTrainer):
             cfg = self.cfg.clone()
             cfg.defrost()
             cfg.OUTPUT_DIR = os.path.join(self.cfg.OUTPUT_DIR, "raw")
-            raw = self.test(cfg, self.model)
-            results = {**results, **{f"raw_{name}": value for name, value in raw.items()}}
+            for name, value in self.test(cfg, self.model).items():
+                results[f"raw_{name}"] = value
         self._last_eval_results = results
         return results
 
@@ -165,8 +165,7 @@ class Trainer(ResumableTrainer):
 
         Called right before training, when ``start_iter`` is known.
         """
-        folder = self.cfg.OUTPUT_DIR
-        make_folder(folder)
+        make_folder(folder := self.cfg.OUTPUT_DIR)
         return [
             ProgressPrinter(self.max_iter, self.cfg.SOLVER.IMS_PER_BATCH),
             MetricsWriter(
