@@ -34,8 +34,9 @@ STAMP := $(ENV_DIR)/.tood-setup-$(shell pwd | cksum | cut -d' ' -f1)
 PIP_INSTALL := -m pip install --disable-pip-version-check -q
 QUICKSTART_ARGS ?=
 PYTEST_ARGS ?=
-# Tests run in two processes of one thread each; the tests of a file stay together.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+# Tests run in two processes of one thread each; the tests of a file stay together. Files run in their
+# order: by number of tests, the longest would come last and leave one process without work.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup quickstart check test test-slow lint format docs wheel release-check
 .DEFAULT_GOAL := setup
