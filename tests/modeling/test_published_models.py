@@ -114,6 +114,7 @@ def test_losses(name, model, inputs, expected, phase):
         assert loss.item() == pytest.approx(reference, rel=1e-5 * noise_of(name))
 
 
+@pytest.mark.slow  # half a minute; test_amp.py compares the head in the fast tests
 @pytest.mark.parametrize("name", ["TOOD-R50-1x"], indirect=True)
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 0.01), (torch.bfloat16, 0.03)])
