@@ -8,9 +8,7 @@ import torch
 from detectron2.modeling import build_model
 
 from tests.engine.helpers import read_metrics
-from tests.helpers import ROOT
 from tood.checkpoint import TOODCheckpointer, load_model, read_checkpoint
-from tood.config.imports import import_custom
 from tood.engine import Trainer
 from tood.engine.averaging import WeightAverage
 
@@ -56,16 +54,14 @@ def test_the_weights_come_back_after_an_error():
 
 
 @pytest.fixture
-def cfg(run_cfg):
-    import_custom(str(ROOT / "tests/tiny_backbone.py"))
-    run_cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
-    run_cfg.SOLVER.EMA.ENABLED, run_cfg.SOLVER.EMA.RAMP_UP = True, 4
-    run_cfg.SOLVER.EMA.DECAY = 0.9
-    return run_cfg
+def cfg(quick_cfg):
+    ema = quick_cfg.SOLVER.EMA
+    ema.ENABLED, ema.RAMP_UP, ema.DECAY = True, 4, 0.9
+    return quick_cfg
 
 
 def train(cfg, folder, max_iter, resume=False):
-    """Train for so many iterations of the schedule."""
+    """Train up to an iteration of the schedule."""
     cfg = cfg.clone()
     cfg.OUTPUT_DIR = str(folder)
     torch.manual_seed(1)

@@ -2,7 +2,6 @@
 
 import copy
 from collections import Counter
-from unittest import mock
 
 import pytest
 import torch
@@ -11,8 +10,7 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.solver import build_optimizer as build_detectron2_optimizer
 from torch import nn
 
-from tests.helpers import ROOT
-from tood.config.imports import import_custom
+from tests.engine.helpers import train_without_tests
 from tood.engine import Trainer
 from tood.engine.optimizer import build_optimizer, freeze_parameters, parameter_names
 from tood.errors import CheckpointError, ConfigError
@@ -133,21 +131,17 @@ def test_adamw_has_the_groups_of_sgd(bn_cfg):
     assert all((parameter.grad == 0.5).all() for parameter in model.parameters())
 
 
-def test_adamw_with_cosine_is_resumed_exactly(run_cfg, tmp_path):
-    cfg = run_cfg
-    import_custom(str(ROOT / "tests" / "tiny_backbone.py"))
-    cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
+def test_adamw_with_cosine_is_resumed_exactly(quick_cfg, tmp_path):
+    cfg = quick_cfg
     solver = cfg.SOLVER
     solver.OPTIMIZER, solver.BASE_LR, solver.LR_SCHEDULER_NAME = "AdamW", 1e-3, "WarmupCosineLR"
     solver.WARMUP_ITERS, solver.EPOCHS = 2, 2
     cfg.OUTPUT_DIR = str(tmp_path / "whole")
-    torch.manual_seed(0)
-    whole = train(cfg)
+    whole = train_without_tests(cfg)
     assert whole.max_iter == 8
     cfg.OUTPUT_DIR = str(tmp_path / "parts")
-    torch.manual_seed(0)
-    train(cfg, until=3)
-    again = train(cfg, resume=True)
+    train_without_tests(cfg, until=3)
+    again = train_without_tests(cfg, resume=True)
     assert again.start_iter == 3
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
@@ -196,16 +190,6 @@ def test_a_factor_of_frozen_parameters_is_said(tiny_cfg, caplog):
     assert "'backbone.fpn*' matches frozen parameters only" in caplog.text
 
 
-def train(cfg, until=None, resume=False):
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=resume)
-    if until is not None:
-        trainer.max_iter = until
-    with mock.patch.object(Trainer, "test", return_value={}):
-        trainer.train()
-    return trainer
-
-
 def test_resume_is_exact(run_cfg, tmp_path):
     """With a frozen part and two rates: the weights of an uninterrupted training, bit for bit."""
     cfg = run_cfg
@@ -214,12 +198,10 @@ def test_resume_is_exact(run_cfg, tmp_path):
     cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.BASE_LR = 2, 1e-3
     cfg.OUTPUT_DIR = str(tmp_path / "whole")
     initial = {k: v.clone() for k, v in Trainer(cfg).model.state_dict().items()}
-    torch.manual_seed(0)
-    whole = train(cfg)
+    whole = train_without_tests(cfg)
     cfg.OUTPUT_DIR = str(tmp_path / "parts")
-    torch.manual_seed(0)
-    train(cfg, until=3)
-    again = train(cfg, resume=True)
+    train_without_tests(cfg, until=3)
+    again = train_without_tests(cfg, resume=True)
     assert again.start_iter == 3
     assert {group["lr"] for group in again.optimizer.param_groups} == {1e-3, 2e-3}
     for name, value in whole.model.state_dict().items():

@@ -9,8 +9,8 @@ from detectron2.engine import DefaultTrainer
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 
-from tests.helpers import CONFIGS, ROOT
-from tood.config.imports import import_custom
+from tests.engine.helpers import train_without_tests
+from tests.helpers import CONFIGS
 from tood.config.loading import load_config, load_config_text
 from tood.data import TrainLoader, build_train_loader
 from tood.engine import PhaseHook, Trainer, epochs_to_iters
@@ -168,36 +168,17 @@ def test_trainer_counts_what_the_sampler_draws(run_cfg, monkeypatch):
     assert run_cfg.SOLVER.MAX_ITER == 6 and run_cfg.SOLVER.STEPS == ()
 
 
-@pytest.fixture
-def fast_cfg(run_cfg):
-    """`run_cfg` with a backbone of a few convolutions."""
-    import_custom(str(ROOT / "tests" / "tiny_backbone.py"))
-    run_cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
-    return run_cfg
-
-
-def train(cfg, until: int | None = None, resume: bool = False) -> Trainer:
-    torch.manual_seed(0)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=resume)
-    if until is not None:
-        trainer.max_iter = until
-    with mock.patch.object(Trainer, "test", return_value={}):
-        trainer.train()
-    return trainer
-
-
-def test_epochs_are_resumed_exactly(fast_cfg, tmp_path, caplog):
+def test_epochs_are_resumed_exactly(quick_cfg, tmp_path, caplog):
     """2 epochs of 4 iterations, stopped after 3: the same weights, and nothing has changed."""
-    fast_cfg.SOLVER.EPOCHS, fast_cfg.SOLVER.EPOCH_STEPS, fast_cfg.SOLVER.WARMUP_ITERS = 2, (1,), 2
-    fast_cfg.SOLVER.BASE_LR = 1e-3
-    fast_cfg.OUTPUT_DIR = str(tmp_path / "whole")
-    whole = train(fast_cfg)
+    solver = quick_cfg.SOLVER
+    solver.EPOCHS, solver.EPOCH_STEPS, solver.WARMUP_ITERS, solver.BASE_LR = 2, (1,), 2, 1e-3
+    quick_cfg.OUTPUT_DIR = str(tmp_path / "whole")
+    whole = train_without_tests(quick_cfg)
     assert whole.iter == 8
-    fast_cfg.OUTPUT_DIR = str(tmp_path / "parts")
-    train(fast_cfg, until=3)
+    quick_cfg.OUTPUT_DIR = str(tmp_path / "parts")
+    train_without_tests(quick_cfg, until=3)
     caplog.clear()
-    again = train(fast_cfg, resume=True)
+    again = train_without_tests(quick_cfg, resume=True)
     assert again.start_iter == 3 and again.iter == 8
     assert "from here on" not in caplog.text
     for name, value in whole.model.state_dict().items():
@@ -206,18 +187,18 @@ def test_epochs_are_resumed_exactly(fast_cfg, tmp_path, caplog):
     assert rates == pytest.approx([1e-4] * len(rates))
 
 
-def test_other_epochs_and_batch_on_resume(fast_cfg, caplog):
+def test_other_epochs_and_batch_on_resume(quick_cfg, caplog):
     """More epochs go on at the same iteration; another batch keeps the place in the epochs."""
-    fast_cfg.SOLVER.EPOCHS = 2
-    train(fast_cfg, until=4)
-    fast_cfg.SOLVER.EPOCHS = 3
-    trainer = Trainer(fast_cfg)
+    quick_cfg.SOLVER.EPOCHS = 2
+    train_without_tests(quick_cfg, until=4)
+    quick_cfg.SOLVER.EPOCHS = 3
+    trainer = Trainer(quick_cfg)
     trainer.resume_or_load(resume=True)
     assert (trainer.start_iter, trainer.max_iter) == (4, 12)
     assert "SOLVER.EPOCHS is 3 from here on; the checkpoint was trained with 2" in caplog.text
     caplog.clear()
-    fast_cfg.SOLVER.IMS_PER_BATCH, fast_cfg.SOLVER.BASE_LR = 4, 0.5
-    trainer = Trainer(fast_cfg)
+    quick_cfg.SOLVER.IMS_PER_BATCH, quick_cfg.SOLVER.BASE_LR = 4, 0.5
+    trainer = Trainer(quick_cfg)
     trainer.resume_or_load(resume=True)
     assert (trainer.start_iter, trainer.max_iter) == (2, 6)
     assert "iterations of the checkpoint are multiplied by 0.5" in caplog.text
@@ -257,7 +238,7 @@ def test_cosine_keeps_its_shape(tiny_cfg):
 def test_scaled_learning_rate_is_resumed(run_cfg, caplog):
     """The rate is scaled once: the same after a resume, and in a training from the checkpoint."""
     run_cfg.SOLVER.AUTO_SCALE_LR, run_cfg.SOLVER.WARMUP_ITERS = True, 0
-    train(run_cfg, until=3)
+    train_without_tests(run_cfg, until=3)
     caplog.clear()
     again = Trainer(run_cfg)
     again.resume_or_load(resume=True)

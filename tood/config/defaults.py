@@ -255,7 +255,7 @@ def _add_evaluation_keys(cfg: CfgNode) -> None:
     # "bbox/AP50", "bbox/AP-cat" for a class, or "NAME/bbox/AP" with several test sets. Higher is
     # better, except for the losses of LOSS, such as "validation/total_loss". "" saves none.
     cfg.TEST.BEST_METRIC = "bbox/AP"
-    # Stop after so many evaluations in a row without a better BEST_METRIC; 0 trains to the end.
+    # Stop after this many evaluations in a row without a better BEST_METRIC; 0 trains to the end.
     cfg.TEST.PATIENCE = 0
     # Compute the losses on the test set at each evaluation, with the assigner and the criterion of
     # the current phase.
@@ -272,7 +272,7 @@ def _add_schedule_keys(cfg: CfgNode) -> None:
     # (8, 11). () stands for 8/12 and 11/12 of SOLVER.EPOCHS, as in the published schedules. For a
     # constant learning rate, set SOLVER.GAMMA 1.
     cfg.SOLVER.EPOCH_STEPS = ()
-    # Evaluate after every so many epochs, instead of every TEST.EVAL_PERIOD iterations. 0 counts
+    # Evaluate every this many epochs, instead of every TEST.EVAL_PERIOD iterations. 0 counts
     # EVAL_PERIOD.
     cfg.TEST.EVAL_EPOCHS = 0
     # ---- Learning rate ----

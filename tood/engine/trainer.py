@@ -135,7 +135,6 @@ class Trainer(ResumableTrainer):
     def _build_phase_hook(self) -> PhaseHook | None:
         if find_dense_core(self.model) is None:
             return None
-        # self.cfg is already rescaled for the number of processes.
         length = warmup_phase_length(self.cfg, self.num_train_images)
         return PhaseHook(length, self.cfg.MODEL.TOOD.WARMUP.EPOCHS)
 
@@ -165,7 +164,8 @@ class Trainer(ResumableTrainer):
 
         Called right before training, when ``start_iter`` is known.
         """
-        make_folder(folder := self.cfg.OUTPUT_DIR)
+        folder = self.cfg.OUTPUT_DIR
+        make_folder(folder)
         return [
             ProgressPrinter(self.max_iter, self.cfg.SOLVER.IMS_PER_BATCH),
             MetricsWriter(

@@ -11,11 +11,9 @@ from detectron2.evaluation.testing import flatten_results_dict
 
 from ...checkpoint.resuming import BEST_CHECKPOINT, has_best_checkpoint
 from ...compat import compute_on_main_process
+from ...evaluation.loss_evaluator import RESULT_GROUP
 
 logger = logging.getLogger(__name__)
-
-# Metrics of this group are losses: lower is better.
-LOSS_GROUP = "validation"
 
 
 class BestCheckpointHook(HookBase):
@@ -51,7 +49,7 @@ class BestCheckpointHook(HookBase):
 
     @property
     def is_over(self) -> bool:
-        """Whether so many evaluations in a row were worse that the training is to end."""
+        """Whether the last PATIENCE evaluations were worse, so that the training is to end."""
         return 0 < self.patience <= self.num_worse
 
     def describe(self) -> str:
@@ -117,7 +115,7 @@ class BestCheckpointHook(HookBase):
 
     def _is_better(self, value: float, other: float) -> bool:
         """Whether a value is better; a loss is where it is lower."""
-        is_loss = LOSS_GROUP in self.metric.split("/")[:-1]
+        is_loss = RESULT_GROUP in self.metric.split("/")[:-1]
         return value < other if is_loss else value > other
 
     def _find_value(self, results: Mapping[str, Any], iteration: int) -> float | None:
