@@ -53,6 +53,7 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
         "SOLVER.STEPS": "(16,)",
         "SOLVER.WARMUP_ITERS": 4,
         "SOLVER.CHECKPOINT_PERIOD": 3,
+        "SOLVER.ACCUMULATE": 2,
         "SOLVER.EMA.ENABLED": True,
         "SOLVER.EMA.RAMP_UP": 4,
         "SOLVER.CHECKPOINT_KEEP": 2,

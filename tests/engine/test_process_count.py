@@ -45,7 +45,7 @@ def start_training(folder: Path, name: str, start: list[str], *extra: str) -> su
         *("SOLVER.REFERENCE_WORLD_SIZE", "0", "SOLVER.BASE_LR", "0.0001"),
         *("SOLVER.MAX_ITER", "8", "SOLVER.STEPS", "()", "MODEL.TOOD.WARMUP.EPOCHS", "1"),
         *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "0", "TEST.PATIENCE", "0"),
-        *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0", "TEST.LOSS", "True"),
+        *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0", "TEST.LOSS", "True", "SOLVER.ACCUMULATE", "1"),
         *extra,
     ]
     return subprocess.Popen(
@@ -106,6 +106,23 @@ def test_two_processes_equal_one(folder):
     assert state["tood"]["phase"] == "aligned"
     assert state["trainer"]["hooks"]["PhaseHook"]["warmup_iters"] == WARMUP_ITERS
     assert len(state["random_states"]) == 2
+
+
+@pytest.mark.slow
+def test_parts_and_frozen_layers_in_two_processes(folder):
+    """4 images at once equal 1 at a time in 2 processes, which train fewer parameters."""
+    extra = (
+        *("SOLVER.IMS_PER_BATCH", "4", "SOLVER.FREEZE", "['backbone.levels.0.*']"),
+        *("SOLVER.LR_FACTORS", "[['backbone.*', 0.5]]"),
+    )
+    one = train(folder, "whole-batch", start_by("tood", 1), *extra)
+    parts = (*extra, "SOLVER.ACCUMULATE", "2")
+    two = train(folder, "parts", start_by("tood", 2), "--num-gpus", "2", *parts)
+    assert_equal_runs(one, two)
+    weights = [torch.load(two / f"model_{x}.pth", weights_only=True) for x in ("0000003", "final")]
+    first, last = (state["model"] for state in weights)
+    assert torch.equal(*(x["backbone.levels.0.weight"] for x in (first, last)))
+    assert not torch.equal(*(x["backbone.levels.1.weight"] for x in (first, last)))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from tests.helpers import ROOT
+from tools.docs.config_reference import read_sources
 
 PACKAGES = [p for name in ("tood", "tood_runtime") for p in sorted((ROOT / name).rglob("*.py"))]
 PROGRAMS = [*sorted((ROOT / "tools").rglob("*.py")), ROOT / "train_net.py", ROOT / "demo/demo.py"]
@@ -44,7 +45,7 @@ def test_arguments_are_annotated(path):
 def test_every_config_key_is_explained():
     """A comment stands above each key, or above the group that it ends."""
     explained, keys = False, 0
-    for line in (ROOT / "tood/config/defaults.py").read_text().splitlines():
+    for line in read_sources().splitlines():
         text = line.strip()
         if text.startswith("#"):
             explained = True

@@ -22,7 +22,7 @@ LAYERS = [
      "modeling.profiling"},
     {"modeling.losses", "modeling.assigners", "modeling.criteria", "modeling.heads",
      "modeling.backbone", "modeling.postprocessing", "modeling.targets", "modeling.phases",
-     "modeling.assignment_stats"},
+     "modeling.assignment_stats", "modeling.normalizers"},
     {"modeling.anchors", "modeling.dense_detector", "modeling.core_args"},
     {"modeling.meta_arch", "modeling"},
     {"model_zoo", "checkpoint", "data"},

@@ -13,7 +13,7 @@ from tood_runtime.cli.commands import COMMANDS
 from tools.docs import __main__ as program
 from tools.docs import markdown
 from tools.docs.command_reference import command_reference
-from tools.docs.config_reference import SOURCE, config_reference, read_keys
+from tools.docs.config_reference import config_reference, read_keys, read_sources
 
 
 @pytest.mark.parametrize("name", program.GENERATORS)
@@ -36,7 +36,7 @@ def test_every_key_is_described():
         return node
 
     leaves = {key: value(key) for key in added if not isinstance(value(key), CfgNode)}
-    keys = read_keys((ROOT / SOURCE).read_text())
+    keys = read_keys(read_sources())
     described = {key.name: key for key in keys if key.default is not None}
     assert list(described) == sorted(described, key=list(described).index)  # no key twice
     assert set(described) == set(leaves) and len(leaves) > 50

@@ -27,6 +27,7 @@ _UNCOMPARED = (
     "MODEL.WEIGHTS",
     "OUTPUT_DIR",
     "SEED",  # the data loader keeps that of the checkpoint
+    "SOLVER.ACCUMULATE",  # the gradient is the same
     "SOLVER.CHECKPOINT_KEEP",
     "SOLVER.CHECKPOINT_MINUTES",
     "SOLVER.CHECKPOINT_PERIOD",

@@ -104,6 +104,7 @@ def describe_training(
     epochs = cfg.SOLVER.EPOCHS or iters_to_epochs(max_iter, num_images, batch)
     classes = "" if num_classes is None else f", {num_classes} classes"
     per_process = f" ({batch // world_size} on each of {world_size} GPUs)" if world_size > 1 else ""
+    parts = f" in {cfg.SOLVER.ACCUMULATE} parts" if cfg.SOLVER.ACCUMULATE > 1 else ""
     resumed = f", resumed at {start_iter}" if start_iter > 0 else ""
     checkpoints = _how_often(cfg.SOLVER.CHECKPOINT_PERIOD, max_iter)
     evaluation = f"evaluation {_how_often(cfg.TEST.EVAL_PERIOD, max_iter)}"
@@ -113,7 +114,7 @@ def describe_training(
         [
             f"Training on {num_images} images after filtering{classes}",
             f"  Length: {max_iter} iterations, {epochs:.1f} epochs{resumed}",
-            f"  Batch: {batch} images{per_process}, learning rate {cfg.SOLVER.BASE_LR:g}",
+            f"  Batch: {batch} images{per_process}{parts}, learning rate {cfg.SOLVER.BASE_LR:g}",
             f"  Output: {cfg.OUTPUT_DIR} (details in log.txt); "
             f"checkpoint {checkpoints}, {evaluation}",
         ]

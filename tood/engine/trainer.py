@@ -24,11 +24,13 @@ from ..config.validation import validate_solver, validate_test
 from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..data.header_checks import check_test_headers
 from ..data.registration import compare_class_names, load_dataset
-from ..errors import ConfigError, TOODError
+from ..errors import ConfigError
 from ..evaluation import add_loss_evaluator, build_evaluator, validate_evaluators
 from ..inference import ExportedModel
 from ..modeling.dense_detector import find_dense_core
+from .accumulation import build_accumulator
 from .averaging import WeightAverageHook, build_average, put_into_model
+from .divergence import explain_divergence
 from .hooks import (
     CheckpointHook,
     HeaderCheckHook,
@@ -61,10 +63,6 @@ from .writers import (
 logger = logging.getLogger(__name__)
 
 
-class TrainingDivergedError(TOODError, FloatingPointError):
-    """The loss became NaN or infinite."""
-
-
 class Trainer(ResumableTrainer):
     """Trains TOOD, and detectron2's own detectors, with TOOD's data loaders and checkpoints.
 
@@ -89,6 +87,7 @@ class Trainer(ResumableTrainer):
         cfg, loader = schedule_epochs(scale_lr(cfg), self.build_train_loader)
         with cpu_ddp(), use_loader(self, loader):
             super().__init__(cfg, run_id)
+        self._accumulator = build_accumulator(self.cfg, self._trainer)
 
     @property
     def num_train_images(self) -> int:
@@ -195,22 +194,16 @@ class Trainer(ResumableTrainer):
         super().before_train()
 
     def run_step(self) -> None:
-        """Run one iteration.
+        """Run one iteration, in parts with ``SOLVER.ACCUMULATE``.
 
         Raises:
             TrainingDivergedError: the loss is NaN or infinite; the message says what helps.
         """
-        try:
-            super().run_step()
-        except FloatingPointError as error:
-            solver = self.cfg.SOLVER
-            raise TrainingDivergedError(
-                f"{error}\nTraining diverged. Try, in this order: SOLVER.BASE_LR in proportion to "
-                f"SOLVER.IMS_PER_BATCH (0.01 for 16; here {solver.BASE_LR} for "
-                f"{solver.IMS_PER_BATCH}), a longer SOLVER.WARMUP_ITERS, "
-                f"SOLVER.CLIP_GRADIENTS.ENABLED True. The last checkpoint is in "
-                f"{self.cfg.OUTPUT_DIR}."
-            ) from error
+        with explain_divergence(self.cfg):
+            if self._accumulator is None:
+                super().run_step()
+            else:
+                self._accumulator.run_step(self.iter)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:

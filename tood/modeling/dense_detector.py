@@ -9,11 +9,10 @@ Pixels are those of the network's input.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-import torch
-from detectron2.utils import comm
-from detectron2.utils.events import EventStorage, get_event_storage
+from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import log_first_n
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from ..compat import has_event_storage
 from ..errors import ConfigError
 from .anchors import generate_anchors
 from .assignment_stats import AssignmentStatistics
+from .normalizers import BatchParts, batch_normalizers
 from .phases import Phase
 from .postprocessing import image_candidates, postprocess_single_image
 from .structures import (
@@ -103,6 +103,7 @@ class DenseDetectorCore(nn.Module):
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
         self.assignment_statistics = AssignmentStatistics()
+        self.batch_parts: BatchParts | None = None
 
     @property
     def phase(self) -> str:
@@ -122,6 +123,25 @@ class DenseDetectorCore(nn.Module):
             raise ValueError(f"Unknown phase {phase!r}. Available: {', '.join(self.phases)}")
         self._phase = phase
         self._phase_was_set = True
+
+    @contextmanager
+    def in_parts(self, num_parts: int) -> Iterator[BatchParts]:
+        """Process one batch of training in several forward passes.
+
+        Losses are divided by the normalizers of the whole batch; see :class:`BatchParts`. Drawings
+        are made of the first part, and assignment statistics are logged once.
+
+        Args:
+            num_parts: how many.
+
+        Yields:
+            The parts; iterate over them, with a forward pass for each.
+        """
+        self.batch_parts = BatchParts(num_parts)
+        try:
+            yield self.batch_parts
+        finally:
+            self.batch_parts = None
 
     def predict(self, features: Mapping[str, Tensor]) -> tuple[AnchorGrid, DensePredictions]:
         """Generate anchors and run the head. A trace is right for every batch and size.
@@ -182,18 +202,14 @@ class DenseDetectorCore(nn.Module):
         Args:
             sums: of :meth:`loss_sums`.
             normalizers: what to divide by instead of the sums' own normalizers, averaged over all
-                processes, at least 1. For gradients accumulated over several batches.
+                processes, at least 1, or those of the batch of :meth:`in_parts`.
 
         Returns:
             Scalar losses by name.
         """
         if normalizers is None:
-            stacked = torch.stack([loss.normalizer for loss in sums.values()]).detach()
-            world_size = comm.get_world_size()
-            if world_size > 1:
-                torch.distributed.all_reduce(stacked)
-            stacked = (stacked / world_size).clamp(min=1)
-            normalizers = dict(zip(sums, stacked, strict=True))
+            parts = self.batch_parts
+            normalizers = batch_normalizers(sums) if parts is None else parts.normalizers(sums)
         return {
             name: loss.total / normalizers[name] * self.loss_weights.get(name, 1.0)
             for name, loss in sums.items()
@@ -260,23 +276,13 @@ class DenseDetectorCore(nn.Module):
         """Accumulate statistics of this process's assignments, and store them periodically."""
         for gt, assignment in zip(ground_truth, assignments, strict=True):
             self.assignment_statistics.update(assignment.matched_idxs, gt.areas)
-        if not has_event_storage():
+        is_whole = self.batch_parts is None or self.batch_parts.is_last
+        if not is_whole or not has_event_storage():
             return
         storage = get_event_storage()
         if (storage.iter + 1) % STATISTICS_PERIOD == 0:
             for name, value in self.assignment_statistics.compute_and_reset().items():
                 storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
-
-
-def drawing_storage(period: int) -> EventStorage | None:
-    """The storage of events in every ``period``-th iteration, from 0 on; else None.
-
-    None in all processes but the main one, because only that writes events.
-    """
-    if period <= 0 or not has_event_storage() or not comm.is_main_process():
-        return None
-    storage = get_event_storage()
-    return storage if storage.iter % period == 0 else None
 
 
 def find_dense_core(model: nn.Module) -> DenseDetectorCore | None:

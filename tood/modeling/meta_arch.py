@@ -21,12 +21,12 @@ from ..config.validation import validate_model, validate_model_keys, validate_va
 from ..errors import ConfigError, DataError
 from .box_ops import box_area, is_usable_box
 from .core_args import core_args
-from .dense_detector import DenseDetectorCore, drawing_storage
+from .dense_detector import DenseDetectorCore
 from .phases import part_nodes
 from .profiling import profiler_range
 from .structures import DensePredictions, GroundTruth, ImageDetections
 from .tracing import is_tracing, refuse_foreign_tracing
-from .visualization import IMAGE_NAME, RGBImage, draw_training_image
+from .visualization import IMAGE_NAME, RGBImage, draw_training_image, drawing_storage
 
 
 @META_ARCH_REGISTRY.register()
@@ -119,7 +119,7 @@ class TOOD(DenseDetectorCore):
             with profiler_range("tood/head"):
                 grid, predictions = self.predict(features)
         storage = drawing_storage(self.vis_period)
-        if storage is not None:
+        if storage is not None and (self.batch_parts is None or self.batch_parts.is_first):
             drawing = self._draw(batched_inputs[0], predictions, ground_truth[0])
             storage.put_image(IMAGE_NAME, drawing)
         sums = self.loss_sums(

@@ -11,13 +11,13 @@ from tools import ROOT
 
 from . import model_tables
 from .command_reference import command_reference
-from .config_reference import SOURCE, config_reference
+from .config_reference import config_reference, read_sources
 
 # Generated files: their new text from their old one, which is "" for a new file.
 GENERATORS: dict[str, Callable[[str], str]] = {
     "README.md": model_tables.update_readme,
     "MODEL_ZOO.md": model_tables.update_model_zoo,
-    "docs/reference/config.md": lambda _: config_reference((ROOT / SOURCE).read_text()),
+    "docs/reference/config.md": lambda _: config_reference(read_sources()),
     "docs/reference/commands.md": lambda _: command_reference(),
 }
 

@@ -1,11 +1,11 @@
-"""docs/reference/config.md: every config key, from the comments of tood/config/defaults.py."""
+"""docs/reference/config.md: every config key, from the comments of tood/config/*defaults.py."""
 
 import ast
 from dataclasses import dataclass
 
-from .markdown import table
+from tools import ROOT
 
-SOURCE = "tood/config/defaults.py"
+from .markdown import table
 
 INTRODUCTION = """\
 # Config keys
@@ -39,11 +39,18 @@ class Key:
     text: str
 
 
+def read_sources() -> str:
+    """The files that add keys, joined: tood/config/defaults.py and its neighbors."""
+    folder = ROOT / "tood/config"
+    files = [folder / "defaults.py", *sorted(folder.glob("*_defaults.py"))]
+    return "\n".join(file.read_text() for file in files)
+
+
 def read_keys(source: str) -> list[Key]:
     """Read the keys that the functions ``_add_..._keys(node)`` add.
 
     Args:
-        source: of tood/config/defaults.py. "node" stands for MODEL.TOOD.
+        source: of `read_sources`. "node" stands for MODEL.TOOD.
 
     Raises:
         ValueError: a key has no comment above it.
@@ -65,7 +72,7 @@ def read_keys(source: str) -> list[Key]:
                 is_group = isinstance(statement.value, ast.Call)
                 default = None if is_group else repr(ast.literal_eval(statement.value))
                 if not text and not is_group:
-                    raise ValueError(f"{name} has no comment above it in {SOURCE}")
+                    raise ValueError(f"{name} has no comment above it")
                 keys.append(Key(section, name, default, text))
     return [key for key in keys if key.text]
 
@@ -82,7 +89,7 @@ def config_reference(source: str) -> str:
     """The page.
 
     Args:
-        source: of tood/config/defaults.py.
+        source: of `read_sources`.
     """
     keys = read_keys(source)
     parts = [INTRODUCTION]

@@ -14,13 +14,19 @@ def run_hook(values: list[float], metric: str = "bbox/AP", **options) -> tuple[l
     saved = []
     hook = BestCheckpointHook(lambda: saved.append(hook.best_iteration), metric, **options)
     for iteration, value in enumerate(values):
-        hook.update({"bbox": {"AP": value}, "validation": {"total_loss": value}}, iteration)
+        loss = {"total_loss": value}
+        results = {"bbox": {"AP": value}, "validation": loss, "raw_validation": loss}
+        hook.update(results, iteration)
     return saved, hook
 
 
 @pytest.mark.parametrize(
     "metric, saved, num_worse",
-    [("bbox/AP", [0, 2, 5], 1), ("validation/total_loss", [0, 1], 5)],
+    [
+        ("bbox/AP", [0, 2, 5], 1),
+        ("validation/total_loss", [0, 1], 5),
+        ("raw_validation/total_loss", [0, 1], 5),
+    ],
 )
 def test_best_so_far(metric, saved, num_worse):
     """An equal value is no improvement; a loss is better where it is lower."""
@@ -42,7 +48,10 @@ def test_metric_that_does_not_exist(caplog):
     assert saved == [] and hook.num_worse == 0
     (record,) = caplog.records
     assert "TEST.BEST_METRIC is 'bbox/AP55'" in record.getMessage()
-    assert "Available: bbox/AP, validation/total_loss." in record.getMessage()
+    assert (
+        "Available: bbox/AP, validation/total_loss, raw_validation/total_loss."
+        in record.getMessage()
+    )
     BestCheckpointHook(lambda: None, "bbox/AP").update({}, 0)
     assert "Available: nothing." in caplog.text
 

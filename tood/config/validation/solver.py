@@ -38,6 +38,7 @@ SOLVER_RULES = (
     Rule("SOLVER.MAX_ITER", integer(1)),
     Rule("SOLVER.EPOCHS", integer(0), "0 counts SOLVER.MAX_ITER."),
     Rule("SOLVER.IMS_PER_BATCH", integer(1, _MAX_BATCH), "It counts the images of all GPUs."),
+    Rule("SOLVER.ACCUMULATE", integer(1), "1 processes a batch as a whole."),
     Rule("SOLVER.REFERENCE_WORLD_SIZE", integer(0), "0 disables automatic rescaling."),
     Rule("SOLVER.REFERENCE_BATCH_SIZE", integer(1, _MAX_BATCH)),
     Rule("SOLVER.BASE_LR", number(0)),
@@ -176,6 +177,12 @@ def _validate_batch(cfg: CfgNode, world_size: int) -> None:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {batch}, which does not divide among {world_size} GPUs. Use "
             "a multiple of their number."
+        )
+    per_gpu = batch // (reference or world_size)
+    if per_gpu % cfg.SOLVER.ACCUMULATE:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {batch} is {per_gpu} images on each GPU, which do not divide "
+            f"into {cfg.SOLVER.ACCUMULATE} parts (SOLVER.ACCUMULATE)."
         )
 
 

@@ -115,7 +115,9 @@ class BestCheckpointHook(HookBase):
 
     def _is_better(self, value: float, other: float) -> bool:
         """Whether a value is better; a loss is where it is lower."""
-        is_loss = RESULT_GROUP in self.metric.split("/")[:-1]
+        # Also "raw_validation", of weights that are evaluated next to their average.
+        groups = [group.removeprefix("raw_") for group in self.metric.split("/")[:-1]]
+        is_loss = RESULT_GROUP in groups
         return value < other if is_loss else value > other
 
     def _find_value(self, results: Mapping[str, Any], iteration: int) -> float | None:
