@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode
 
+from tests.engine.parts import make_small
 from tests.helpers import ROOT
 from tood.config.imports import import_custom
 from tood.data import setup_datasets
@@ -41,3 +42,9 @@ def quick_cfg(run_cfg: CfgNode) -> CfgNode:
     run_cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
     run_cfg.MODEL.TOOD.HEAD.NUM_CONVS = 1
     return run_cfg
+
+
+@pytest.fixture
+def small_cfg(tiny_cfg: CfgNode) -> CfgNode:
+    """A model of one convolution per level, with one in each branch of its head."""
+    return make_small(tiny_cfg)

@@ -101,7 +101,7 @@ def test_floor_of_the_normalizer_in_two_processes(core, monkeypatch, own, other,
     both = LossSum(torch.tensor(sum(totals)), torch.tensor(own + other))
     single = core.normalize_losses({"loss_cls": both})["loss_cls"].item() / weight
     assert single == pytest.approx(sum(totals) / (own + other))
-    monkeypatch.setattr("tood.modeling.dense_detector.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("tood.modeling.normalizers.comm.get_world_size", lambda: 2)
     losses = []
     for total, mine, others in ((totals[0], own, other), (totals[1], other, own)):
         monkeypatch.setattr(torch.distributed, "all_reduce", lambda x, o=others: x.add_(o))

@@ -12,14 +12,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import log_first_n
 from torch import Tensor, nn
 
-from ..compat import has_event_storage
 from ..errors import ConfigError
 from .anchors import generate_anchors
 from .assignment_stats import AssignmentStatistics
+from .events import log_statistics
 from .normalizers import BatchParts, batch_normalizers
 from .phases import Phase
 from .postprocessing import image_candidates, postprocess_single_image
@@ -31,10 +30,6 @@ from .structures import (
     ImageDetections,
     LossSum,
 )
-
-# Log assignment statistics every 20 iterations, as detectron2's writers do. Each read synchronizes
-# with the GPU.
-STATISTICS_PERIOD = 20
 
 
 class DenseDetectorCore(nn.Module):
@@ -276,13 +271,8 @@ class DenseDetectorCore(nn.Module):
         """Accumulate statistics of this process's assignments, and store them periodically."""
         for gt, assignment in zip(ground_truth, assignments, strict=True):
             self.assignment_statistics.update(assignment.matched_idxs, gt.areas)
-        is_whole = self.batch_parts is None or self.batch_parts.is_last
-        if not is_whole or not has_event_storage():
-            return
-        storage = get_event_storage()
-        if (storage.iter + 1) % STATISTICS_PERIOD == 0:
-            for name, value in self.assignment_statistics.compute_and_reset().items():
-                storage.put_scalar(f"assign/{name}", value, smoothing_hint=False)
+        if self.batch_parts is None or self.batch_parts.is_last:
+            log_statistics(self.assignment_statistics)
 
 
 def find_dense_core(model: nn.Module) -> DenseDetectorCore | None:

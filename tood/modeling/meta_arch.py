@@ -22,11 +22,12 @@ from ..errors import ConfigError, DataError
 from .box_ops import box_area, is_usable_box
 from .core_args import core_args
 from .dense_detector import DenseDetectorCore
+from .events import drawing_storage
 from .phases import part_nodes
 from .profiling import profiler_range
 from .structures import DensePredictions, GroundTruth, ImageDetections
 from .tracing import is_tracing, refuse_foreign_tracing
-from .visualization import IMAGE_NAME, RGBImage, draw_training_image, drawing_storage
+from .visualization import IMAGE_NAME, RGBImage, draw_training_image
 
 
 @META_ARCH_REGISTRY.register()

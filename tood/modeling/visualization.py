@@ -8,15 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.utils import comm
-from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor
 
 from tood_runtime.detections import Detections
 from tood_runtime.drawing import draw_detections
 from tood_runtime.image_io import RGBImage
 
-from ..compat import has_event_storage
 from .structures import GroundTruth, ImageDetections
 
 MAX_DRAWN = 20
@@ -82,14 +79,3 @@ def _to_detections(found: ImageDetections, rgb: RGBImage, class_names: Sequence[
         ],
         image_size=(rgb.shape[0], rgb.shape[1]),
     )
-
-
-def drawing_storage(period: int) -> EventStorage | None:
-    """The storage of events in every ``period``-th iteration, from 0 on; else None.
-
-    None in all processes but the main one, because only that writes events.
-    """
-    if period <= 0 or not has_event_storage() or not comm.is_main_process():
-        return None
-    storage = get_event_storage()
-    return storage if storage.iter % period == 0 else None
