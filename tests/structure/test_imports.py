@@ -23,7 +23,7 @@ LAYERS = [
     {"modeling.losses", "modeling.assigners", "modeling.criteria", "modeling.heads",
      "modeling.backbone", "modeling.postprocessing", "modeling.targets", "modeling.phases",
      "modeling.assignment_stats", "modeling.normalizers", "modeling.events"},
-    {"modeling.anchors", "modeling.dense_detector", "modeling.core_args"},
+    {"modeling.anchors", "modeling.dense_detector", "modeling.core_args", "modeling.views"},
     {"modeling.meta_arch", "modeling"},
     {"model_zoo", "checkpoint", "data"},
     {"analysis"},

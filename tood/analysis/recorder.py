@@ -1,5 +1,6 @@
 """Records a detector's predictions before NMS while the model runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,14 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import ConfigError
 from ..modeling.dense_detector import find_dense_core
 from ..modeling.structures import AnchorGrid, DensePredictions, ImagePredictions
+from ..modeling.views import has_views
 
 
 class PredictionRecorder:
     """Records what a detector's head predicts for every point, whenever the model runs.
+
+    Of a batch that the model looks at in several runs (test-time augmentation), it would have the
+    last one only; `require_single_view` refuses such a batch.
 
     Args:
         model: a model with a :class:`DenseDetectorCore`, or detectron2's ``RetinaNet``; also inside
@@ -45,6 +50,21 @@ class PredictionRecorder:
         if self._hook is not None:
             self._hook.remove()
         self._hook = self._call = None
+
+    def require_single_view(self, inputs: Sequence[dict[str, Any]]) -> None:
+        """Check that what was recorded is what the model has predicted for a batch.
+
+        Args:
+            inputs: of the model.
+
+        Raises:
+            ConfigError: they ask for test-time augmentation.
+        """
+        if has_views(inputs):
+            raise ConfigError(
+                "Losses and task alignment are measured on the predictions for the image itself, "
+                "not with test-time augmentation. Evaluate them in a pass without it."
+            )
 
     def _record(self, _: nn.Module, inputs: tuple, output: tuple) -> None:
         if isinstance(self._model, RetinaNet):

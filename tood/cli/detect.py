@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
 def _load_detector(args: argparse.Namespace) -> Detector:
     cfg = load_model_config(args, exported=True)
     precision = half_precision(cfg.MODEL.DEVICE) if args.half else "float32"
-    return Detector.from_config(cfg, precision=precision, compile=args.compile)
+    return Detector.from_config(cfg, precision=precision, compile=args.compile, tta=args.tta)
 
 
 @contextmanager

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import detectron2.data.transforms as T
-import numpy as np
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils
 from detectron2.data.detection_utils import SizeMismatchError
@@ -16,6 +14,7 @@ from tood_runtime.image_io import ImageReadError, printable_path, read_image
 
 from ..errors import ConfigError, DataError
 from .transforms import build_augmentations, convert_format
+from .views import TestViews, to_tensor, with_views
 
 
 class BadImageError(DataError):
@@ -31,12 +30,19 @@ class DetectionMapper:
         cfg: the config: ``INPUT``, ``MODEL.MASK_ON``.
         is_train: augment the image and return its ground truth.
         with_ground_truth: return the ground truth of a test image too.
+        views: of test-time augmentation, which are added to a test image.
 
     Raises:
         ConfigError: keypoints or precomputed proposals are used, which datasets do not hold.
     """
 
-    def __init__(self, cfg: CfgNode, is_train: bool, with_ground_truth: bool = False) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        is_train: bool,
+        with_ground_truth: bool = False,
+        views: TestViews | None = None,
+    ) -> None:
         for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
             if cfg.MODEL[key]:
                 raise ConfigError(
@@ -45,6 +51,7 @@ class DetectionMapper:
                 )
         self.is_train = is_train
         self.with_ground_truth = is_train or with_ground_truth
+        self.views = views
         self.image_format = cfg.INPUT.FORMAT
         self.apply_orientation = cfg.INPUT.APPLY_EXIF_ORIENTATION
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train))
@@ -66,16 +73,16 @@ class DetectionMapper:
         """
         pixels = read_image(record["file_name"], self.apply_orientation)
         check_size(record, pixels.shape[:2], self.apply_orientation)
-        aug_input = T.AugInput(convert_format(pixels, self.image_format))
+        pixels = convert_format(pixels, self.image_format)
+        aug_input = T.AugInput(pixels)
         transforms = self.augmentations(aug_input)
-        image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         mapped = {key: value for key, value in record.items() if key != "annotations"}
-        mapped["image"] = torch.from_numpy(image if image.flags.writeable else image.copy())
+        mapped["image"] = to_tensor(aug_input.image)
         if self.with_ground_truth:
             mapped["instances"] = self._instances(
-                record.get("annotations", ()), transforms, image.shape[1:]
+                record.get("annotations", ()), transforms, aug_input.image.shape[:2]
             )
-        return mapped
+        return mapped if self.views is None else with_views(mapped, self.views, pixels)
 
     def _instances(
         self, annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, ...]

@@ -25,7 +25,7 @@ from ..data import TrainLoader, build_test_loader, build_train_loader
 from ..data.header_checks import check_test_headers
 from ..data.registration import compare_class_names, load_dataset
 from ..errors import ConfigError
-from ..evaluation import add_loss_evaluator, build_evaluator, validate_evaluators
+from ..evaluation import build_evaluator, validate_evaluators
 from ..inference import ExportedModel
 from ..modeling.dense_detector import find_dense_core
 from .accumulation import build_accumulator
@@ -53,6 +53,7 @@ from .schedule import (
 )
 from .signals import stop_request
 from .terminal import describe_training
+from .testing import evaluate, evaluate_average, evaluate_views, loss_evaluators
 from .writers import (
     AssignmentPrinter,
     MetricsWriter,
@@ -147,16 +148,8 @@ class Trainer(ResumableTrainer):
         return replace(super().checkpoint_info(), is_average=self._average is not None)
 
     def _evaluate(self) -> dict[str, Any]:
-        with put_into_model(self._average):
-            results: dict[str, Any] = self.test(self.cfg, self.model)
-        if self._average is not None and self.cfg.SOLVER.EMA.EVAL_RAW:
-            cfg = self.cfg.clone()
-            cfg.defrost()
-            cfg.OUTPUT_DIR = os.path.join(self.cfg.OUTPUT_DIR, "raw")
-            for name, value in self.test(cfg, self.model).items():
-                results[f"raw_{name}"] = value
-        self._last_eval_results = results
-        return results
+        self._last_eval_results = evaluate_average(type(self), self.cfg, self.model, self._average)
+        return self._last_eval_results
 
     def build_writers(self) -> list[EventWriter]:
         """Build detectron2's writers, which continue the files of a resumed run.
@@ -235,13 +228,19 @@ class Trainer(ResumableTrainer):
 
         Arguments and results are those of ``DefaultTrainer.test``.
         """
-        if evaluators is None and cfg.TEST.LOSS:
-            evaluators = [
-                add_loss_evaluator(cls.build_evaluator(cfg, name), name, model)
-                for name in cfg.DATASETS.TEST
-            ]
+        if evaluators is None:
+            evaluators = loss_evaluators(cls, cfg, model)
         results: dict[str, Any] = super().test(cfg, model, evaluators)
         return results
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Evaluate a model with test-time augmentation, which ``TEST.AUG`` describes.
+
+        Returns:
+            Results as of ``test``, with tasks such as "bbox_TTA", as detectron2 names them.
+        """
+        return evaluate_views(cls, cfg, model, Trainer.build_test_loader)
 
     @classmethod
     def evaluate_checkpoint(cls, cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
@@ -276,7 +275,7 @@ class Trainer(ResumableTrainer):
                 compare_class_names(class_names, load_dataset(name).class_names)
         if isinstance(model, ExportedModel) and model.has_fixed_size:
             return with_test_resize(cls, model.resize).test(cfg, model)
-        return cls.test(cfg, model)
+        return evaluate(cls, cfg, model)
 
     @classmethod
     def _load_for_evaluation(cls, cfg: CfgNode, resume: bool) -> tuple[nn.Module, list[str]]:

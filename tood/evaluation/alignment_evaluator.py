@@ -69,7 +69,9 @@ class AlignmentEvaluator(DatasetEvaluator):
 
         Raises:
             DataError: an image is not in the dataset.
+            ConfigError: the model was called with test-time augmentation.
         """
+        self.recorder.require_single_view(inputs)
         for index, (x, output) in enumerate(zip(inputs, outputs, strict=True)):
             position = self._positions.get(x.get("image_id", ""))
             if position is None:

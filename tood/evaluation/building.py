@@ -80,17 +80,22 @@ def _evaluator_type(dataset_name: str) -> str:
     )
 
 
-def result_folder(cfg: CfgNode, dataset_name: str) -> str:
+def result_folder(cfg: CfgNode, dataset_name: str, name: str = "inference") -> str:
     """Return the folder for the results of a dataset.
 
     It is ``OUTPUT_DIR/inference`` for a single test set, and a folder in it with the name of the
     dataset where there are several.
+
+    Args:
+        cfg: the config.
+        dataset_name: of the dataset.
+        name: in the place of "inference".
     """
-    folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+    folder = os.path.join(cfg.OUTPUT_DIR, name)
     if len(cfg.DATASETS.TEST) < 2:
         return folder
-    name = re.sub(r"[^\w.-]+", "-", dataset_name).strip(".-")[:80]
-    if name != dataset_name:  # another name may look the same
+    subfolder = re.sub(r"[^\w.-]+", "-", dataset_name).strip(".-")[:80]
+    if subfolder != dataset_name:  # another name may look the same
         digest = hashlib.sha256(dataset_name.encode("utf-8", "backslashreplace")).hexdigest()
-        name = f"{name}-{digest[:8]}".lstrip("-")
-    return os.path.join(folder, name)
+        subfolder = f"{subfolder}-{digest[:8]}".lstrip("-")
+    return os.path.join(folder, subfolder)

@@ -65,7 +65,11 @@ class LossEvaluator(DatasetEvaluator):
         Args:
             inputs: the model's inputs.
             outputs: not read.
+
+        Raises:
+            ConfigError: the model was called with test-time augmentation.
         """
+        self._recorder.require_single_view(inputs)
         model = self._model
         sums, _ = model.phases[model.phase].loss_sums(
             self._recorder.grid,

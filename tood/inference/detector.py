@@ -24,9 +24,10 @@ from ..errors import ConfigError
 from ..model_zoo import resolve
 from ..modeling import size_divisor
 from .acceleration import autocast_dtype, compile_errors, compile_parts
+from .augmentation import add_views, build_views, model_input, require_no_flip
 from .exported_model import ExportedModel
 from .model_limits import is_dense, nms_threshold_of, require_possible
-from .tensors import image_to_tensor, instances_to_candidates, tensor_to_image, to_candidates
+from .tensors import instances_to_candidates, tensor_to_image, to_candidates
 
 
 class Detector(ImageDetector["ImageInput | Tensor"]):
@@ -54,9 +55,11 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         channel_order: see :meth:`from_pretrained`.
         precision: likewise.
         compile: likewise.
+        tta: likewise.
 
     Raises:
-        ConfigError: a precision that the device or an exported file does not have.
+        ConfigError: a precision that the device or an exported file does not have, or test-time
+            augmentation that the model does not have.
         DataError: see :meth:`from_pretrained`.
         ValueError: an unknown ``channel_order``.
 
@@ -77,6 +80,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         channel_order: str = "RGB",
         precision: str = "float32",
         compile: bool = False,
+        tta: bool = False,
     ) -> None:
         exported = isinstance(model, ExportedModel)
         names, ids = (
@@ -100,6 +104,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         self.fixed_batch_size = model.info.batch if exported else None
         self.model = model
         self.cfg = cfg.clone()
+        self._views = build_views(model, cfg) if tta else None
         self.resize: T.Augmentation = (
             model.resize
             if exported
@@ -116,6 +121,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         channel_order: str = "RGB",
         precision: str = "float32",
         compile: bool = False,
+        tta: bool = False,
     ) -> "Detector":
         """Load a trained model.
 
@@ -132,6 +138,9 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             precision: "float32"; "float16", for GPUs; or "bfloat16", for GPUs and those CPUs that
                 compute in it (AMX, AVX-512 BF16). Others are slower with it.
             compile: let torch.compile translate the model. The first call then takes a minute.
+            tta: test-time augmentation: look at each image in the sizes of ``TEST.AUG``, and their
+                mirror images, and choose from what is found in all of them. The network then gets
+                up to two views of each image of a batch at once.
 
         Raises:
             ConfigError: an unknown name, a config that does not fit, an unavailable device, or
@@ -156,7 +165,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         if weights is not None:
             cfg.MODEL.WEIGHTS = os.fspath(weights)
         return cls.from_config(
-            cfg, channel_order=channel_order, precision=precision, compile=compile
+            cfg, channel_order=channel_order, precision=precision, compile=compile, tta=tta
         )
 
     @classmethod
@@ -167,6 +176,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         channel_order: str = "RGB",
         precision: str = "float32",
         compile: bool = False,
+        tta: bool = False,
     ) -> "Detector":
         """Build the model of a config and load ``MODEL.WEIGHTS``, which may be an exported file.
 
@@ -175,6 +185,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             channel_order: see :meth:`from_pretrained`.
             precision: likewise.
             compile: likewise.
+            tta: likewise.
 
         Raises:
             ConfigError: the config does not fit the model, or the device is unavailable.
@@ -188,7 +199,9 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
         exported = is_model_file(cfg.MODEL.WEIGHTS)
         model = ExportedModel.from_config(cfg) if exported else load_model(cfg)
-        return cls(model, cfg, channel_order=channel_order, precision=precision, compile=compile)
+        return cls(
+            model, cfg, channel_order=channel_order, precision=precision, compile=compile, tta=tta
+        )
 
     @property
     def nms_threshold(self) -> float:
@@ -200,8 +213,11 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
 
         Raises:
             ConfigError: the model drops detections that score more than the threshold.
-            OptionError: the model cannot have another NMS, or more detections.
+            OptionError: the model cannot have another NMS, or more detections, or the image would
+                be mirrored twice.
         """
+        if self._views is not None:
+            require_no_flip(self.cfg, settings)
         require_possible(self.model, self.cfg, settings)
 
     def _describe_model(self) -> str:
@@ -218,6 +234,13 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
     def _resize(self, pixels: RGBImage) -> RGBImage:
         image = convert_format(pixels, self.cfg.INPUT.FORMAT)
         return self.resize.get_transform(image).apply_image(image)
+
+    def prepare(self, pixels: RGBImage) -> PreparedImage:
+        """Resize a (H, W, 3) uint8 RGB image for the network; several threads may do so."""
+        prepared = super().prepare(pixels)
+        if self._views is None:
+            return prepared
+        return add_views(prepared, pixels, self._views, self.cfg.INPUT.FORMAT)
 
     def _padded_size(self, height: int, width: int) -> tuple[int, int]:
         if isinstance(self.model, ExportedModel):
@@ -239,14 +262,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
     def _run_model(
         self, batch: list[PreparedImage], settings: PredictionSettings
     ) -> list[Candidates]:
-        inputs = [
-            {
-                "image": image_to_tensor(prepared.pixels),
-                "height": prepared.original_size[0],
-                "width": prepared.original_size[1],
-            }
-            for prepared in batch
-        ]
+        inputs = [model_input(prepared) for prepared in batch]
         model = self.model
         if isinstance(model, ExportedModel):
             return model.detect(inputs, settings)

@@ -3,7 +3,8 @@
 from .backbone import build_tood_resnet_fpn_backbone
 from .dense_detector import DenseDetectorCore, find_dense_core
 from .heads import DENSE_HEAD_REGISTRY, ParallelHead, TOODHead
-from .meta_arch import TOOD, size_divisor
+from .meta_arch import TOOD
+from .views import size_divisor
 
 __all__ = [
     "DENSE_HEAD_REGISTRY",

@@ -15,7 +15,7 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.logger import log_first_n
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config.validation import validate_model, validate_model_keys, validate_values
 from ..errors import ConfigError, DataError
@@ -27,6 +27,7 @@ from .phases import part_nodes
 from .profiling import profiler_range
 from .structures import DensePredictions, GroundTruth, ImageDetections
 from .tracing import is_tracing, refuse_foreign_tracing
+from .views import candidates_of_views, detect_in_views, has_views, size_divisor, size_of
 from .visualization import IMAGE_NAME, RGBImage, draw_training_image
 
 
@@ -97,7 +98,9 @@ class TOOD(DenseDetectorCore):
 
                 * "image": (C, H, W) tensor in ``INPUT.FORMAT``, 0 to 255;
                 * "instances" (training): Instances with gt_boxes (pixels) and gt_classes;
-                * "height", "width" (optional): the size that detections refer to.
+                * "height", "width" (optional): the size that detections refer to;
+                * "views" (optional, eval mode): views of the image, whose candidates are merged
+                  before NMS; see `tood.modeling.views`.
 
         Returns:
             In training mode a dict of weighted scalar losses: ``loss_cls``, ``loss_box_reg``, and
@@ -143,9 +146,13 @@ class TOOD(DenseDetectorCore):
         Raises:
             RuntimeError: something else than ``tood.export`` traces the model.
         """
-        predictions, sizes = self._predict_images(batched_inputs)
-        with profiler_range("tood/postprocess"):
-            detections = self.detect(predictions, sizes, score_thresh)
+        if has_views(batched_inputs):
+            sizes = [size_of(x) for x in batched_inputs]
+            detections = detect_in_views(self, batched_inputs, sizes, score_thresh)
+        else:
+            predictions, sizes = self._predict_images(batched_inputs)
+            with profiler_range("tood/postprocess"):
+                detections = self.detect(predictions, sizes, score_thresh)
         return [
             {"instances": _to_instances(found, size, x)}
             for found, size, x in zip(detections, sizes, batched_inputs, strict=True)
@@ -164,6 +171,12 @@ class TOOD(DenseDetectorCore):
             score_thresh: see :meth:`candidates`.
             class_ids: likewise.
         """
+        if has_views(batched_inputs):
+            return candidates_of_views(
+                lambda views: self.image_candidates(views, score_thresh, class_ids),
+                batched_inputs,
+                size_divisor(self),
+            )
         predictions, _ = self._predict_images(batched_inputs)
         return self.candidates(predictions, score_thresh, class_ids)
 
@@ -275,13 +288,3 @@ def _to_instances(found: ImageDetections, size: tuple[int, int], x: dict) -> Ins
     instances.scores = found.scores
     instances.pred_classes = found.classes
     return detector_postprocess(instances, x.get("height", size[0]), x.get("width", size[1]))
-
-
-def size_divisor(model: nn.Module) -> int:
-    """What a batch's height and width are padded to a multiple of, by TOOD or another detector.
-
-    Returns:
-        1 for none.
-    """
-    backbone = getattr(model, "backbone", None)
-    return max(getattr(backbone, "size_divisibility", 1), 1)

@@ -13,7 +13,13 @@ from .common import (
     add_weights,
     positive_int,
 )
-from .detection_options import INPUTS_HELP, add_acceleration, add_detection, add_outputs
+from .detection_options import (
+    INPUTS_HELP,
+    add_acceleration,
+    add_augmentation,
+    add_detection,
+    add_outputs,
+)
 from .parser import CommandParser
 
 # What `tood convert` can write. tood.checkpoint has the layouts, but imports torch.
@@ -88,6 +94,7 @@ def add_detect(parser: CommandParser) -> None:
     )
     add_outputs(parser)
     add_detection(parser)
+    add_augmentation(parser)
     add_acceleration(parser)
     add_config_options(parser)
 

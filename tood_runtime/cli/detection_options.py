@@ -111,6 +111,16 @@ def add_acceleration(parser: CommandParser) -> None:
     )
 
 
+def add_augmentation(parser: CommandParser) -> None:
+    """Add the option of test-time augmentation, for models of PyTorch."""
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: look at images in the sizes of TEST.AUG.MIN_SIZES and, with "
+        "TEST.AUG.FLIP, mirrored, and choose from what is found in all of them",
+    )
+
+
 def detection_options(args: argparse.Namespace) -> dict[str, Any]:
     """What the options of :func:`add_detection` are called in Python."""
     names = (

@@ -48,12 +48,18 @@ def test_detectron2s_configs_pass(folder):
         validate_solver(cfg)
 
 
-def test_test_time_augmentation_is_refused(tiny_cfg):
-    validate_test(tiny_cfg)
+def test_test_time_augmentation(tiny_cfg):
     tiny_cfg.TEST.AUG.ENABLED = True
+    validate_solver(tiny_cfg)
+    with pytest.raises(ConfigError, match="exported file has no test-time augmentation"):
+        validate_test(tiny_cfg, build_model=False)
+    tiny_cfg.TEST.AUG.MIN_SIZES = ()
     for validate in (validate_test, validate_solver):
-        with pytest.raises(ConfigError, match=r"TEST\.AUG\.ENABLED is True"):
+        with pytest.raises(ConfigError, match=r"AUG\.MIN_SIZES is \(\), but must be a non-empty"):
             validate(tiny_cfg)
+    tiny_cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    with pytest.raises(ConfigError, match=r"AUG\.ENABLED is True, but MODEL\.META_ARCHITECTURE is"):
+        validate_test(tiny_cfg)
 
 
 def test_amp_needs_a_gpu(tiny_cfg):

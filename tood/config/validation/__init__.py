@@ -3,6 +3,7 @@
 Each subject has a table of rules, one per key, and a few checks of keys that depend on each other.
 """
 
+from .data import validate_views
 from .keys import validate_model_keys
 from .model import validate_model
 from .run import validate_solver, validate_test
@@ -15,5 +16,6 @@ __all__ = [
     "validate_solver",
     "validate_test",
     "validate_values",
+    "validate_views",
     "validate_warmup",
 ]

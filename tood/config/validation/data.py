@@ -47,6 +47,15 @@ TEST_RULES = (
     Rule("DATALOADER.NUM_WORKERS", integer(0, _MAX_WORKERS), "0 loads in the main process."),
 )
 
+VIEW_RULES = (
+    Rule(
+        "TEST.AUG.MIN_SIZES",
+        list_of(integer(0, _MAX_SIDE), f"integers from 0 to {_MAX_SIDE}", min_length=1),
+        "An example is (640, 800, 960); 0 disables resizing.",
+    ),
+    Rule("TEST.AUG.MAX_SIZE", integer(1, _MAX_SIDE)),
+)
+
 _CROP_SIZES = {
     "relative": list_of(number(high=1, above=0), "numbers above 0, at most 1", length=2),
     "relative_range": list_of(number(high=1, above=0), "numbers above 0, at most 1", length=2),
@@ -87,3 +96,8 @@ def _warn_about_sizes(split: str, smallest: int, largest: int) -> None:
             split,
             largest,
         )
+
+
+def validate_views(cfg: CfgNode) -> None:
+    """Raise a ConfigError for values of ``TEST.AUG`` with which no image can be looked at."""
+    apply_rules(cfg, VIEW_RULES)

@@ -4,10 +4,13 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ...errors import ConfigError
-from .data import validate_test_data, validate_train_data
+from .data import validate_test_data, validate_train_data, validate_views
 from .model import TOOD_META_ARCH, validate_batch_norm, validate_model, validate_parts
 from .solver import validate_schedule
 from .values import validate_values
+
+# The detectors with test-time augmentation: this project's, and detectron2's own.
+AUGMENTED_META_ARCHS = (TOOD_META_ARCH, "GeneralizedRCNN")
 
 
 def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
@@ -19,10 +22,7 @@ def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
     """
     validate_values(cfg)
     if cfg.TEST.AUG.ENABLED:
-        raise ConfigError(
-            "TEST.AUG.ENABLED is True, but detectron2's test-time augmentation supports two-stage "
-            "detectors only. Set it to False."
-        )
+        _validate_augmentation(cfg, build_model)
     validate_test_data(cfg)
     if not build_model:
         return
@@ -35,6 +35,22 @@ def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
     validate_parts(cfg)
     if cfg.MODEL.META_ARCHITECTURE == TOOD_META_ARCH:
         validate_model(cfg)
+
+
+def _validate_augmentation(cfg: CfgNode, build_model: bool) -> None:
+    """Raise a ConfigError where test-time augmentation cannot be evaluated."""
+    if not build_model:
+        raise ConfigError(
+            "TEST.AUG.ENABLED is True, but an exported file has no test-time augmentation. Set it "
+            "to False, or evaluate the checkpoint that the file was exported from."
+        )
+    kind = cfg.MODEL.META_ARCHITECTURE
+    if kind not in AUGMENTED_META_ARCHS:
+        raise ConfigError(
+            f"TEST.AUG.ENABLED is True, but MODEL.META_ARCHITECTURE is {kind}. Set it to False. "
+            f"Available with test-time augmentation: {', '.join(AUGMENTED_META_ARCHS)}."
+        )
+    validate_views(cfg)
 
 
 def validate_solver(cfg: CfgNode, *, own_scheduler: bool = False) -> None:
