@@ -92,3 +92,11 @@ def train_step(model: torch.nn.Module, batch: list[dict], phase: str) -> dict[st
     losses = model(batch)
     sum(losses.values()).backward()
     return losses
+
+
+def timm_cfg(name: str, *opts: object):
+    """A config with a backbone of timm, with a narrow FPN and head and 3 classes, on the CPU."""
+    narrow = ["MODEL.FPN.OUT_CHANNELS", 32, "MODEL.TOOD.HEAD.CHANNELS", 32]
+    narrow += ["MODEL.TOOD.HEAD.NUM_CONVS", 2, "MODEL.TOOD.NUM_CLASSES", 3, "MODEL.DEVICE", "cpu"]
+    narrow += ["SOLVER.REFERENCE_WORLD_SIZE", 0]
+    return load_config(name, [*narrow, *opts])

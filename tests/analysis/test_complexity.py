@@ -3,11 +3,11 @@
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.modeling import build_model
+from detectron2.modeling import build_backbone, build_model
 from torch import nn
 
 from tests.analysis.cases import RETINANET
-from tests.helpers import published_cfg
+from tests.helpers import published_cfg, timm_cfg
 from tood.analysis.complexity import (
     COLUMNS,
     FLOAT_FORMATS,
@@ -30,6 +30,29 @@ def test_flops_by_hand():
     assert count_flops(grouped, x) == {"conv": 4 * 8 * 9 * 30 / 2}
     assert count_flops(nn.GroupNorm(2, 4), x) == {"norm": 2 * 4 * 30}
     assert count_flops(nn.BatchNorm2d(4).eval(), x) == {"norm": 2 * 4 * 30}
+
+
+def test_flops_of_transformers():
+    """A linear layer with bias; products of 6 queries with 7 keys, and with their values."""
+    assert count_flops(nn.Linear(4, 8), torch.randn(5, 4)) == {"matmul": 5 * 4 * 8, "bias": 5 * 8}
+    assert count_flops(nn.Linear(4, 8, bias=False), torch.randn(5, 4)) == {"matmul": 5 * 4 * 8}
+
+    class Attention(nn.Module):
+        def forward(self, query, key, value):
+            return nn.functional.scaled_dot_product_attention(query, key, value)
+
+    shapes = (2, 3, 6, 8), (2, 3, 7, 8), (2, 3, 7, 5)
+    counts = count_flops(Attention(), *map(torch.randn, shapes))
+    assert counts == {"matmul": 2 * 3 * 6 * 7 * (8 + 5)}
+
+
+@pytest.mark.parametrize("network, giga", [("ConvNeXt-T", 4.5), ("Swin-T", 4.5)])
+def test_published_flops(network, giga):
+    """At 224 pixels, as the papers count them; the classifier has 0.001 G."""
+    pytest.importorskip("timm")
+    cfg = timm_cfg(f"timm/TOOD-{network}-1x")
+    counts = count_flops(build_backbone(cfg).bottom_up.eval(), torch.zeros(1, 3, 224, 224))
+    assert round((counts["conv"] + counts["matmul"]) / 1e9, 1) == giga
 
 
 def test_flops_of_a_deformable_convolution():

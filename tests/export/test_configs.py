@@ -21,6 +21,11 @@ ABLATIONS = [
     "TAL-TAP-Parallel-18e",
 ]  # fmt: skip
 NAMES = [*PUBLISHED, "quickstart/TOOD-R18-shapes", *(f"ablations/{name}" for name in ABLATIONS)]
+# Those with a backbone of timm.
+TIMM = [
+    "small/TOOD-EfficientNetLite0-320", "timm/TOOD-ConvNeXt-T-1x", "timm/TOOD-MobileNetV3-L-1x",
+    "timm/TOOD-Swin-T-1x",
+]  # fmt: skip
 
 
 def graph_of(name):
@@ -55,8 +60,10 @@ def build(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *TIMM])
 def test_verified_onnx_file(name, tmp_path):
+    if name in TIMM:
+        pytest.importorskip("timm")
     model, cfg = build(name)
     result = export_model(model, cfg, tmp_path / "model.onnx", name=name)
     assert result.report.passed

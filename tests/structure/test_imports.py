@@ -19,10 +19,10 @@ LAYERS = [
     # Below the model, which validates its own keys when it is built.
     {"config"},
     {"modeling.tracing", "modeling.box_ops", "modeling.structures", "modeling.layers",
-     "modeling.profiling"},
+     "modeling.profiling", "modeling.swin_windows"},
     {"modeling.losses", "modeling.assigners", "modeling.criteria", "modeling.heads",
-     "modeling.backbone", "modeling.postprocessing", "modeling.targets", "modeling.phases",
-     "modeling.assignment_stats", "modeling.normalizers", "modeling.events"},
+     "modeling.backbone", "modeling.timm_backbone", "modeling.postprocessing", "modeling.targets",
+     "modeling.phases", "modeling.assignment_stats", "modeling.normalizers", "modeling.events"},
     {"modeling.anchors", "modeling.dense_detector", "modeling.core_args", "modeling.views"},
     {"modeling.meta_arch", "modeling"},
     {"model_zoo", "checkpoint", "data"},

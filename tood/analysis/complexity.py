@@ -45,6 +45,21 @@ def _count_conv(inputs: list, outputs: list) -> Counter[str]:
     return counts
 
 
+def _count_linear(inputs: list, outputs: list) -> Counter[str]:
+    size = torch.Size(get_shape(outputs[0])).numel()
+    counts = Counter(matmul=size * get_shape(inputs[1])[1])
+    if inputs[2].type().kind() != "NoneType":
+        counts["bias"] = size
+    return counts
+
+
+def _count_attention(inputs: list, outputs: list) -> Counter[str]:
+    """Count the products of queries (..., L, E) with keys (..., S, E), and of both with values."""
+    query, key = get_shape(inputs[0]), get_shape(inputs[1])
+    scores = torch.Size(query[:-1]).numel() * key[-2]
+    return Counter(matmul=scores * (query[-1] + get_shape(inputs[2])[-1]))
+
+
 def _count_deform_conv(inputs: list, outputs: list) -> Counter[str]:
     """Count the matrix product with the samples; without a bias, torchvision adds zeros."""
     weight, out = get_shape(inputs[1]), torch.Size(get_shape(outputs[0]))
@@ -78,6 +93,8 @@ def _as_matmul(handle: Callable[[list, list], Counter | int]) -> Callable[[list,
 _HANDLES = {
     "aten::_convolution": _count_conv,
     "aten::add": _count_add,
+    "aten::linear": _count_linear,
+    "aten::scaled_dot_product_attention": _count_attention,
     "aten::matmul": _as_matmul(matmul_flop_jit),
     "aten::bmm": _as_matmul(bmm_flop_jit),
     "aten::batch_norm": _count_norm,

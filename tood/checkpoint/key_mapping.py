@@ -21,6 +21,7 @@ LAYOUT_DESCRIPTIONS = {
     "torchvision-backbone": "a backbone with torchvision's names",
     "mmdet-backbone": "a backbone with MMDetection's names",
     "detectron2-backbone": "a backbone with detectron2's names",
+    "timm-backbone": "a backbone with timm's names",
     "caffe2-backbone": "a backbone with Caffe2's names (it expects BGR images; the MSRA backbones "
     "also need MODEL.PIXEL_STD [1.0, 1.0, 1.0] and MODEL.RESNETS.STRIDE_IN_1X1 True)",
 }
@@ -66,7 +67,7 @@ def detect_layout(names: Iterable[str], path: str) -> str:
             f"{path} holds the weights of another model (first keys: "
             f"{', '.join(sorted(names)[:3])}). Supported: TOOD checkpoints of this project, "
             "MMDetection or the authors, and ResNet backbones with the names of torchvision, "
-            "MMDetection, detectron2 or Caffe2."
+            "MMDetection, detectron2 or Caffe2; timm's, if MODEL.TIMM.NAME is that network."
         )
     return layout
 

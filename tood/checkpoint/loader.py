@@ -17,7 +17,8 @@ from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights, read_checkpoint
 from .safe_load import load_file, resolve_path
 from .state_check import validate_checkpointable
-from .state_dict import is_average_entry
+from .state_dict import extract_state_dict, is_average_entry
+from .timm_weights import LAYOUT, TimmNames, validate_pixels
 
 # Parts of a model by the prefix of their parameters, for the log.
 _PARTS = {BACKBONE_PREFIX: "backbone", "backbone.": "FPN", "head.": "head"}
@@ -99,7 +100,7 @@ class CheckpointLoader(DetectionCheckpointer):
     def _load_dense_detector(
         self, path: str, core: DenseDetectorCore, validate: _Validate
     ) -> dict[str, Any]:
-        weights = read_checkpoint(path)
+        weights = read_checkpoint(path, TimmNames.of(self.model))
         self._log_contents(weights)
         expected = self.model.state_dict()
         core_name = next(name for name, m in self.model.named_modules() if m is core)
@@ -116,6 +117,8 @@ class CheckpointLoader(DetectionCheckpointer):
         )
         if not report.is_match:
             raise CheckpointError(report.format())
+        if weights.layout == LAYOUT:
+            validate_pixels(self.model, path)
         _validate_values(weights, expected)
         validate(weights.extras)
         if not self.strict:
@@ -147,7 +150,10 @@ class CheckpointLoader(DetectionCheckpointer):
             checkpoint = {"model": data}
         if "matching_heuristics=True" in path.partition("?")[2]:
             checkpoint["matching_heuristics"] = True
+        uses_timm = self._rename_timm(checkpoint, path)
         validate(checkpoint)
+        if uses_timm:
+            validate_pixels(self.model, path)
         incompatible = self._load_model(checkpoint)
         missing = [*incompatible.missing_keys, *(x[0] for x in incompatible.incorrect_shapes)]
         if self.strict and missing:
@@ -160,6 +166,27 @@ class CheckpointLoader(DetectionCheckpointer):
         self.loaded_info = info
         checkpoint.pop(INFO_KEY, None)
         return checkpoint
+
+    def _rename_timm(self, checkpoint: dict[str, Any], path: str) -> bool:
+        """Rename the weights of timm's backbone; False if the file or the model has none.
+
+        Raises:
+            CheckpointError: they do not fill the backbone exactly.
+        """
+        names = TimmNames.of(self.model)
+        if names is None or not names.fit(checkpoint["model"]):
+            return False
+        tensors, _ = extract_state_dict(checkpoint["model"], path)
+        tensors, origins = names.rename(tensors)
+        weights = LoadedWeights(path, tensors, LAYOUT, origins)
+        report = compare_keys(
+            self.model.state_dict(), weights, allow_backbone_only=True, allow_new_classes=False
+        )
+        if not report.is_match:
+            raise CheckpointError(report.format())
+        _validate_values(weights, self.model.state_dict())
+        checkpoint["model"] = tensors
+        return True
 
     def _log_contents(self, weights: LoadedWeights) -> None:
         counts = dict.fromkeys([*_PARTS.values(), "other parts"], 0)

@@ -10,6 +10,7 @@ from .info import INFO_KEY, CheckpointInfo, read_info
 from .key_mapping import detect_layout, nest_keys, to_tood_keys
 from .safe_load import load_file, resolve_path
 from .state_dict import extract_state_dict, weights_entry
+from .timm_weights import LAYOUT, TimmNames
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ class LoadedWeights:
         )
 
 
-def read_checkpoint(path: str) -> LoadedWeights:
+def read_checkpoint(path: str, timm_names: TimmNames | None = None) -> LoadedWeights:
     """Read a checkpoint file and rename its weights to this project's names.
 
     Nothing in the file is executed.
 
     Args:
         path: a file or URL with weights of this project, MMDetection, the authors or a backbone.
+        timm_names: of the model, if timm made its backbone; else timm's files are not recognized.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another model.
@@ -62,8 +64,12 @@ def read_checkpoint(path: str) -> LoadedWeights:
     if isinstance(data, Mapping):
         data = {key: value for key, value in data.items() if key != INFO_KEY}
     tensors, ignored = extract_state_dict(data, path)
-    layout = detect_layout(tensors, path)
-    tensors, origins = to_tood_keys(tensors, layout)
+    if timm_names is not None and timm_names.fit(tensors):
+        layout = LAYOUT
+        tensors, origins = timm_names.rename(tensors)
+    else:
+        layout = detect_layout(tensors, path)
+        tensors, origins = to_tood_keys(tensors, layout)
     extras = {}
     if isinstance(data, Mapping) and weights_entry(data) == "model":
         extras = {str(key): value for key, value in data.items() if key != "model"}

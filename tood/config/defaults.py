@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 
 from .renames import RENAMED_KEYS
 from .run_defaults import add_run_config
+from .timm_defaults import add_timm_config
 
 
 def add_tood_config(cfg: CfgNode) -> None:
@@ -26,6 +27,7 @@ def add_tood_config(cfg: CfgNode) -> None:
     _add_criterion_keys(cfg.MODEL.TOOD)
     _add_data_keys(cfg)
     add_run_config(cfg)
+    add_timm_config(cfg)
     for old, new in RENAMED_KEYS.items():
         if not cfg.key_is_renamed(old):
             cfg.register_renamed_key(old, new)
@@ -73,7 +75,7 @@ def _add_model_keys(node: CfgNode) -> None:
     node.PARALLEL_HEAD.CONV_BIAS = False
 
     # ---- Backbone ----
-    # Read by build_tood_resnet_fpn_backbone; detectron2's MODEL.RESNETS and MODEL.FPN apply too.
+    # Read by our FPN builders; detectron2's MODEL.RESNETS and MODEL.FPN apply too.
     node.FPN = CfgNode()
     # Feature map that P6 is computed from: "p5", or the backbone's last map "res5" (FoveaBox).
     node.FPN.P6_SOURCE = "p5"

@@ -4,6 +4,7 @@ from .backbone import build_tood_resnet_fpn_backbone
 from .dense_detector import DenseDetectorCore, find_dense_core
 from .heads import DENSE_HEAD_REGISTRY, ParallelHead, TOODHead
 from .meta_arch import TOOD
+from .timm_backbone import build_timm_fpn_backbone
 from .views import size_divisor
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "DenseDetectorCore",
     "ParallelHead",
     "TOODHead",
+    "build_timm_fpn_backbone",
     "build_tood_resnet_fpn_backbone",
     "find_dense_core",
     "size_divisor",

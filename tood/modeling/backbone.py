@@ -200,10 +200,27 @@ def build_tood_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Back
         input_shape: of the image.
 
     Raises:
-        ConfigError: ``P6_SOURCE`` is neither P5 nor C5.
+        ConfigError: ``P6_SOURCE`` is neither P5 nor C5, or the FPN does not read C5.
+    """
+    return build_fpn(cfg, _build_resnet(cfg, input_shape))
+
+
+def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> ChannelsLastFPN:
+    """Build the FPN of the published models: P3 to P5 from C3 to C5, P6 and P7 from P5 or C5.
+
+    Args:
+        cfg: reads ``MODEL.FPN`` and ``MODEL.TOOD.FPN``.
+        bottom_up: has maps called "res3", "res4" and "res5".
+
+    Raises:
+        ConfigError: ``P6_SOURCE`` is neither P5 nor C5, or the FPN does not read C5.
     """
     channels = cfg.MODEL.FPN.OUT_CHANNELS
-    bottom_up = _build_resnet(cfg, input_shape)
+    if "res5" not in cfg.MODEL.FPN.IN_FEATURES:
+        raise ConfigError(
+            f"MODEL.FPN.IN_FEATURES is {list(cfg.MODEL.FPN.IN_FEATURES)}, but P6 and P7 need res5. "
+            "Add it."
+        )
     sources = {"p5": channels, "res5": bottom_up.output_shape()["res5"].channels}
     source = cfg.MODEL.TOOD.FPN.P6_SOURCE
     if source not in sources:

@@ -54,22 +54,29 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
 
 
 def train_and_analyze(
-    config_file: str, opts: Sequence[str], row: str, seed: int, output: Path
+    config_file: str,
+    opts: Sequence[str],
+    row: str,
+    seed: int,
+    output: Path,
+    row_options: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """The numbers of a row with a seed, from its file if that exists.
 
     Args:
         config_file: path of the config.
         opts: config options for all rows, ``[KEY, VALUE, ...]``.
-        row: a key of :data:`ROWS`.
+        row: a name, which the folder gets.
         seed: of the training.
         output: folder of the experiment.
+        row_options: config options of the row; None for those of :data:`ROWS`.
     """
     folder = output / f"{row.replace(' ', '')}-seed{seed}"
     result = folder / "alignment.json"
     if not result.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        options = [*opts, *ROWS[row], "SEED", str(seed)]
+        of_row = ROWS[row] if row_options is None else row_options
+        options = [*opts, *of_row, "SEED", str(seed)]
         train = ["train", "--config-file", config_file, "--output", str(folder), "--opts"]
         run_command([*train, *options, "TEST.EVAL_PERIOD", "0"], folder / "train.log")
         # The weights come last: the options may have others, from which training starts.

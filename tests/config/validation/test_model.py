@@ -8,6 +8,7 @@ from tood.config.merging import merge_options
 from tood.config.validation import validate_model, validate_solver
 from tood.errors import ConfigError
 
+TIMM = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet18"]
 GN48 = "is GN, which has 32 groups, but {} is 48. Use a multiple of 32, or another"
 
 
@@ -33,6 +34,9 @@ GN48 = "is GN, which has 32 groups, but {} is 48. Use a multiple of 32, or anoth
             "must be a non-empty list of names among stem",
         ),
         (["MODEL.RESNETS.OUT_FEATURES", "['res3']"], "MODEL.FPN.IN_FEATURES has res4, which MODEL"),
+        ([*TIMM, "MODEL.TIMM.NORM", "GN"], "Unknown MODEL.TIMM.NORM 'GN'. Available: BN, Frozen"),
+        ([*TIMM, "MODEL.TIMM.DROP_PATH", 1.0], "PATH is 1.0, but must be a number of at least 0"),
+        ([*TIMM, "MODEL.TIMM.NAME", ""], "MODEL.TIMM.NAME is '', but must be"),
         (["MODEL.FPN.FUSE_TYPE", "max"], "Unknown MODEL.FPN.FUSE_TYPE 'max'. Available: sum, avg."),
         (["MODEL.PIXEL_STD", "[1.0, 0.0, 1.0]"], "must be a non-empty list of numbers above 0."),
         (["MODEL.PIXEL_STD", "[1.0]"], "PIXEL_MEAN has 3 values, but MODEL.PIXEL_STD 1. Give one"),

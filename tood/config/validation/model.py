@@ -16,12 +16,14 @@ from .tood_node import HEAD_RULES, MAX_CHANNELS, TOOD_RULES
 
 # Registered by tood.modeling, which is above this layer.
 TOOD_META_ARCH, _TOOD_BACKBONE = "TOOD", "build_tood_resnet_fpn_backbone"
-_FPN_BACKBONES = (
+_TIMM_BACKBONE = "build_timm_fpn_backbone"
+_RESNET_FPN_BACKBONES = (
     _TOOD_BACKBONE,
     "build_resnet_fpn_backbone",
     "build_retinanet_resnet_fpn_backbone",
 )
-_RESNET_BACKBONES = (*_FPN_BACKBONES, "build_resnet_backbone")
+_FPN_BACKBONES = (*_RESNET_FPN_BACKBONES, _TIMM_BACKBONE)
+_RESNET_BACKBONES = (*_RESNET_FPN_BACKBONES, "build_resnet_backbone")
 _OWN_HEADS = ("TOODHead", "ParallelHead")
 
 _DEPTHS = (18, 34, 50, 101, 152)
@@ -54,6 +56,12 @@ _RESNET_RULES = (
         list_of(one_of(_STAGES), f"names among {', '.join(_STAGES)}", min_length=1),
     ),
 )
+_TIMM_RULES = (
+    Rule("MODEL.BACKBONE.FREEZE_AT", integer()),
+    Rule("MODEL.TIMM.NAME", text(), "Such as convnext_tiny."),
+    Rule("MODEL.TIMM.NORM", one_of(("BN", norms.FROZEN_STATS_BN, norms.FROZEN_BN, "SyncBN"))),
+    Rule("MODEL.TIMM.DROP_PATH", number(0, below=1)),
+)
 # detectron2's one-stage detectors, which take a negative number as an index from the end.
 _NO_NEGATIVE_MAXIMUM = ("RetinaNet", "FCOS")
 
@@ -70,14 +78,17 @@ def validate_parts(cfg: CfgNode) -> None:
     Args:
         cfg: the config, after its ``CUSTOM_IMPORTS``.
     """
-    _validate_name(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, TOOD_META_ARCH)
-    _validate_name(cfg, "MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, _TOOD_BACKBONE)
+    _validate_name(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, {TOOD_META_ARCH})
+    own = {_TOOD_BACKBONE, _TIMM_BACKBONE}
+    _validate_name(cfg, "MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, own)
     _validate_device(cfg.MODEL.DEVICE)
     _validate_max_detections(cfg)
     _validate_pixels(cfg)
     backbone = cfg.MODEL.BACKBONE.NAME
     if backbone in _RESNET_BACKBONES:
         _validate_resnet(cfg)
+    if backbone == _TIMM_BACKBONE:
+        apply_rules(cfg, _TIMM_RULES)
     if backbone in _FPN_BACKBONES:
         _validate_fpn(cfg)
 
@@ -114,6 +125,8 @@ def validate_batch_norm(cfg: CfgNode, world_size: int) -> None:
     if model.BACKBONE.NAME in _RESNET_BACKBONES and not all_frozen:
         stride = _RES5_STRIDE // model.RESNETS.RES5_DILATION
         found["MODEL.RESNETS.NORM"] = (model.RESNETS.NORM, stride)
+    if model.BACKBONE.NAME == _TIMM_BACKBONE and not all_frozen:
+        found["MODEL.TIMM.NORM"] = (model.TIMM.NORM, _RES5_STRIDE)
     if model.BACKBONE.NAME in _FPN_BACKBONES:
         found["MODEL.FPN.NORM"] = (model.FPN.NORM, _RES5_STRIDE)
     if model.META_ARCHITECTURE == TOOD_META_ARCH and model.TOOD.HEAD.NAME in _OWN_HEADS:
@@ -124,9 +137,9 @@ def validate_batch_norm(cfg: CfgNode, world_size: int) -> None:
     norms.validate_batch_norm(cfg, found, world_size)
 
 
-def _validate_name(cfg: CfgNode, key: str, registry: Registry, own: str) -> None:
+def _validate_name(cfg: CfgNode, key: str, registry: Registry, own: set[str]) -> None:
     value = get_value(cfg, key)
-    names = sorted({name for name, _ in registry} | {own})
+    names = sorted({name for name, _ in registry} | own)
     if value not in names:
         fix = "To use your own, list its file in MODEL.TOOD.CUSTOM_IMPORTS."
         raise unknown_choice(key, value, names, fix)
@@ -199,7 +212,7 @@ def _validate_fpn(cfg: CfgNode) -> None:
     apply_rules(cfg, _FPN_RULES)
     fpn, available = cfg.MODEL.FPN, cfg.MODEL.RESNETS.OUT_FEATURES
     missing = [name for name in fpn.IN_FEATURES if name not in available]
-    if missing:
+    if missing and cfg.MODEL.BACKBONE.NAME != _TIMM_BACKBONE:  # which knows its maps when built
         raise ConfigError(
             f"MODEL.FPN.IN_FEATURES has {missing[0]}, which MODEL.RESNETS.OUT_FEATURES lacks. "
             f"Available: {', '.join(available)}. Add it there."

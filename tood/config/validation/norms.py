@@ -8,8 +8,9 @@ from detectron2.layers import get_norm
 from ...errors import ConfigError
 from .rules import unknown_choice
 
-# Frozen statistics with trainable scale and shift; build_tood_resnet_fpn_backbone adds it.
+# Frozen statistics with trainable scale and shift; our backbones add it.
 FROZEN_STATS_BN = "FrozenStatsBN"
+FROZEN_BN = "FrozenBN"
 
 # detectron2's names; two of them are newer than version 0.4.
 _NORMS = ("BN", "FrozenBN", "GN", "LN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN")
