@@ -15,7 +15,7 @@ from tood.data.stream import BatchStream, seeded
 
 def take(stream: BatchStream, count: int, **options) -> list[tuple[list[int], list[int]]]:
     batches = itertools.islice(stream.batches(**options), count)
-    return [(positions.tolist(), images.tolist()) for positions, images in batches]
+    return [(batch[:, 0].tolist(), batch[:, 1].tolist()) for batch in batches]
 
 
 def test_without_grouping():

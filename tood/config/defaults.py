@@ -1,10 +1,12 @@
 """The config keys that TOOD adds to detectron2's.
 
-tools/docs/config_reference.py writes docs/reference/config.md from the comments in this file.
+tools/docs/config_reference.py writes docs/reference/config.md from the comments in this file and
+in the others of this folder whose names end in _defaults.py.
 """
 
 from detectron2.config import CfgNode
 
+from .augmentation_defaults import add_augmentation_config
 from .renames import RENAMED_KEYS
 from .run_defaults import add_run_config
 from .timm_defaults import add_timm_config
@@ -26,6 +28,7 @@ def add_tood_config(cfg: CfgNode) -> None:
     _add_assigner_keys(cfg.MODEL.TOOD)
     _add_criterion_keys(cfg.MODEL.TOOD)
     _add_data_keys(cfg)
+    add_augmentation_config(cfg)
     add_run_config(cfg)
     add_timm_config(cfg)
     for old, new in RENAMED_KEYS.items():

@@ -11,8 +11,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConfigError, DataError
 from .dataset import DetectionDataset
+from .drops import DropCounter
 from .fetching import Fetched, Mapper, Sample, TrainingImages
-from .samplers import sampler_factory
+from .multi_image import NUM_PARTNERS, MultiImageMapper
+from .samplers import Indices, sampler_factory
 from .stream import BatchStream
 from .worker_signals import end_workers_at_exit, outlive_stop_signals
 
@@ -39,12 +41,19 @@ class TrainingBatches:
         cfg: the config; ``SOLVER.IMS_PER_BATCH``, ``SEED`` and the keys of ``DATALOADER`` are used.
         dataset: the training set, filtered.
         mapper: maps a dataset dict.
+        composer: puts images together with others; None for one image at a time.
 
     Raises:
         ConfigError: an unknown sampler, or a batch size that the processes cannot share.
     """
 
-    def __init__(self, cfg: CfgNode, dataset: DetectionDataset, mapper: Mapper) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        dataset: DetectionDataset,
+        mapper: Mapper,
+        composer: MultiImageMapper | None = None,
+    ) -> None:
         self.batch_size = cfg.SOLVER.IMS_PER_BATCH
         world_size = comm.get_world_size()
         if self.batch_size < 1 or self.batch_size % world_size:
@@ -54,6 +63,7 @@ class TrainingBatches:
             )
         self.dataset = dataset
         self.mapper = mapper
+        self.composer = composer
         self.sampler_name = cfg.DATALOADER.SAMPLER_TRAIN
         self.group_by_orientation = cfg.DATALOADER.ASPECT_RATIO_GROUPING
         self.num_workers = cfg.DATALOADER.NUM_WORKERS
@@ -64,6 +74,9 @@ class TrainingBatches:
         self._given_seed = int(cfg.SEED)
         self._start = 0
         self._num_batches = 0
+        self._iteration = 0  # of the next batch
+        self._multi_image_end: int | None = None
+        self._drops = DropCounter(self.num_images)
         self._bad: dict[str, None] = {}
         self._fetched: Iterator[Fetched] | None = None
 
@@ -95,7 +108,21 @@ class TrainingBatches:
             self._fetched = None  # ends the workers
             raise
         self._num_batches += 1
+        self._iteration += 1
+        self._drops.finish_batch(self.batch_size)
         return batch
+
+    def start_at(self, iteration: int, multi_image_end: int | None) -> None:
+        """Say which iteration of the training the next batch is for.
+
+        Args:
+            iteration: it; without this call, as many as batches were drawn before.
+            multi_image_end: the first iteration in which images are no longer put together; None
+                for no end.
+        """
+        if (iteration, multi_image_end) != (self._iteration, self._multi_image_end):
+            self._fetched = None  # what workers have prepared may be of the other kind
+        self._iteration, self._multi_image_end = iteration, multi_image_end
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last batch that was returned, in plain types.
@@ -132,6 +159,7 @@ class TrainingBatches:
                 self._seed,
             )
         self._bad = dict.fromkeys(state["bad_images"])
+        self._iteration = int(state["num_drawn"]) // self.batch_size
         changed = [
             f"{_LAYOUT[key]} was {state.get(key)} and is {value}"
             for key, value in self._layout().items()
@@ -171,6 +199,7 @@ class TrainingBatches:
             self._seed,
             self.batch_size,
             self._landscape if self.group_by_orientation else None,
+            0 if self.composer is None else NUM_PARTNERS,
         )
         images = TrainingImages(
             self.dataset,
@@ -178,22 +207,28 @@ class TrainingBatches:
             self._seed,
             landscape=self._landscape,
             members=sampler.members,
+            composer=self.composer,
             bad_images=self._bad,
             max_bad_images=self.max_bad_images,
         )
-        rank, world_size = comm.get_rank(), comm.get_world_size()
-        draws = (
-            draw
-            for positions, indices in stream.batches(self._start, self._num_batches)
-            for draw in zip(
-                positions[rank::world_size].tolist(),
-                indices[rank::world_size].tolist(),
-                strict=True,
-            )
-        )
+        draws = self._draws(stream.batches(self._start, self._num_batches))
         return start_fetching(images, draws, self.num_workers)
 
+    def _draws(self, batches: Iterator[Indices]) -> Iterator[list[int]]:
+        """This process's images of each batch, with partners if they are put together.
+
+        Workers get them as they are ready for more. So the iteration of the batch decides, not that
+        of the training at this moment.
+        """
+        rank, world_size = comm.get_rank(), comm.get_world_size()
+        end = self._multi_image_end
+        for iteration, batch in enumerate(batches, self._iteration):
+            composes = end is None or iteration < end
+            for draw in batch[rank::world_size].tolist():
+                yield draw if composes else draw[:2]
+
     def _accept(self, fetched: Fetched) -> Sample:
+        self._drops.add(fetched)
         for name, message in fetched.problems:
             if name in self._bad:
                 continue

@@ -1,6 +1,6 @@
 """Fetching training images: mapped under random numbers of their own, replaced where unusable."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,9 @@ from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
 from .dataset import DetectionDataset
-from .mapper import BadImageError
+from .mapper import BadImageError, ErrorContextMapper
+from .mosaic import LabeledImage
+from .multi_image import MultiImageMapper
 from .samplers import Indices
 from .stream import seeded
 
@@ -28,10 +30,18 @@ class Fetched:
     Attributes:
         sample: the mapped image, or one in its place; None if there is none.
         problems: file name and message of each unusable image that was met.
+        num_objects: annotated objects of the image, and of those that it was put together with.
+        num_dropped: how many of them augmentation left out, because too little of them is left.
     """
 
     sample: Sample | None = None
     problems: list[tuple[str, str]] = field(default_factory=list)
+    num_objects: int = 0
+    num_dropped: int = 0
+
+
+class _NoImageError(Exception):
+    """No image can be used, or too many could not."""
 
 
 class TrainingImages(Dataset[Fetched]):
@@ -43,6 +53,7 @@ class TrainingImages(Dataset[Fetched]):
     Args:
         dataset: the training set.
         mapper: maps a dataset dict; it may return None for an image that is to be left out.
+        composer: maps the images of draws with partners; None to leave partners out.
         seed: of the training.
         landscape: (N,) bool, the orientation of each image.
         members: the images that may be drawn.
@@ -58,6 +69,7 @@ class TrainingImages(Dataset[Fetched]):
         *,
         landscape: np.ndarray,
         members: Indices,
+        composer: MultiImageMapper | None = None,
         bad_images: Iterable[str] = (),
         max_bad_images: int = 0,
     ) -> None:
@@ -71,6 +83,7 @@ class TrainingImages(Dataset[Fetched]):
             dataset = replace(dataset, segmentations=None)
         self.dataset = dataset
         self.mapper = mapper
+        self.composer = composer
         self.seed = seed
         self.landscape = landscape
         self.members = members
@@ -80,25 +93,68 @@ class TrainingImages(Dataset[Fetched]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, draw: tuple[int, int]) -> Fetched:
-        """Fetch the image (position, index) of the stream."""
-        position, index = draw
+    def __getitem__(self, draw: Sequence[int]) -> Fetched:
+        """Fetch the image (position, index, *partners) of the stream.
+
+        With partners, `MultiImageMapper` may put it together with them.
+        """
+        position, index, *partners = draw
         fetched = Fetched()
-        for candidate in self._candidates(position, index):
-            name = self.dataset.file_names[candidate]
-            if name in self._bad:
-                continue
-            try:
+        if self.composer is not None and partners:
+            self._compose(fetched, position, [index, *partners])
+            return fetched
+        try:
+            for candidate in self._candidates(position, index):
+                record = self._record(candidate)
                 with seeded(self.seed, position):
-                    fetched.sample = self.mapper(self._record(candidate))
-            except BadImageError as error:
-                self._bad.add(name)
-                fetched.problems.append((name, str(error)))
-                if len(self._bad) > self.max_bad_images:
+                    fetched.sample = self._try(fetched, self.mapper, record)
+                if fetched.sample is not None:
+                    _count(fetched, record)
                     break
-            if fetched.sample is not None:
-                break
+        except _NoImageError:
+            pass
         return fetched
+
+    def _compose(self, fetched: Fetched, position: int, images: list[int]) -> None:
+        """Put an image together with its partners, which are replaced like images."""
+        assert self.composer is not None
+
+        def load(
+            number: int, label: Callable[[Sample], LabeledImage]
+        ) -> tuple[Sample, LabeledImage]:
+            for candidate in self._candidates(position, images[number], number):
+                record = self._record(candidate)
+                # What cannot be read has drawn no random number yet.
+                labeled = self._try(fetched, ErrorContextMapper(label), record)
+                if labeled is not None:
+                    fetched.num_objects += _num_objects(record)
+                    return record, labeled
+            raise _NoImageError
+
+        try:
+            with seeded(self.seed, position):
+                fetched.sample = self.composer(load)
+        except _NoImageError:
+            return
+        fetched.num_dropped = fetched.num_objects - len(fetched.sample["instances"])
+
+    def _try(self, fetched: Fetched, mapper: Callable[[Sample], Any], record: Sample) -> Any:
+        """What the mapper returns; None for an image that is known to be bad, or is found to be.
+
+        Raises:
+            _NoImageError: it is one too many.
+        """
+        name = record["file_name"]
+        if name in self._bad:
+            return None
+        try:
+            return mapper(record)
+        except BadImageError as error:
+            self._bad.add(name)
+            fetched.problems.append((name, str(error)))
+            if len(self._bad) > self.max_bad_images:
+                raise _NoImageError from error
+            return None
 
     def _record(self, index: int) -> dict[str, Any]:
         record = self.dataset.record(index)
@@ -107,10 +163,23 @@ class TrainingImages(Dataset[Fetched]):
                 annotation["segmentation"] = mask
         return record
 
-    def _candidates(self, position: int, index: int) -> Iterator[int]:
+    def _candidates(self, position: int, index: int, number: int = 0) -> Iterator[int]:
+        """An image, and what may take its place; ``number`` is that of a partner."""
         yield index
         same = self.members[self.landscape[self.members] == self.landscape[index]]
-        yield from map(int, np.random.default_rng((self.seed, position)).permutation(same))
+        seeds = (self.seed, position, number) if number else (self.seed, position)
+        yield from map(int, np.random.default_rng(seeds).permutation(same))
+
+
+def _num_objects(record: Sample) -> int:
+    return sum(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
+
+
+def _count(fetched: Fetched, record: Sample) -> None:
+    """Count the objects of an image that its mapper has left out."""
+    if fetched.sample is not None and "instances" in fetched.sample:
+        fetched.num_objects = _num_objects(record)
+        fetched.num_dropped = fetched.num_objects - len(fetched.sample["instances"])
 
 
 class TestImages(Dataset[Fetched]):

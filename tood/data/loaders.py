@@ -9,12 +9,13 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from .batches import Batch, TrainingBatches, start_fetching
 from .dataset import DetectionDataset, concatenate
 from .fetching import Mapper, TestImages
 from .filtering import filter_training_set
 from .mapper import DetectionMapper, ErrorContextMapper
+from .multi_image import MultiImageMapper, uses_several_images
 from .registration import load_dataset
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,11 @@ class TrainLoader:
             self.loader.load_state_dict(state)
         else:
             logger.warning("The order of the training images starts over: it was not saved.")
+
+    def start_at(self, iteration: int, multi_image_end: int | None) -> None:
+        """Say which iteration the next batch is for; see `TrainingBatches.start_at`."""
+        if hasattr(self.loader, "start_at"):
+            self.loader.start_at(iteration, multi_image_end)
 
     @property
     def bad_images(self) -> list[str]:
@@ -119,15 +125,23 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper | None = None) -> TrainLoade
         mapper: maps one of detectron2's dataset dicts; by default `DetectionMapper`.
 
     Raises:
-        ConfigError: see `TrainingBatches`.
+        ConfigError: see `TrainingBatches`; or mosaic or mix-up with a mapper of your own.
         DataError: see `load_training_set`. While iterating: an image cannot be used.
     """
     dataset = load_training_set(cfg)
     if mapper is None:
         mapper = DetectionMapper(cfg, is_train=True)
         _detail_logger.info("Augmentations used in training: %s", mapper.augmentations)
-    mapper = ErrorContextMapper(mapper)
-    batches = TrainingBatches(cfg, dataset, mapper)
+    composer = None
+    if uses_several_images(cfg):
+        if not isinstance(mapper, DetectionMapper):
+            raise ConfigError(
+                "INPUT.MOSAIC and INPUT.MIXUP need tood.data.mapper.DetectionMapper, but the "
+                f"loader was given a {type(mapper).__name__}. Set their ENABLED to False, or "
+                "derive your mapper from it."
+            )
+        composer = MultiImageMapper(cfg, mapper)
+    batches = TrainingBatches(cfg, dataset, ErrorContextMapper(mapper), composer)
     return TrainLoader(batches, batches.num_images)
 
 

@@ -1,18 +1,22 @@
 """Dataset mappers: from a dataset dict to what the model gets."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import detectron2.data.transforms as T
+import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils
 from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.structures import Boxes, BoxMode, Instances
 
 from tood_runtime.image_header import read_header
 from tood_runtime.image_io import ImageReadError, printable_path, read_image
 
 from ..errors import ConfigError, DataError
+from .mosaic import LabeledImage
 from .transforms import build_augmentations, convert_format
 from .views import TestViews, to_tensor, with_views
 
@@ -22,15 +26,17 @@ class BadImageError(DataError):
 
 
 class DetectionMapper:
-    """Reads, augments and converts one image, as detectron2's ``DatasetMapper`` of the same config.
+    """Reads, augments and converts one image.
 
-    Images are read with `read_image`, like everywhere in this project.
+    With the defaults of TOOD's keys, it returns what detectron2's ``DatasetMapper`` does. Images
+    are read with `read_image`, like everywhere in this project.
 
     Args:
         cfg: the config: ``INPUT``, ``MODEL.MASK_ON``.
         is_train: augment the image and return its ground truth.
         with_ground_truth: return the ground truth of a test image too.
         views: of test-time augmentation, which are added to a test image.
+        with_crowds: return the crowds too, as ``crowds``. The model does not read them.
 
     Raises:
         ConfigError: keypoints or precomputed proposals are used, which datasets do not hold.
@@ -42,6 +48,7 @@ class DetectionMapper:
         is_train: bool,
         with_ground_truth: bool = False,
         views: TestViews | None = None,
+        with_crowds: bool = False,
     ) -> None:
         for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
             if cfg.MODEL[key]:
@@ -52,13 +59,17 @@ class DetectionMapper:
         self.is_train = is_train
         self.with_ground_truth = is_train or with_ground_truth
         self.views = views
+        self.with_crowds = with_crowds
         self.image_format = cfg.INPUT.FORMAT
         self.apply_orientation = cfg.INPUT.APPLY_EXIF_ORIENTATION
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train))
         self.use_masks = is_train and cfg.MODEL.MASK_ON
         self.mask_format = cfg.INPUT.MASK_FORMAT
         # A cropped object may be smaller than its cropped box.
-        self.recompute_boxes = is_train and cfg.MODEL.MASK_ON and cfg.INPUT.CROP.ENABLED
+        crops = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
+        self.recompute_boxes = is_train and cfg.MODEL.MASK_ON and crops
+        # Otherwise, a box that ends outside of its image would reach into the padding.
+        self.clip_boxes_first = is_train and cfg.INPUT.LSJ.ENABLED
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Map a dataset dict, which is not changed.
@@ -71,34 +82,133 @@ class DetectionMapper:
             ImageReadError: the image cannot be read.
             BadImageError: the image has another size than annotated.
         """
-        pixels = read_image(record["file_name"], self.apply_orientation)
-        check_size(record, pixels.shape[:2], self.apply_orientation)
-        pixels = convert_format(pixels, self.image_format)
-        aug_input = T.AugInput(pixels)
-        transforms = self.augmentations(aug_input)
-        mapped = {key: value for key, value in record.items() if key != "annotations"}
-        mapped["image"] = to_tensor(aug_input.image)
+        pixels = self._read(record)
+        augmented, transforms = _augment(pixels, self.augmentations)
+        mapped = _sample(record, augmented)
         if self.with_ground_truth:
-            mapped["instances"] = self._instances(
-                record.get("annotations", ()), transforms, aug_input.image.shape[:2]
-            )
+            objects, crowds = _split(record.get("annotations", ()))
+            size = augmented.shape[:2]
+            mapped["instances"] = self._instances(record, objects, transforms, size)
+            if self.with_crowds:
+                mapped["crowds"] = self._crowds(record, crowds, transforms, size)
         return mapped if self.views is None else with_views(mapped, self.views, pixels)
 
+    def label(
+        self, record: dict[str, Any], augmentations: T.AugmentationList | None = None
+    ) -> LabeledImage:
+        """Read and augment an image that will be a part of another.
+
+        Args:
+            record: a dataset dict, which is not changed.
+            augmentations: in the place of the mapper's.
+
+        Raises:
+            ImageReadError: the image cannot be read.
+            BadImageError: the image has another size than annotated.
+        """
+        if augmentations is None:
+            augmentations = self.augmentations
+        pixels, transforms = _augment(self._read(record), augmentations)
+        objects, crowds = _split(record.get("annotations", ()))
+        size = pixels.shape[:2]
+        groups = [
+            self._instances(record, objects, transforms, size),
+            self._crowds(record, crowds, transforms, size),
+        ]
+        return LabeledImage(
+            pixels,
+            boxes=np.concatenate([group.gt_boxes.tensor.numpy() for group in groups]),
+            classes=np.concatenate([group.gt_classes.numpy() for group in groups]),
+            is_crowd=np.arange(sum(map(len, groups))) >= len(groups[0]),
+        )
+
+    def sample(self, record: dict[str, Any], labeled: LabeledImage) -> dict[str, Any]:
+        """Return an image that was put together as ``__call__`` returns one.
+
+        Args:
+            record: the dataset dict that it is named after.
+            labeled: the image.
+        """
+        mapped = _sample(record, labeled.pixels)
+        mapped["instances"] = _to_instances(labeled.select(~labeled.is_crowd))
+        if self.with_crowds:
+            mapped["crowds"] = _to_instances(labeled.select(labeled.is_crowd))
+        return mapped
+
+    def _read(self, record: dict[str, Any]) -> np.ndarray:
+        """The pixels of an image in ``INPUT.FORMAT``."""
+        pixels = read_image(record["file_name"], self.apply_orientation)
+        check_size(record, pixels.shape[:2], self.apply_orientation)
+        return convert_format(pixels, self.image_format)
+
+    def _crowds(
+        self,
+        record: dict[str, Any],
+        annotations: list[dict[str, Any]],
+        transforms: T.TransformList,
+        size: tuple[int, int],
+    ) -> Instances:
+        for annotation in annotations:
+            annotation.pop("segmentation", None)  # of another format than that of objects
+        return self._instances(record, annotations, transforms, size)
+
     def _instances(
-        self, annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, ...]
-    ) -> Any:
-        used = [copy.copy(a) for a in annotations if not a.get("iscrowd", 0)]
-        for annotation in used:
+        self,
+        record: dict[str, Any],
+        annotations: list[dict[str, Any]],
+        transforms: T.TransformList,
+        size: tuple[int, int],
+    ) -> Instances:
+        for annotation in annotations:
             if not self.use_masks:
                 annotation.pop("segmentation", None)
+            if self.clip_boxes_first:
+                _clip_box(annotation, record["height"], record["width"])
         transformed = [
             detection_utils.transform_instance_annotations(annotation, transforms, size)
-            for annotation in used
+            for annotation in annotations
         ]
         instances = detection_utils.annotations_to_instances(transformed, size, self.mask_format)
         if self.recompute_boxes and instances.has("gt_masks"):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         return detection_utils.filter_empty_instances(instances)
+
+
+def _augment(
+    pixels: np.ndarray, augmentations: T.AugmentationList
+) -> tuple[np.ndarray, T.TransformList]:
+    aug_input = T.AugInput(pixels)
+    transforms = augmentations(aug_input)
+    return aug_input.image, transforms
+
+
+def _split(annotations: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], ...]:
+    """Copies of the annotations of objects, and of those of crowds."""
+    objects: list[dict[str, Any]] = []
+    crowds: list[dict[str, Any]] = []
+    for annotation in annotations:
+        (crowds if annotation.get("iscrowd", 0) else objects).append(copy.copy(annotation))
+    return objects, crowds
+
+
+def _clip_box(annotation: dict[str, Any], height: int, width: int) -> None:
+    box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    annotation["bbox"] = np.clip(box, 0, [width, height, width, height]).tolist()
+    annotation["bbox_mode"] = BoxMode.XYXY_ABS
+
+
+def _sample(record: dict[str, Any], pixels: np.ndarray) -> dict[str, Any]:
+    """A dataset dict without annotations, with the image as the model gets it."""
+    mapped = {key: value for key, value in record.items() if key != "annotations"}
+    mapped["image"] = to_tensor(pixels)
+    return mapped
+
+
+def _to_instances(labeled: LabeledImage) -> Instances:
+    instances = Instances(labeled.size)
+    instances.gt_boxes = Boxes(torch.from_numpy(labeled.boxes))
+    instances.gt_classes = torch.from_numpy(labeled.classes)
+    return instances
 
 
 def check_size(

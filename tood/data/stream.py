@@ -12,6 +12,8 @@ from .samplers import ImageSampler, Indices
 
 # Passes over small datasets are grouped together, which costs less per image.
 _MIN_DRAWS = 4096
+# Sets the random numbers of partners apart from those of images, which have two numbers as seed.
+_PARTNERS = 1
 
 
 class BatchStream:
@@ -28,6 +30,8 @@ class BatchStream:
         seed: of the draws.
         batch_size: images per batch, over all processes.
         orientation: (N,) of each image of the dataset; True for landscape. None not to group.
+        num_partners: P, other images that are drawn for each image, to put it together with. They
+            are drawn like images: of those of the same passes, each is as likely as any other.
     """
 
     def __init__(
@@ -36,44 +40,42 @@ class BatchStream:
         seed: int,
         batch_size: int,
         orientation: npt.NDArray[np.bool_] | None = None,
+        num_partners: int = 0,
     ) -> None:
         self.sampler = sampler
         self.seed = seed
         self.batch_size = batch_size
         self.orientation = orientation
+        self.num_partners = num_partners
 
-    def batches(self, start: int = 0, skip: int = 0) -> Iterator[tuple[Indices, Indices]]:
-        """Yield positions (B,) and images (B,) of batch after batch.
+    def batches(self, start: int = 0, skip: int = 0) -> Iterator[Indices]:
+        """Yield batch after batch: (B, 2 + P), for each image its position, itself, its partners.
 
         Args:
             start: position of the first draw; draws before it are left out.
             skip: batches after ``start`` to leave out.
         """
-        waiting: list[tuple[Indices, Indices]] = [(np.empty(0, np.int64),) * 2] * 2
-        for first, images in self._draws(start):
-            positions = np.arange(first, first + len(images))
+        waiting = [np.empty((0, 2 + self.num_partners), np.int64)] * 2
+        for draws in self._draws(start):
             landscape = (
-                np.ones(len(images), bool) if self.orientation is None else self.orientation[images]
+                np.ones(len(draws), bool)
+                if self.orientation is None
+                else self.orientation[draws[:, 1]]
             )
             complete = []
             for group in (0, 1):
-                mine = landscape == bool(group)
-                pair = (
-                    np.concatenate([waiting[group][0], positions[mine]]),
-                    np.concatenate([waiting[group][1], images[mine]]),
-                )
-                end = len(pair[0]) // self.batch_size * self.batch_size
-                complete.append([x[:end].reshape(-1, self.batch_size) for x in pair])
-                waiting[group] = (pair[0][end:], pair[1][end:])
-            all_positions = np.concatenate([complete[0][0], complete[1][0]])
-            all_images = np.concatenate([complete[0][1], complete[1][1]])
-            order = np.argsort(all_positions[:, -1])
+                rows = np.concatenate([waiting[group], draws[landscape == bool(group)]])
+                end = len(rows) // self.batch_size * self.batch_size
+                complete.append(rows[:end].reshape(-1, self.batch_size, rows.shape[1]))
+                waiting[group] = rows[end:]
+            batches = np.concatenate(complete)
+            order = np.argsort(batches[:, -1, 0])
             for row in order[skip:]:
-                yield all_positions[row], all_images[row]
+                yield batches[row]
             skip = max(0, skip - len(order))
 
-    def _draws(self, start: int) -> Iterator[tuple[int, Indices]]:
-        """Yield the position of the first draw, and images, of some passes at a time."""
+    def _draws(self, start: int) -> Iterator[Indices]:
+        """Yield positions, images and partners (n, 2 + P) of some passes at a time."""
         generator = torch.Generator().manual_seed(self.seed)
         first = 0
         while True:
@@ -84,9 +86,17 @@ class BatchStream:
                 end += len(passes[-1])
             images = np.concatenate(passes)
             if end > start:
-                left_out = max(0, start - first)
-                yield first + left_out, images[left_out:]
+                columns = [np.arange(first, end)[:, None], images[:, None]]
+                if self.num_partners:
+                    columns.append(self._partners(images, first))
+                yield np.concatenate(columns, axis=1)[max(0, start - first) :]
             first = end
+
+    def _partners(self, images: Indices, first: int) -> Indices:
+        """Draw partners (n, P) for the images of some passes, which begin at a position."""
+        # Of its own, so that the order of the images does not depend on them.
+        generator = np.random.default_rng((self.seed, first, _PARTNERS))
+        return images[generator.integers(len(images), size=(len(images), self.num_partners))]
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """detectron2's augmentations with at least one pixel left, and the pixel formats."""
 
+from typing import Any
+
 import detectron2.data.transforms as T
 import numpy as np
 from detectron2.config import CfgNode
@@ -8,16 +10,68 @@ from PIL import Image
 
 from tood_runtime.image_io import RGBImage
 
+# The luminance of RGB, as detectron2's RandomSaturation has it.
+_LUMINANCE = (0.299, 0.587, 0.114)
+
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
-    """detectron2's resize with at least 1 pixel per side; its own gives 0 for 9000x3 pixels."""
+    """detectron2's resize with at least 1 pixel per side; its own gives 0 for 9000x3 pixels.
+
+    Args:
+        short_edge_length: see detectron2.
+        max_size: see detectron2.
+        sample_style: see detectron2.
+        scale: multiplies the sides of the result.
+    """
+
+    def __init__(
+        self,
+        short_edge_length: Any,
+        max_size: int,
+        sample_style: str = "range",
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(short_edge_length, max_size, sample_style)
+        self.scale = scale
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Return the transform of an image (H, W, C)."""
         transform = super().get_transform(image)
-        if isinstance(transform, T.ResizeTransform):
-            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        if not isinstance(transform, T.ResizeTransform):  # a size of 0 does not resize
+            if self.scale == 1:
+                return transform
+            height, width = image.shape[:2]
+            transform = T.ResizeTransform(height, width, height, width)
+        transform.new_h = max(1, round(transform.new_h * self.scale))
+        transform.new_w = max(1, round(transform.new_w * self.scale))
         return transform
+
+
+class ResizeScale(T.ResizeScale):
+    """detectron2's resize to a random fraction of a size, with at least 1 pixel per side."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the transform of an image (H, W, C)."""
+        transform = super().get_transform(image)
+        # detectron2 0.4 has NumPy's integers here.
+        transform.new_h = max(1, int(transform.new_h))
+        transform.new_w = max(1, int(transform.new_w))
+        return transform
+
+
+class FixedSizeCrop(T.FixedSizeCrop):
+    """detectron2's crop and padding to one size, whose padding belongs to no mask.
+
+    detectron2's main branch pads masks with 255, which makes the padding a part of every object.
+    """
+
+    def get_transform(self, image: np.ndarray) -> T.TransformList:
+        """Return the transforms of an image (H, W, C)."""
+        transforms = super().get_transform(image)
+        for transform in transforms.transforms:
+            if isinstance(transform, T.PadTransform):
+                transform.seg_pad_value = 0
+        return transforms
 
 
 class RandomCrop(T.RandomCrop):
@@ -29,12 +83,36 @@ class RandomCrop(T.RandomCrop):
         return max(1, height), max(1, width)
 
 
-def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """Build the augmentations that detectron2's ``DatasetMapper`` builds of ``cfg.INPUT``.
+class RandomSaturation(T.RandomSaturation):
+    """detectron2's change of saturation, for images in BGR too.
+
+    Args:
+        intensity_min: see detectron2.
+        intensity_max: see detectron2.
+        is_bgr: the order of the channels; detectron2's takes all images for RGB.
+    """
+
+    def __init__(self, intensity_min: float, intensity_max: float, is_bgr: bool = False) -> None:
+        super().__init__(intensity_min, intensity_max)
+        self.is_bgr = is_bgr
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the transform of an image (H, W, 3)."""
+        factor = np.random.uniform(self.intensity_min, self.intensity_max)
+        weights = _LUMINANCE[::-1] if self.is_bgr else _LUMINANCE
+        gray = image.dot(weights)[:, :, np.newaxis]
+        return T.BlendTransform(src_image=gray, src_weight=1 - factor, dst_weight=factor)
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool, scale: float = 1.0) -> list[T.Augmentation]:
+    """Build the augmentations of ``cfg.INPUT``.
+
+    With the defaults of TOOD's keys, they are those that detectron2's ``DatasetMapper`` builds.
 
     Args:
         cfg: the config.
         is_train: False for evaluation and detection, which only resize.
+        scale: multiplies the sides of the result, of a part of a mosaic.
     """
     node = cfg.INPUT
     if not is_train:
@@ -42,9 +120,14 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     augmentations: list[T.Augmentation] = []
     if node.CROP.ENABLED:
         augmentations.append(RandomCrop(node.CROP.TYPE, node.CROP.SIZE))
-    augmentations.append(
-        ResizeShortestEdge(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, node.MIN_SIZE_TRAIN_SAMPLING)
-    )
+    if node.LSJ.ENABLED:
+        augmentations += _large_scale_jitter(node.LSJ, scale)
+    else:
+        augmentations.append(
+            ResizeShortestEdge(
+                node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, node.MIN_SIZE_TRAIN_SAMPLING, scale
+            )
+        )
     if node.RANDOM_FLIP != "none":
         augmentations.append(
             T.RandomFlip(
@@ -52,7 +135,31 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
                 vertical=node.RANDOM_FLIP == "vertical",
             )
         )
+    if node.COLOR_JITTER.ENABLED:
+        augmentations += _color_jitter(node.COLOR_JITTER, node.FORMAT)
     return augmentations
+
+
+def _large_scale_jitter(node: CfgNode, scale: float) -> list[T.Augmentation]:
+    height, width = (max(1, round(side * scale)) for side in node.SIZE)
+    return [
+        ResizeScale(node.MIN_SCALE, node.MAX_SCALE, height, width),
+        FixedSizeCrop((height, width)),
+    ]
+
+
+def _color_jitter(node: CfgNode, image_format: str) -> list[T.Augmentation]:
+    jitter: list[T.Augmentation] = []
+    for strength, kind in (
+        (node.BRIGHTNESS, T.RandomBrightness),
+        (node.CONTRAST, T.RandomContrast),
+    ):
+        if strength:
+            jitter.append(kind(1 - strength, 1 + strength))
+    if node.SATURATION and image_format != "L":  # gray has none
+        low, high = 1 - node.SATURATION, 1 + node.SATURATION
+        jitter.append(RandomSaturation(low, high, image_format == "BGR"))
+    return jitter
 
 
 def convert_format(pixels: RGBImage, image_format: str) -> np.ndarray:

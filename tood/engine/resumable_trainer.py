@@ -27,6 +27,7 @@ from .resume import (
     report_changes,
     training_settings,
 )
+from .schedule import loader_length, multi_image_end
 from .signals import stop_request
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class ResumableTrainer(DefaultTrainer):
         self._bad_images: list[str] = []
         self._notes: list[str] = []  # warnings for the end of the setup, where they are seen
         super().__init__(cfg)
+        self._multi_image_end = multi_image_end(self.cfg, loader_length(self.data_loader))
 
     def _replace_checkpointer(self) -> None:
         """Replace detectron2's checkpointer by ours.
@@ -178,6 +180,7 @@ class ResumableTrainer(DefaultTrainer):
         """Continue where the checkpoint ended."""
         self._last_iteration = self.start_iter - 1
         set_event_state(self.storage, self._resumed.pop("events", {}))
+        self.data_loader.start_at(self.start_iter, self._multi_image_end)
         super().before_train()
         for note in self._notes:
             logger.warning(note)

@@ -12,6 +12,8 @@ from detectron2.utils import comm
 
 from ..config.validation import validate_warmup
 from ..data import TrainLoader
+from ..data.multi_image import uses_several_images
+from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +57,43 @@ def warmup_phase_length(cfg: CfgNode, num_images: int) -> int:
         cfg: the config, rescaled for the number of processes.
         num_images: see `epochs_to_iters`.
     """
-    epochs, batch = cfg.MODEL.TOOD.WARMUP.EPOCHS, cfg.SOLVER.IMS_PER_BATCH
+    return _schedule_iters(cfg, cfg.MODEL.TOOD.WARMUP.EPOCHS, num_images)
+
+
+def _schedule_iters(cfg: CfgNode, epochs: float, num_images: int) -> int:
+    """Iterations of epochs, which are those of the schedule if it is given in epochs."""
+    batch = cfg.SOLVER.IMS_PER_BATCH
     if cfg.SOLVER.EPOCHS:
         # Without the rounding, 1.1 epochs of 10 iterations were 12.
         return math.ceil(round(epochs * epoch_length(num_images, batch), 6))
     return epochs_to_iters(epochs, num_images, batch)
+
+
+def multi_image_end(cfg: CfgNode, num_images: int) -> int | None:
+    """The first iteration without mosaic and mix-up, ``INPUT.MULTI_IMAGE_OFF_EPOCHS``.
+
+    Args:
+        cfg: the config, with the iterations of ``SOLVER.EPOCHS`` if that is set, and rescaled for
+            the number of processes.
+        num_images: see `epochs_to_iters`.
+
+    Returns:
+        The iteration; None if the config has neither of them.
+
+    Raises:
+        ConfigError: there is no iteration with them.
+    """
+    if not uses_several_images(cfg):
+        return None
+    max_iter, epochs = cfg.SOLVER.MAX_ITER, cfg.INPUT.MULTI_IMAGE_OFF_EPOCHS
+    iters = _schedule_iters(cfg, epochs, num_images)
+    if iters >= max_iter:
+        raise ConfigError(
+            f"INPUT.MULTI_IMAGE_OFF_EPOCHS is {epochs}, {iters} iterations, but training has only "
+            f"{max_iter}, so mosaic and mix-up would never be used. Set it to a smaller "
+            "number, or set their ENABLED to False."
+        )
+    return int(max_iter - iters)
 
 
 def loader_length(loader: Any) -> int:

@@ -5,6 +5,7 @@ import logging
 from detectron2.config import CfgNode
 
 from ...errors import ConfigError
+from .augmentation import validate_augmentation
 from .rules import Rule, apply_rules, integer, list_of, number, one_of, text
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def validate_train_data(cfg: CfgNode) -> None:
             f"INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}, but MIN_SIZE_TRAIN_SAMPLING range needs the "
             "smallest and the largest size. An example is (640, 800)."
         )
+    validate_augmentation(cfg)
     _warn_about_sizes("TRAIN", min(sizes), cfg.INPUT.MAX_SIZE_TRAIN)
 
 

@@ -24,4 +24,6 @@ def build_precise_bn(
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
+    # The statistics are for evaluation, which sees one image at a time.
+    cfg.INPUT.MOSAIC.ENABLED = cfg.INPUT.MIXUP.ENABLED = False
     return PreciseBN(cfg.TEST.EVAL_PERIOD, model, build_loader(cfg), cfg.TEST.PRECISE_BN.NUM_ITER)
