@@ -149,7 +149,7 @@ def _draw_labels(
         width, height = label.size
         draw.rectangle([x, y, x + width - 1, y + height - 1], fill=color)
         origin = (x + label.offset[0], y + label.offset[1])
-        draw.text(origin, label.text, fill=_text_color(color), font=label.font)
+        draw.text(origin, label.text, fill=text_color(color), font=label.font)
 
 
 def _name(detections: "Detections", index: int) -> str:
@@ -163,7 +163,7 @@ def _scaled(canvas_size: tuple[int, int], fraction: float, minimum: int) -> int:
     return max(minimum, round(float(np.sqrt(width * height)) * fraction))
 
 
-def _text_color(background: Color) -> Color:
+def text_color(background: Color) -> Color:
     """Return black or white, whichever has more contrast (WCAG 2.1's relative luminance)."""
     luminance = float(to_linear(background) @ [0.2126, 0.7152, 0.0722])
     # Black's contrast is (L + 0.05) / 0.05, white's 1.05 / (L + 0.05).

@@ -49,7 +49,7 @@ def fit_label(name: str, score: str, font_size: int, max_size: tuple[int, int]) 
 
     Args:
         name: the class name.
-        score: the formatted score.
+        score: the formatted score, or "".
         font_size: preferred size in pixels.
         max_size: (width, height) of the image, pixels.
 
@@ -58,14 +58,14 @@ def fit_label(name: str, score: str, font_size: int, max_size: tuple[int, int]) 
     """
     if len(name) > _MAX_NAME_LENGTH:
         name = f"{name[: _MAX_NAME_LENGTH - 1].rstrip()}…"
-    label = _measure(f"{name} {score}", font_size)
+    label = _measure(f"{name} {score}".rstrip(), font_size)
     while not _fits(label, max_size) and font_size > MIN_FONT_SIZE:
         ratio = min(limit / side for limit, side in zip(max_size, label.size, strict=True))
         font_size = max(MIN_FONT_SIZE, min(font_size - 1, int(font_size * ratio)))
-        label = _measure(f"{name} {score}", font_size)
+        label = _measure(f"{name} {score}".rstrip(), font_size)
     while not _fits(label, max_size) and name:
         name = name[:-1]
-        label = _measure(f"{name}… {score}" if name else score, font_size)
+        label = _measure(f"{name}… {score}".rstrip() if name else score, font_size)
     return label if _fits(label, max_size) else None
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tood_runtime.detections import Detections
-from tood_runtime.drawing import _text_color, class_color, display_scale, draw_detections
+from tood_runtime.drawing import class_color, display_scale, draw_detections, text_color
 from tood_runtime.labels import LabelPlacer
 
 GRAY = 128
@@ -58,11 +58,11 @@ def test_text_can_be_read_on_every_color():
 
     for index in range(200):
         color = class_color(index)
-        text = _text_color(color)
+        text = text_color(color)
         dark, light = sorted([luminance(color), luminance(text)])
         assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG's AA
-    assert _text_color((255, 255, 0)) == (0, 0, 0)
-    assert _text_color((60, 0, 120)) == (255, 255, 255)
+    assert text_color((255, 255, 0)) == (0, 0, 0)
+    assert text_color((60, 0, 120)) == (255, 255, 255)
 
 
 # ---- boxes -----------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_label_is_filled_with_the_class_color_and_holds_text(monkeypatch):
     assert has_color(label, class_color(1))[border].all()
     assert 0.05 < text.mean() < 0.5
     darkest = label[text].sum(axis=1)  # the text, in part antialiased
-    assert _text_color(class_color(1)) == (0, 0, 0) and darkest.min() < 60
+    assert text_color(class_color(1)) == (0, 0, 0) and darkest.min() < 60
     outside = np.ones(pixels.shape[:2], bool)
     outside[y1:y2, x1:x2] = False
     outside[200:400, 100:300] = False

@@ -76,7 +76,7 @@ class TrainingBatches:
         self._num_batches = 0
         self._iteration = 0  # of the next batch
         self._multi_image_end: int | None = None
-        self._drops = DropCounter(self.num_images)
+        self.drops = DropCounter(self.num_images)
         self._bad: dict[str, None] = {}
         self._fetched: Iterator[Fetched] | None = None
 
@@ -109,7 +109,7 @@ class TrainingBatches:
             raise
         self._num_batches += 1
         self._iteration += 1
-        self._drops.finish_batch(self.batch_size)
+        self.drops.finish_batch(self.batch_size)
         return batch
 
     def start_at(self, iteration: int, multi_image_end: int | None) -> None:
@@ -228,7 +228,7 @@ class TrainingBatches:
                 yield draw if composes else draw[:2]
 
     def _accept(self, fetched: Fetched) -> Sample:
-        self._drops.add(fetched)
+        self.drops.add(fetched)
         for name, message in fetched.problems:
             if name in self._bad:
                 continue

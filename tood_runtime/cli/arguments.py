@@ -12,6 +12,7 @@ from .common import (
     add_test_dataset,
     add_weights,
     positive_int,
+    whole_number,
 )
 from .detection_options import (
     INPUTS_HELP,
@@ -207,6 +208,23 @@ def add_check_data(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--strict", action="store_true", help="exit with code 1 for warnings too, not only errors"
+    )
+    add_config_options(parser)
+
+
+def add_show_batch(parser: CommandParser) -> None:
+    """Add the options of ``tood show-batch``: those of training that choose the data."""
+    add_model(parser)
+    add_pairs(parser)
+    add_output(parser, "the drawings", default="output/batches")
+    parser.add_argument(
+        "--num-batches", type=positive_int, default=4, help="batches to draw (default: 4)"
+    )
+    parser.add_argument(
+        "--iteration",
+        type=whole_number,
+        default=0,
+        help="the iteration of the first one, such as one of the last epoch (default: 0)",
     )
     add_config_options(parser)
 

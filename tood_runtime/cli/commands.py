@@ -14,6 +14,7 @@ from .arguments import (
     add_info,
     add_nothing,
     add_quickstart,
+    add_show_batch,
     add_train,
     add_visualize,
     join_inputs,
@@ -210,6 +211,18 @@ COMMANDS = {
             (
                 "TOOD-R50-1x DATASETS.TRAIN_ANNOTATIONS a.json DATASETS.TRAIN_IMAGES images/",
                 "output/my-run --output out/ --strict",
+            ),
+        ),
+        Command(
+            "show-batch",
+            "Draw the batches of a training: images after augmentation, with their ground truth.",
+            add_show_batch,
+            "Name the data as for tood train. With the same SEED, the batches are those of the\n"
+            "training, mosaic and mix-up included. Each is one image, batch-ITERATION.png; crowds\n"
+            "are dashed.",
+            (
+                "TOOD-R50-1x DATASETS.TRAIN_ANNOTATIONS a.json DATASETS.TRAIN_IMAGES images/",
+                "output/my-run INPUT.MOSAIC.ENABLED True SEED 1 --num-batches 2",
             ),
         ),
         Command(

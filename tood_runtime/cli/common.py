@@ -36,6 +36,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def add_model(parser: CommandParser, several: bool = False, exported: bool = False) -> None:
     """Add the positional MODEL, ``--model`` for a single one, and ``--config-file``.
 

@@ -6,7 +6,8 @@ from detectron2.utils import comm
 from ...errors import ConfigError
 from .data import validate_test_data, validate_train_data, validate_views
 from .model import TOOD_META_ARCH, validate_batch_norm, validate_model, validate_parts
-from .solver import validate_schedule
+from .rules import apply_rules
+from .solver import SOLVER_RULES, validate_schedule
 from .values import validate_values
 
 # The detectors with test-time augmentation: this project's, and detectron2's own.
@@ -51,6 +52,18 @@ def _validate_augmentation(cfg: CfgNode, build_model: bool) -> None:
             f"Available with test-time augmentation: {', '.join(AUGMENTED_META_ARCHS)}."
         )
     validate_views(cfg)
+
+
+def validate_batches(cfg: CfgNode) -> None:
+    """Raise a ConfigError for values with which no batch of a training can be loaded.
+
+    Args:
+        cfg: the config.
+    """
+    validate_values(cfg)
+    validate_test_data(cfg)
+    validate_train_data(cfg)
+    apply_rules(cfg, SOLVER_RULES)
 
 
 def validate_solver(cfg: CfgNode, *, own_scheduler: bool = False) -> None:
