@@ -90,6 +90,14 @@ def build_loader(loader_cfg, images, monkeypatch):
 
 
 @pytest.fixture
+def multi_cfg(loader_cfg):
+    """Most images are mosaics or blended."""
+    loader_cfg.INPUT.MOSAIC.ENABLED, loader_cfg.INPUT.MOSAIC.PROB = True, 0.7
+    loader_cfg.INPUT.MIXUP.ENABLED, loader_cfg.INPUT.MIXUP.PROB = True, 0.4
+    return loader_cfg
+
+
+@pytest.fixture
 def registered():
     """The name of a dataset that the test registers."""
     yield "registered_by_a_test"

@@ -94,6 +94,44 @@ def test_what_the_model_gets(cfg, record):
     assert not mapped["instances"].has("gt_masks") and "annotations" not in mapped
 
 
+@pytest.mark.parametrize("lsj", [False, True])
+def test_crowds_on_request(cfg, record, lsj):
+    """They are transformed like boxes, and change nothing else."""
+    cfg.INPUT.LSJ.ENABLED, cfg.INPUT.LSJ.SIZE, cfg.INPUT.LSJ.MAX_SCALE = lsj, (64, 64), 1.0
+    cfg.INPUT.LSJ.MIN_SCALE = 0.5
+    np.random.seed(4)
+    expected = [DetectionMapper(cfg, is_train=True)(record) for _ in range(3)]
+    np.random.seed(4)
+    mapper = DetectionMapper(cfg, is_train=True, with_crowds=True)
+    for plain in expected:
+        mapped = mapper(record)
+        crowds = mapped.pop("crowds")
+        assert_same(mapped, plain)
+        assert crowds.gt_classes.tolist() == [1]
+        (crowd,), box = crowds.gt_boxes.tensor.tolist(), mapped["instances"].gt_boxes.tensor[0]
+        assert (crowd[2] - crowd[0]) / (box[2] - box[0]) == pytest.approx(90 / 30, rel=0.1)
+
+
+def test_padding_is_in_no_box(cfg, record):
+    """Box 2 ends outside of its image: it must not reach into the gray beside it."""
+    node = cfg.INPUT
+    node.RANDOM_FLIP = "none"
+    node.LSJ.ENABLED, node.LSJ.SIZE, node.LSJ.MIN_SCALE, node.LSJ.MAX_SCALE = (
+        True,
+        (96, 96),
+        0.5,
+        0.5,
+    )
+    mapped = DetectionMapper(cfg, is_train=True)(record)
+    assert mapped["image"].shape == (3, 96, 96)
+    # 100x64 fits 48x48 at 0.48.
+    boxes = mapped["instances"].gt_boxes.tensor
+    np.testing.assert_allclose(
+        boxes[1], np.array([80, 40, 100, 55]) * ([0.48, 0.484] * 2), atol=0.2
+    )
+    assert mapped["image"][:, 31:].min() == mapped["image"][:, :, 48:].max() == 128
+
+
 def test_16_bits_and_gray(cfg, record, tmp_path):
     """Training and evaluation see what detection sees: the high byte."""
     ramp = np.linspace(0, 65535, 100 * 64).reshape(64, 100).astype(np.uint16)

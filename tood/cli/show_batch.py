@@ -12,6 +12,7 @@ from tood_runtime.output_files import make_output_folder
 from ..analysis.batch_figures import draw_batch
 from ..config.validation import validate_batches
 from ..data import TrainLoader, build_train_loader, setup_datasets
+from ..data.batches import TrainingBatches
 from ..data.mapper import DetectionMapper
 from ..engine.schedule import multi_image_end, schedule_epochs
 from ..errors import ConfigError
@@ -35,11 +36,10 @@ def main(args: argparse.Namespace) -> int:
     setup_datasets(cfg, ("TRAIN",))
     cfg.DATALOADER.NUM_WORKERS = 0  # the batches do not depend on them
     output = make_output_folder(args.output)
-    cfg, loader = build_loader(cfg, args.iteration)
-    batches = loader.loader
+    cfg, batches = build_batches(cfg, args.iteration)
     print(f"seed {batches.state_dict()['seed']}", end="")
     print("" if cfg.SEED >= 0 else " (SEED is negative, so training draws another one)")
-    for iteration, batch in enumerate(islice(loader, args.num_batches), args.iteration):
+    for iteration, batch in enumerate(islice(batches, args.num_batches), args.iteration):
         drawing = draw_batch(batch, cfg.INPUT.FORMAT, batches.dataset.class_names)
         path = output / f"batch-{iteration:06d}.png"
         save_image(drawing, path)
@@ -53,16 +53,16 @@ def main(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def build_loader(cfg: CfgNode, iteration: int) -> tuple[CfgNode, TrainLoader]:
-    """Build the loader of a training, at an iteration of it.
+def build_batches(cfg: CfgNode, iteration: int) -> tuple[CfgNode, TrainingBatches]:
+    """Build the batches of a training, from an iteration of it on.
 
     Args:
         cfg: after `tood.data.setup_datasets`; batch and schedule are taken as they are, for the
             number of processes that they are written for.
-        iteration: the first one that the loader returns a batch for.
+        iteration: that of the first batch.
 
     Returns:
-        The config with its schedule in iterations, and the loader, whose images have their crowds.
+        The config with its schedule in iterations, and the batches, whose images have their crowds.
 
     Raises:
         ConfigError: training ends before the iteration.
@@ -79,7 +79,8 @@ def build_loader(cfg: CfgNode, iteration: int) -> tuple[CfgNode, TrainLoader]:
             f"--iteration is {iteration}, but training ends after {cfg.SOLVER.MAX_ITER} "
             "iterations, counted from 0. Use a smaller number."
         )
-    state = loader.state_dict()
-    loader.load_state_dict({**state, "num_batches": iteration})
-    loader.start_at(iteration, multi_image_end(cfg, loader.num_images))
-    return cfg, loader
+    batches = loader.loader
+    assert isinstance(batches, TrainingBatches)
+    batches.load_state_dict({**batches.state_dict(), "num_batches": iteration})
+    batches.start_at(iteration, multi_image_end(cfg, loader.num_images))
+    return cfg, batches

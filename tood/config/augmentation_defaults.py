@@ -42,7 +42,7 @@ def _add_single_image_keys(cfg: CfgNode) -> None:
 def _add_multi_image_keys(cfg: CfgNode) -> None:
     # ---- Augmentation of several images ----
     # The epochs at the end of training in which neither mosaic nor mix-up is used, also a fraction.
-    cfg.INPUT.MULTI_IMAGE_OFF_EPOCHS = 1
+    cfg.INPUT.MULTI_IMAGE_OFF_EPOCHS = 1.0
     cfg.INPUT.MOSAIC = CfgNode()
     # Replace an image by four around a random point, the image itself and three others, each
     # augmented on its own. The result has the size that the image would have.

@@ -259,10 +259,10 @@ class ErrorContextMapper:
         mapper: `DetectionMapper`, detectron2's ``DatasetMapper``, or your own.
     """
 
-    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    def __init__(self, mapper: Callable[[dict[str, Any]], Any]) -> None:
         self.mapper = mapper
 
-    def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
+    def __call__(self, record: dict[str, Any]) -> Any:
         """Map one dataset dict.
 
         Raises:

@@ -52,7 +52,7 @@ class LabeledImage:
         old_height, old_width = self.size
         if (height, width) == (old_height, old_width):
             return self
-        resize = T.ResizeTransform(old_height, old_width, height, width, Image.BILINEAR)
+        resize = T.ResizeTransform(old_height, old_width, height, width, Image.Resampling.BILINEAR)
         factors = np.array([width / old_width, height / old_height] * 2)
         return replace(
             self,

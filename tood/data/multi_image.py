@@ -1,5 +1,6 @@
 """Augmentation that puts several images together: ``INPUT.MOSAIC`` and ``INPUT.MIXUP``."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -56,20 +57,20 @@ class MultiImageMapper:
 
     def _make_mosaic(self, image: LabeledImage, load: Load) -> LabeledImage:
         height, width = image.size
-        scales = np.random.uniform(*self.mosaic.SCALE, 4)
-        center = np.random.uniform(*self.mosaic.CENTER, 2) * (width, height)
+        low, high = self.mosaic.SCALE
+        scales = np.random.uniform(low, high, 4).tolist()
+        first, last = self.mosaic.CENTER
+        x, y = np.random.uniform(first, last, 2).tolist()
         parts = [image.resize(max(1, round(height * scales[0])), max(1, round(width * scales[0])))]
-        for number, scale in enumerate(scales[1:].tolist(), 1):
+        for number, scale in enumerate(scales[1:], 1):
             # Smaller from the start: resizing and changing colors costs by the pixel.
             augmentations = T.AugmentationList(build_augmentations(self.cfg, True, scale))
-            parts.append(
-                load(number, lambda record, a=augmentations: self.mapper.label(record, a))[1]
-            )
-        # The image itself at any of the four places.
-        order = np.random.permutation(4)
+            label = functools.partial(self.mapper.label, augmentations=augmentations)
+            parts.append(load(number, label)[1])
         return mosaic(
-            [parts[place] for place in order],
+            # The image itself at any of the four places.
+            [parts[place] for place in np.random.permutation(4)],
             (height, width),
-            (round(center[0]), round(center[1])),
+            (round(x * width), round(y * height)),
             self.mosaic.MIN_VISIBLE,
         )

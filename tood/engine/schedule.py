@@ -89,8 +89,8 @@ def multi_image_end(cfg: CfgNode, num_images: int) -> int | None:
     iters = _schedule_iters(cfg, epochs, num_images)
     if iters >= max_iter:
         raise ConfigError(
-            f"INPUT.MULTI_IMAGE_OFF_EPOCHS is {epochs}, {iters} iterations, but training has only "
-            f"{max_iter}, so mosaic and mix-up would never be used. Set it to a smaller "
+            f"INPUT.MULTI_IMAGE_OFF_EPOCHS is {epochs:g}, {iters} iterations, but training has "
+            f"only {max_iter}, so mosaic and mix-up would never be used. Set it to a smaller "
             "number, or set their ENABLED to False."
         )
     return int(max_iter - iters)

@@ -55,7 +55,8 @@ def validate_augmentation(cfg: CfgNode) -> None:
     if node.MOSAIC.ENABLED:
         apply_rules(cfg, _MOSAIC_RULES)
         for key in ("SCALE", "CENTER"):
-            _validate_range(f"INPUT.MOSAIC.{key}", *node.MOSAIC[key], "the second number")
+            low, high = node.MOSAIC[key]
+            _validate_range(f"INPUT.MOSAIC.{key}", low, high, "the second number")
     if node.MIXUP.ENABLED:
         apply_rules(cfg, _MIXUP_RULES)
     several = [f"INPUT.{name}.ENABLED" for name in _MULTI_IMAGE if node[name].ENABLED]
