@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import CONFIGS
 from tood.data.synthetic import write_dataset
 from tools.benchmark import __main__ as benchmark
-from tools.benchmark import coco_eval, dataset, loader
+from tools.benchmark import augmentation, coco_eval, dataset, loader
 from tools.benchmark.harness import Case, Settings, measure
 from tools.reference import mmdet
 
@@ -55,6 +55,18 @@ def test_loader(capsys, tmp_path):
     )
     rows = re.findall(r"^\|\s+(\d+) \|\s+([\d.]+) \|$", capsys.readouterr().out, re.M)
     assert [row[0] for row in rows] == ["0", "1"] and all(float(row[1]) > 0 for row in rows)
+
+
+def test_loader_with_augmentation(capsys, tmp_path):
+    shapes = write_dataset(tmp_path, num_train=4, num_val=1, size=64)
+    data = ["DATASETS.TRAIN_ANNOTATIONS", str(shapes / "train.json")]
+    data += ["DATASETS.TRAIN_IMAGES", str(shapes / "images"), "INPUT.LSJ.SIZE", "(64, 64)"]
+    options = ["--batches", "1", "--rounds", "1", "--opts", *data]
+    augmentation.main(["--config-file", "quickstart/TOOD-R18-shapes", *options])
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^\| ([a-z -]+?) +\|\s+([\d.]+) \|\s+([\d.]+) \|$", printed, re.M)
+    assert [row[0] for row in rows] == list(augmentation.AUGMENTATIONS)
+    assert rows[0][2] == "1.00" and all(float(row[1]) > 0 for row in rows)
 
 
 def test_reading_a_dataset(capsys):

@@ -1,11 +1,12 @@
 r"""Images per second of the training loader with each augmentation, next to the plain loader.
 
-python -m tools.benchmark.augmentation --config-file custom/TOOD-R50 --workers 0 2 \
+python -m tools.benchmark.augmentation --config-file custom/TOOD-R50 \
     --opts DATASETS.TRAIN_ANNOTATIONS train.json DATASETS.TRAIN_IMAGES images/
 
-The loaders take turns, some batches each, so that a busy machine slows them alike; the ratios of
-the medians hold where images per second do not. "plain" has none of these augmentations; mosaic and
-mix-up are used for all images.
+The loaders read in this process and take turns, some batches each, so that a busy machine slows
+them alike; the ratios of the medians hold where images per second do not. Each worker of a training
+delivers about as many images. "plain" has none of these augmentations; mosaic and mix-up are used
+for all images.
 """
 
 import argparse
@@ -44,30 +45,28 @@ AUGMENTATIONS: dict[str, dict[str, object]] = {
 }
 
 
-def build_batches(cfg: CfgNode, name: str, workers: int) -> Iterator[list[dict[str, Any]]]:
+def build_batches(cfg: CfgNode, name: str) -> Iterator[list[dict[str, Any]]]:
     """Start the loader of an augmentation.
 
     Args:
         cfg: after `tood.data.setup_datasets`; not changed.
         name: one of :data:`AUGMENTATIONS`.
-        workers: processes that read images; 0 to read in this process.
     """
     cfg = cfg.clone()
-    pairs = {**AUGMENTATIONS[name], "DATALOADER.NUM_WORKERS": workers}
+    pairs = {**AUGMENTATIONS[name], "DATALOADER.NUM_WORKERS": 0}
     merge_options(cfg, [str(word) for pair in pairs.items() for word in pair])
     return iter(build_train_loader(cfg).loader)
 
 
-def measure(cfg: CfgNode, workers: int, batches: int, rounds: int) -> list[list[object]]:
+def measure(cfg: CfgNode, batches: int, rounds: int) -> list[list[object]]:
     """Time the loaders of all augmentations; returns the rows of the table.
 
     Args:
         cfg: after `tood.data.setup_datasets`.
-        workers: of each loader. Only one of them works at a time: the others are full.
         batches: that a loader is asked for in a turn.
         rounds: turns of each, after one to warm up.
     """
-    loaders = {name: build_batches(cfg, name, workers) for name in AUGMENTATIONS}
+    loaders = {name: build_batches(cfg, name) for name in AUGMENTATIONS}
 
     def turn(loader: Iterator[list[dict[str, Any]]]) -> Callable[[], object]:
         return lambda: list(islice(loader, batches))
@@ -75,10 +74,7 @@ def measure(cfg: CfgNode, workers: int, batches: int, rounds: int) -> list[list[
     times = time_alternately({name: turn(loader) for name, loader in loaders.items()}, rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     images = 1000 * batches * cfg.SOLVER.IMS_PER_BATCH
-    return [
-        [name, workers, images / median, medians["plain"] / median]
-        for name, median in medians.items()
-    ]
+    return [[name, images / median, medians["plain"] / median] for name, median in medians.items()]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -89,7 +85,6 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, help="or a model-zoo name")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0])
     parser.add_argument("--batches", type=int, default=8, help="in each turn")
     parser.add_argument("--rounds", type=int, default=7, help="timed turns of each")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
@@ -106,12 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = resolve(args.config_file).load_config([*args.opts, "MODEL.DEVICE", "cpu"])
     cfg.DATASETS.TEST = ()
     setup_datasets(cfg, ("TRAIN",))
-    rows = [
-        row for workers in args.workers for row in measure(cfg, workers, args.batches, args.rounds)
-    ]
+    rows = measure(cfg, args.batches, args.rounds)
     print(f"{os.cpu_count()} CPU cores")
-    header = ["augmentation", "workers", "images/s", "of plain"]
-    print(tabulate(rows, header, tablefmt="github", floatfmt=("", "", ".1f", ".2f")))
+    header = ["augmentation", "images/s", "of plain"]
+    print(tabulate(rows, header, tablefmt="github", floatfmt=("", ".1f", ".2f")))
 
 
 if __name__ == "__main__":
