@@ -1,0 +1,1 @@
+"""The report about a training or an evaluation: one HTML page without external files."""
