@@ -149,9 +149,10 @@ def test_sums_of_the_confusion_matrix(seed):
     objects = np.bincount(dataset.class_ids[~dataset.is_crowd], minlength=5)
     chosen = (rows.scores >= 0.4) & (matches.status != 2)
     assert matrix[:-1].sum(axis=1).tolist() == objects.tolist()
-    assert matrix[:, :-1].sum(axis=0).tolist() == np.bincount(
-        rows.class_ids[chosen], minlength=5
-    ).tolist()
+    assert (
+        matrix[:, :-1].sum(axis=0).tolist()
+        == np.bincount(rows.class_ids[chosen], minlength=5).tolist()
+    )
 
 
 def test_detections_are_read_as_written(tmp_path):

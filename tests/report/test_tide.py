@@ -231,7 +231,8 @@ def mean_ap(points, num_gt) -> float:
         if not count:
             values += [0.0] if hits else []
             continue
-        curve = [(sum(hits[: i + 1]) / count, sum(hits[: i + 1]) / (i + 1)) for i in range(len(hits))]
+        sums = [sum(hits[: i + 1]) for i in range(len(hits))]
+        curve = [(n / count, n / (i + 1)) for i, n in enumerate(sums)]
         values.append(
             np.mean(
                 [max((p for r, p in curve if r >= recall), default=0) for recall in tide._RECALLS]

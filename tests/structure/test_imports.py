@@ -28,6 +28,7 @@ LAYERS = [
     {"model_zoo", "checkpoint", "data"},
     {"analysis"},
     {"evaluation", "inference", "export"},
+    {"report"},
     {"engine"},
     {"cli"},
     {"", "__main__"},

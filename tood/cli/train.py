@@ -26,6 +26,7 @@ from ..engine import Trainer, launch, setup_loggers
 from ..engine.failures import FailureReport
 from ..engine.launchers import Launcher, detect_launcher
 from ..engine.processes import restart_count
+from ..engine.report import write_run_report
 from ..engine.run_folder import RunFolder, evaluation_folder
 from ..engine.signals import TrainingInterrupted, exit_code, requeue_job, stop_request
 from ..errors import CheckpointError, ConfigError
@@ -97,6 +98,8 @@ def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
     cfg.OUTPUT_DIR = compute_on_main_process(lambda: make_evaluation_folder(trained))
     setup_run(cfg, args)
     results: dict[str, Any] = Trainer.evaluate_checkpoint(cfg)
+    is_of_run = Path(trained).resolve() == Path(cfg.MODEL.WEIGHTS).resolve().parent
+    write_run_report(cfg, results, trained if is_of_run else None)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -38,6 +38,8 @@ def _add_evaluation_keys(cfg: CfgNode) -> None:
     # Compute the losses on the test set at each evaluation, with the assigner and the criterion of
     # the current phase.
     cfg.TEST.LOSS = False
+    # Write report.html after the training or an evaluation: curves, errors, the worst images.
+    cfg.TEST.REPORT = True
 
 
 def _add_schedule_keys(cfg: CfgNode) -> None:

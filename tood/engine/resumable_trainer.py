@@ -19,6 +19,7 @@ from .event_state import get_event_state, set_event_state
 from .hooks import PatienceHook, ResumableEvalHook, ResumableWriterHook, StoppedEarly
 from .optimizer import parameter_names
 from .random_state import get_random_state, set_random_state
+from .report import write_run_report
 from .resume import (
     apply_config,
     convert_iterations,
@@ -152,7 +153,8 @@ class ResumableTrainer(DefaultTrainer):
         """Train from ``start_iter`` to ``max_iter``.
 
         SIGTERM, SIGUSR1 and Ctrl-C end it after the current iteration, with a checkpoint. It also
-        ends when the evaluations have not improved for long enough (``TEST.PATIENCE``).
+        ends when the evaluations have not improved for long enough (``TEST.PATIENCE``). At the end,
+        ``TEST.REPORT`` writes a report.
 
         Returns:
             The results of the last evaluation if ``TEST.EXPECTED_RESULTS`` is set, else None.
@@ -166,7 +168,9 @@ class ResumableTrainer(DefaultTrainer):
                 results: dict[str, Any] | None = super().train()
             except StoppedEarly:
                 results = self._expected_results()
-            return results
+        folder = self.cfg.OUTPUT_DIR
+        write_run_report(self.cfg, getattr(self, "_last_eval_results", None), folder)
+        return results
 
     def _expected_results(self) -> dict[str, Any] | None:
         """What detectron2 does after its loop: verify the last results, if some are expected."""

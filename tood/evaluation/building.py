@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from .coco_evaluator import FastCOCOEvaluator
 
 # Types whose metric for boxes is COCO's; "" for datasets that name none.
-_COCO_TYPES = ("", "coco", "coco_panoptic_seg")
+COCO_TYPES = ("", "coco", "coco_panoptic_seg")
 
 
 class FixedLVISEvaluator(LVISEvaluator):
@@ -46,7 +46,7 @@ def build_evaluator(
     """
     folder = output_folder or result_folder(cfg, dataset_name)
     kind = _evaluator_type(dataset_name)
-    if kind in _COCO_TYPES:
+    if kind in COCO_TYPES:
         return FastCOCOEvaluator(
             dataset_name, output_dir=folder, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE
         )
@@ -71,7 +71,7 @@ def _evaluator_type(dataset_name: str) -> str:
         raise ConfigError(
             f"{dataset_name} is evaluated as LVIS, which needs a package: pip install lvis"
         )
-    if kind in (*_COCO_TYPES, "lvis", "pascal_voc"):
+    if kind in (*COCO_TYPES, "lvis", "pascal_voc"):
         return kind
     raise ConfigError(
         f"{dataset_name} has the evaluator type {kind!r}, which does not evaluate boxes. "

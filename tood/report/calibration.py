@@ -4,6 +4,7 @@ A detection counts as right if it is a true positive at an IoU of 0.5. Detection
 do not count.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,11 @@ def calibrate(rows: DetectionRows, matches: Matches) -> Calibration:
 def best_points(
     dataset: DetectionDataset, rows: DetectionRows, matches: Matches
 ) -> tuple[OperatingPoint, list[OperatingPoint]]:
-    """The best threshold of all classes together, and that of each class (K)."""
+    """The best threshold of all classes together, and that of each class (K).
+
+    Where no detection is right, as many as there are GT boxes are above the threshold of all
+    classes together.
+    """
     counted = np.flatnonzero(matches.status != IGNORED)
     counted = counted[np.argsort(-rows.scores[counted], kind="stable")]
     labels = rows.class_ids[counted]
@@ -85,7 +90,11 @@ def best_points(
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(num_gt)))[:-1]
     groups = zip(np.split(scores[order], ends), np.split(is_true[order], ends), num_gt, strict=True)
-    return _best(scores, is_true, sum(num_gt)), [_best(*group) for group in groups]
+    overall = _best(scores, is_true, sum(num_gt))
+    if math.isnan(overall.threshold) and len(scores) and sum(num_gt):
+        # Nothing is right: as many detections as objects show what is wrong.
+        overall = OperatingPoint(float(scores[min(sum(num_gt), len(scores)) - 1]), 0.0, 0.0, 0.0)
+    return overall, [_best(*group) for group in groups]
 
 
 def _best(scores: Floats, is_true: npt.NDArray[np.bool_], num_gt: int) -> OperatingPoint:

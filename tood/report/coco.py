@@ -1,7 +1,6 @@
 """COCO's numbers for the report: those of ``FastCOCOEvaluator``, by class and size, with curves."""
 
 import functools
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,6 @@ from ..data.dataset import DetectionDataset
 from ..evaluation import coco_evaluator
 from ..evaluation.coco_metrics import STANDARD_LIMITS, make_coco, run_coco_evaluation
 from .detections import DetectionRows
-
-logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,7 +52,7 @@ def compute_coco(dataset: DetectionDataset, rows: DetectionRows, limit: int) -> 
     implementation = COCOeval
     if coco_evaluator.COCOeval_faster is not None:
         implementation = functools.partial(
-            coco_evaluator.COCOeval_faster, print_function=logger.debug
+            coco_evaluator.COCOeval_faster, print_function=lambda *_: None
         )
     coco_eval = run_coco_evaluation(
         make_coco(dataset.to_coco()), rows.to_coco(), "bbox", limit, implementation=implementation

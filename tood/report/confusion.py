@@ -51,7 +51,7 @@ def confusion_matrix(
             left[columns[columns >= 0]] = False
     labels = np.where(taken >= 0, np.append(dataset.class_ids, num_classes)[taken], num_classes)
     np.add.at(matrix, (labels, rows.class_ids[wrong]), 1)
-    np.add.at(matrix, (dataset.class_ids[left], num_classes), 1)
+    matrix[:, num_classes] += np.bincount(dataset.class_ids[left], minlength=num_classes + 1)
     return matrix
 
 
@@ -74,7 +74,8 @@ def largest_confusions(matrix: Ints, count: int) -> list[tuple[int, int, int]]:
     np.fill_diagonal(between, 0)
     flat = np.argsort(-between, axis=None, kind="stable")[:count]
     pairs = [divmod(int(index), len(between)) for index in flat]
-    return [(row, column, int(between[row, column])) for row, column in pairs if between[row, column]]
+    counted = [(row, column, int(between[row, column])) for row, column in pairs]
+    return [entry for entry in counted if entry[2]]
 
 
 def most_confused_classes(matrix: Ints, count: int) -> Ints:

@@ -92,8 +92,8 @@ def read_detections(path: str | os.PathLike[str], dataset: DetectionDataset) -> 
     """Read a file such as ``coco_instances_results.json``.
 
     Args:
-        path: a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, with
-            the ids of the dataset's file. Entries may have more, such as masks.
+        path: a list of entries with "image_id", "category_id", "bbox" ([x, y, width, height]) and
+            "score", with the ids of the dataset's file. They may have more, such as masks.
         dataset: what the detections are of.
 
     Raises:

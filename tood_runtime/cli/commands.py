@@ -23,6 +23,7 @@ from .arguments import (
 from .dataset_arguments import add_detect_dataset, complete_detect_dataset
 from .export_arguments import add_export, complete_export
 from .parser import CommandParser
+from .report_arguments import add_report, validate_report
 from .serving_arguments import add_serve
 
 
@@ -193,6 +194,19 @@ COMMANDS = {
             "also IMAGE-head.png: layer attention, the map M and the offsets O.",
             ("output/my-run --annotations val.json --images images/ --output out/",),
             complete_args=validate_weights_count,
+        ),
+        Command(
+            "report",
+            "Write a page about detections: errors, curves, the worst images.",
+            add_report,
+            "RUN is the folder of a training or an evaluation, which both write the same page\n"
+            "at their end. Without it, the page is about results of any model in COCO's format.\n"
+            "The page is one HTML file without scripts or links.",
+            (
+                "output/my-run",
+                "--detections coco_instances_results.json --annotations val.json --images images/",
+            ),
+            complete_args=validate_report,
         ),
         Command(
             "quickstart",

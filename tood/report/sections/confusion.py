@@ -1,0 +1,61 @@
+"""The confusion matrix, and the most frequent confusions."""
+
+import numpy as np
+import numpy.typing as npt
+
+from ..confusion import largest_confusions, most_confused_classes
+from ..content import EvaluatedSet
+from ..html import Markup, integer, name, number, paragraph, table, text
+
+# With more classes, the matrix shows those with the most confusions.
+MAX_CLASSES = 20
+MAX_PAIRS = 15
+
+
+def render(evaluated: EvaluatedSet) -> Markup:
+    """The matrix and the list."""
+    matrix = evaluated.confusion
+    names = evaluated.dataset.class_names
+    threshold = number(evaluated.best_points[0].threshold, 3)
+    shown = np.arange(len(names))
+    which = ""
+    if len(names) > MAX_CLASSES:
+        shown = most_confused_classes(matrix, MAX_CLASSES)
+        which = f" Of {len(names)} classes, the {MAX_CLASSES} with the most confusions are shown."
+    intro = (
+        "Rows are the classes of the objects, columns those of the detections with a score of at "
+        f"least {threshold}, at an IoU of 0.5. In the row <i>background</i> are detections of "
+        "nothing and duplicates; in the column <i>background</i>, objects that were not found."
+        f"{which}"
+    )
+    parts = [paragraph(Markup(intro)), _matrix_table(matrix, names, shown)]
+    pairs = largest_confusions(matrix, MAX_PAIRS)
+    if pairs:
+        rows = [[name(names[gt]), name(names[found]), integer(n)] for gt, found, n in pairs]
+        parts.append(paragraph(Markup("<b>Most frequent confusions</b>")))
+        parts.append(table(["object", "detected as", "number"], rows, text_columns=2))
+    return Markup("\n".join(parts))
+
+
+def _matrix_table(
+    matrix: npt.NDArray[np.int64], names: list[str], shown: npt.NDArray[np.int64]
+) -> Markup:
+    background = len(names)
+    chosen = [*shown.tolist(), background]
+    labels = [name(names[k]) if k != background else Markup("<i>background</i>") for k in chosen]
+    head = "".join(f"<th><span>{label}</span></th>" for label in labels)
+    lines = [f"<tr><th></th>{head}</tr>"]
+    for k, label in zip(chosen, labels, strict=True):
+        total = int(matrix[k].sum())
+        cells = "".join(_cell(int(matrix[k, j]), total, k == j) for j in chosen)
+        lines.append(f"<tr><th>{label}</th>{cells}</tr>")
+    return Markup(f'<div class="scroll"><table class="matrix">{"".join(lines)}</table></div>')
+
+
+def _cell(count: int, total: int, is_right: bool) -> str:
+    if not count:
+        return "<td></td>"
+    share = count / total
+    color = "44,160,44" if is_right else "224,49,47"
+    style = f"background:rgba({color},{0.1 + 0.6 * share:.2f})"
+    return f'<td style="{style}" title="{text(f"{share:.1%} of the row")}">{integer(count)}</td>'

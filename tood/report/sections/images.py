@@ -1,0 +1,56 @@
+"""The images with the most mistakes."""
+
+import os
+from collections import Counter
+
+from tood_runtime.image_io import printable_path
+
+from ..content import EvaluatedSet
+from ..drawings import ERROR_COLORS, GT_COLOR, RIGHT_COLOR, ImageMistakes, image_tag, worst_images
+from ..html import Markup, figure, legend, number, paragraph, swatch, text
+from ..matching import MISSED
+from ..tide import ERROR_NAMES
+from ..wording import ERROR_TITLES
+
+
+def render(evaluated: EvaluatedSet, count: int) -> Markup:
+    """Drawings of the worst images.
+
+    Args:
+        evaluated: the set.
+        count: how many are drawn.
+    """
+    worst = worst_images(evaluated, count)
+    if not worst:
+        return paragraph("There is no image with a mistake.", "note")
+    entries = [f"{swatch(RIGHT_COLOR)}correct", f"{swatch(GT_COLOR, True)}its GT box"]
+    entries += [
+        f"{swatch(ERROR_COLORS[kind])}{ERROR_TITLES[kind].lower()}"
+        for kind in ERROR_NAMES
+        if kind != MISSED
+    ]
+    entries.append(f"{swatch(ERROR_COLORS[MISSED], True)}GT box that was not found")
+    threshold = number(evaluated.best_points[0].threshold, 3)
+    intro = (
+        f"Detections with a score of at least {threshold}, the threshold with the best F1. The "
+        "images are sorted by the scores of their wrong detections plus the number of objects that "
+        "were not found."
+    )
+    figures = [figure(image_tag(evaluated, x), _caption(evaluated, x)) for x in worst]
+    return Markup(
+        f"{paragraph(Markup(intro))}"
+        f'<p class="legend">{legend(entries)}</p>'
+        f'<div class="images">{"".join(figures)}</div>'
+    )
+
+
+def _caption(evaluated: EvaluatedSet, mistakes: ImageMistakes) -> Markup:
+    dataset = evaluated.dataset
+    kinds = Counter(evaluated.matches.error[mistakes.wrong].tolist())
+    words = [f"{len(mistakes.right)} correct"]
+    words += [f"{kinds[kind]} {ERROR_NAMES[kind]}" for kind in ERROR_NAMES if kinds[kind]]
+    words += [f"{len(mistakes.not_found)} not found"] if len(mistakes.not_found) else []
+    size = f"{dataset.widths[mistakes.image]}×{dataset.heights[mistakes.image]}"  # noqa: RUF001
+    path = printable_path(dataset.file_names[mistakes.image])
+    title = f'<b title="{text(path)}">{text(os.path.basename(path))}</b>'
+    return Markup(f"{title} ({size})<br>{', '.join(words)}")
