@@ -48,12 +48,16 @@ class Chromium:
         folder: an empty folder for its profile.
         timeout: seconds to wait for an answer.
         flags: more flags.
+
+    Attributes:
+        events: what the browser has reported, of the domains that were enabled.
     """
 
     def __init__(
         self, executable: str, folder: Path, timeout: float = 120, flags: Sequence[str] = ()
     ) -> None:
         self.timeout = timeout
+        self.events: list[dict[str, Any]] = []
         self._ids = itertools.count(1)
         self._received = b""
         command_read, self._write = _high_pipe()
@@ -117,6 +121,7 @@ class Chromium:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
+            self.events.append(answer)
 
     def _receive(self, deadline: float, method: str) -> dict[str, Any]:
         while b"\0" not in self._received:
@@ -127,6 +132,10 @@ class Chromium:
             self._received += data
         line, _, self._received = self._received.partition(b"\0")
         return json.loads(line)
+
+    def command(self, method: str, **params: object) -> dict[str, Any]:
+        """Send a command to the page; see `send`."""
+        return self.send(method, self._session, **params)
 
     def open(self, url: str) -> None:
         """Load a page."""

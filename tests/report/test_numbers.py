@@ -190,9 +190,10 @@ def test_wrong_files(tmp_path, content, message):
         read_detections(tmp_path / "r.json", make_dataset([]))
 
 
-def test_missing_and_large_files(tmp_path, monkeypatch):
+def test_missing_and_large_files(tmp_path):
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_detections(tmp_path / "r.json", make_dataset([]))
-    monkeypatch.setattr("tood.report.detections.MAX_FILE_BYTES", 1)
+    dataset, rows = random_scene(0)
+    path = write_results(tmp_path / "r.json", dataset, rows)
     with pytest.raises(DataError, match="is larger than"):
-        read_detections(write_results(tmp_path / "r.json", *random_scene(0)), make_dataset([]))
+        read_detections(path, dataset, max_bytes=1)

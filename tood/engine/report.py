@@ -11,6 +11,10 @@ from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 
+# Results above this take more than half a minute and 5 GB to evaluate once more: about 1.7 million
+# detections.
+MAX_BYTES = 256 << 20
+
 
 def write_run_report(
     cfg: CfgNode,
@@ -38,7 +42,7 @@ def write_run_report(
         from ..report.page import write_report
         from ..report.run import build_run_report
 
-        report = build_run_report(cfg, metrics_folder, results)
+        report = build_run_report(cfg, metrics_folder, results, MAX_BYTES)
         write_report(report)
     except Exception as error:
         logger.warning("There is no report: %s", " ".join(str(error).split()) or repr(error))

@@ -5,7 +5,6 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from typing import Any
 
 import matplotlib
@@ -16,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from .html import Markup
+from .html import Markup, text
 
 Floats = npt.NDArray[np.float64]
 
@@ -112,7 +111,7 @@ def _to_svg(figure: Figure, title: str) -> Markup:
     view = re.search(r'viewBox="[^"]*"', content)
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'class="chart" role="img" aria-label="{escape(title)}" '
+        f'class="chart" role="img" aria-label="{text(title)}" '
         f"{view[0] if view else ''}>"
     )
     content = start + content[content.index(">") + 1 :]
@@ -151,7 +150,7 @@ def sparkline(curves: Sequence[Floats], colors: Sequence[str], label: str) -> Ma
         )
         lines.append(f'<polyline points="{points}" stroke="{color}"/>')
     return Markup(
-        f'<svg class="spark" role="img" aria-label="{escape(label)}" '
+        f'<svg class="spark" role="img" aria-label="{text(label)}" '
         f'viewBox="-1 -1 {width + 2} {height + 2}" fill="none">'
         f'<path d="M0 0V{height}H{width}" stroke="currentColor" stroke-opacity=".35"/>'
         f"{''.join(lines)}</svg>"

@@ -66,7 +66,7 @@ def compute_coco(dataset: DetectionDataset, rows: DetectionRows, limit: int) -> 
         precision[5:6, ..., 0],
         *(precision[..., area] for area in (1, 2, 3)),
     ]
-    stats = [100 * value if value > -1 else float("nan") for value in coco_eval.stats]
+    stats = [100 * float(value) if value > -1 else float("nan") for value in coco_eval.stats]
     return COCONumbers(
         overall=dict(zip(METRICS, stats, strict=False)),
         recall=stats[8],

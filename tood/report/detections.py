@@ -13,9 +13,6 @@ from ..data.dataset import DetectionDataset
 from ..data.formats.json_file import printable
 from ..errors import DataError
 
-# A detection takes about a kilobyte while it is evaluated.
-MAX_FILE_BYTES = 1 << 30
-
 
 @dataclass(frozen=True)
 class DetectionRows:
@@ -88,23 +85,26 @@ def make_rows(
     return rows.select(np.lexsort((-rows.scores, rows.image_index)))
 
 
-def read_detections(path: str | os.PathLike[str], dataset: DetectionDataset) -> DetectionRows:
+def read_detections(
+    path: str | os.PathLike[str], dataset: DetectionDataset, max_bytes: int | None = None
+) -> DetectionRows:
     """Read a file such as ``coco_instances_results.json``.
 
     Args:
         path: a list of entries with "image_id", "category_id", "bbox" ([x, y, width, height]) and
             "score", with the ids of the dataset's file. They may have more, such as masks.
         dataset: what the detections are of.
+        max_bytes: of the file; None for no limit.
 
     Raises:
         DataError: the file is missing or too large, or an entry does not fit the dataset.
     """
     shown = printable(os.fspath(path), 300)
     try:
-        if os.path.getsize(path) > MAX_FILE_BYTES:
+        if max_bytes is not None and os.path.getsize(path) > max_bytes:
             raise DataError(
-                f"{shown} is larger than {MAX_FILE_BYTES >> 20} MiB, which is too much to read at "
-                "once. Keep fewer detections per image."
+                f"{shown} is larger than {max_bytes >> 20} MiB. If there is memory enough, about "
+                "30 times as much, make the report with tood report."
             )
         with open(path, encoding="utf-8") as file:
             entries = json.load(file)

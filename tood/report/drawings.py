@@ -174,7 +174,7 @@ def image_tag(evaluated: EvaluatedSet, mistakes: ImageMistakes) -> Markup:
     """The drawing as part of the page, or a sentence that says why there is none."""
     try:
         drawn = draw_mistakes(evaluated, mistakes)
-    except ImageReadError as error:
+    except (ImageReadError, UnicodeError) as error:  # or a name that no file can have
         return paragraph(str(error), "missing")
     data = base64.b64encode(encode_image(drawn, ".jpg")).decode()
     return Markup(

@@ -37,7 +37,7 @@ def number(value: float, digits: int = 1) -> Markup:
     """A number with a few digits, and all of them in its tooltip; a dash for NaN."""
     if math.isnan(value):
         return Markup(NOTHING)
-    return Markup(f'<span title="{value!r}">{value:.{digits}f}</span>')
+    return Markup(f'<span title="{float(value)!r}">{value:.{digits}f}</span>')
 
 
 def integer(value: float) -> Markup:

@@ -36,6 +36,7 @@ def build_run_report(
     cfg: CfgNode,
     metrics_folder: str | os.PathLike[str] | None = None,
     results: Mapping[str, Any] | None = None,
+    max_bytes: int | None = None,
 ) -> Report:
     """Build the report about the last evaluation in ``OUTPUT_DIR``.
 
@@ -44,6 +45,7 @@ def build_run_report(
         metrics_folder: where the training's ``metrics.json`` is; None for no curves.
         results: of the evaluation, as ``DefaultTrainer.test`` returns them. Files that say
             something else are those of an earlier one.
+        max_bytes: of a file of results; None for no limit.
 
     Raises:
         DataError: there are no results of COCO's metric, or they are of another evaluation.
@@ -56,7 +58,8 @@ def build_run_report(
             reason = f"evaluated as {kind}" if dataset.annotated else "without annotations"
             logger.info("The report leaves out %s, which is %s.", name, reason)
             continue
-        rows = read_detections(os.path.join(result_folder(cfg, name), RESULT_FILE), dataset)
+        path = os.path.join(result_folder(cfg, name), RESULT_FILE)
+        rows = read_detections(path, dataset, max_bytes)
         evaluated = EvaluatedSet(
             name,
             dataset,
@@ -69,10 +72,10 @@ def build_run_report(
         sets.append(evaluated)
     if not sets:
         raise DataError("there is no test set with annotations that is evaluated as COCO is.")
-    path = None if metrics_folder is None else Path(metrics_folder, METRICS_FILE)
+    metrics = None if metrics_folder is None else Path(metrics_folder, METRICS_FILE)
     run = RunFacts(
         title=f"Report of {_folder_name(cfg.OUTPUT_DIR)}",
-        metrics=read_metrics(path) if path is not None and path.is_file() else None,
+        metrics=read_metrics(metrics) if metrics is not None and metrics.is_file() else None,
         best_metric=cfg.TEST.BEST_METRIC or "bbox/AP",
         facts=run_facts(cfg),
         config=cfg.dump(),

@@ -25,7 +25,8 @@ def render(evaluated: EvaluatedSet) -> Markup:
     intro = (
         "Rows are the classes of the objects, columns those of the detections with a score of at "
         f"least {threshold}, at an IoU of 0.5. In the row <i>background</i> are detections of "
-        "nothing and duplicates; in the column <i>background</i>, objects that were not found."
+        "nothing, and further detections of objects that another one has found; in the column "
+        "<i>background</i>, objects that were not found."
         f"{which}"
     )
     parts = [paragraph(Markup(intro)), _matrix_table(matrix, names, shown)]

@@ -3,8 +3,6 @@
 import os
 from collections import Counter
 
-from tood_runtime.image_io import printable_path
-
 from ..content import EvaluatedSet
 from ..drawings import ERROR_COLORS, GT_COLOR, RIGHT_COLOR, ImageMistakes, image_tag, worst_images
 from ..html import Markup, figure, legend, number, paragraph, swatch, text
@@ -51,6 +49,6 @@ def _caption(evaluated: EvaluatedSet, mistakes: ImageMistakes) -> Markup:
     words += [f"{kinds[kind]} {ERROR_NAMES[kind]}" for kind in ERROR_NAMES if kinds[kind]]
     words += [f"{len(mistakes.not_found)} not found"] if len(mistakes.not_found) else []
     size = f"{dataset.widths[mistakes.image]}×{dataset.heights[mistakes.image]}"  # noqa: RUF001
-    path = printable_path(dataset.file_names[mistakes.image])
+    path = dataset.file_names[mistakes.image]
     title = f'<b title="{text(path)}">{text(os.path.basename(path))}</b>'
     return Markup(f"{title} ({size})<br>{', '.join(words)}")
