@@ -52,6 +52,7 @@ def options(shapes) -> list[str]:
     options = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"]
     options += ["MODEL.TOOD.HEAD.NUM_CONVS", "1", "SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()"]
     options += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0"]
+    options += ["TEST.REPORT", "False"]
     for split, name in (("TRAIN", "train"), ("TEST", "val")):
         options += [f"DATASETS.{split}_ANNOTATIONS", str(shapes / f"{name}.json")]
         options += [f"DATASETS.{split}_IMAGES", str(shapes / "images")]
