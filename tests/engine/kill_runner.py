@@ -63,6 +63,7 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
         "SOLVER.CHECKPOINT_KEEP": 2,
         "TEST.EVAL_PERIOD": 4,
         "TEST.LOSS": True,
+        "TEST.REPORT": False,  # nothing depends on it
         "TEST.PATIENCE": 6,  # counted, never over
         "MODEL.TOOD.SCORE_THRESH_TEST": 0.0,  # without detections there is no AP
         "SEED": 1,

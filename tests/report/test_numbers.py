@@ -14,7 +14,12 @@ from tood.errors import DataError
 from tood.evaluation import FastCOCOEvaluator
 from tood.report.calibration import best_points, calibrate
 from tood.report.coco import METRICS, compute_coco, effective_limit
-from tood.report.confusion import confusion_matrix, largest_confusions, most_confused_classes
+from tood.report.confusion import (
+    confusion_matrix,
+    largest_confusions,
+    most_confused_classes,
+    reduce_matrix,
+)
 from tood.report.content import EvaluatedSet
 from tood.report.detections import read_detections
 from tood.report.matching import match_detections
@@ -138,6 +143,13 @@ def test_confusion_by_hand():
     assert most_confused_classes(matrix, 2).tolist() == [0, 1]
     nothing = confusion_matrix(dataset, rows, matches, float("nan"))
     assert nothing[:, 3].tolist() == [1, 1, 1, 0] and nothing[:, :3].sum() == 0
+
+
+def test_other_classes_are_joined():
+    matrix = np.arange(16).reshape(4, 4)
+    expected = [[5, 4 + 6, 7], [1 + 9, 0 + 2 + 8 + 10, 3 + 11], [13, 12 + 14, 15]]
+    assert reduce_matrix(matrix, np.array([1])).tolist() == expected
+    assert (reduce_matrix(matrix, np.arange(3)) == matrix).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

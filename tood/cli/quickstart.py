@@ -196,6 +196,7 @@ def report(ap: float, minutes: float, output: Path) -> str:
     return f"""
 AP = {ap:.1f}   ({minutes:.1f} minutes of training; AP 0.50:0.95 in percent)
 
+report      {_shown(output / "report.html")}
 detections  {_shown(output / "detections")}
 plot        {_shown(output / "training.png")}
 checkpoint  {_shown(output / "model_final.pth")}

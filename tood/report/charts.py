@@ -10,10 +10,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from .html import Markup, text
 

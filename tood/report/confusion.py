@@ -85,3 +85,24 @@ def most_confused_classes(matrix: Ints, count: int) -> Ints:
     total = between.sum(axis=0) + between.sum(axis=1)
     order = np.argsort(-total, kind="stable")[:count]
     return np.sort(order).astype(np.int64)
+
+
+def reduce_matrix(matrix: Ints, shown: Ints) -> Ints:
+    """Join the rows and columns of all classes but some.
+
+    Args:
+        matrix: (K + 1, K + 1).
+        shown: the S classes that keep their own.
+
+    Returns:
+        The matrix of these classes, the others, and background: (S + 2, S + 2). Without others,
+        (S + 1, S + 1).
+    """
+    num_classes, count = len(matrix) - 1, len(shown)
+    has_others = count < num_classes
+    position = np.full(num_classes + 1, count)
+    position[shown] = np.arange(count)
+    position[num_classes] = count + has_others
+    reduced = np.zeros((count + has_others + 1,) * 2, np.int64)
+    np.add.at(reduced, (position[:, None], position[None]), matrix)
+    return reduced

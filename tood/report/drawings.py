@@ -29,6 +29,8 @@ IMAGE_SIDE = 640
 # Wrong detections that are drawn in one image, from the highest score.
 MAX_DRAWN = 40
 _FONT_SIZE = 16
+# Characters of a class name in a label.
+_MAX_NAME = 20
 _LINE = 3
 
 RIGHT_COLOR = "#2ca02c"
@@ -160,6 +162,8 @@ def _draw_labels(
     """Class and score next to each box; GT boxes have no score."""
     placer = LabelPlacer(size)
     for box, class_name, score, color in labels:
+        if len(class_name) > _MAX_NAME:
+            class_name = f"{class_name[: _MAX_NAME - 1]}…"
         label = fit_label(class_name, score, _FONT_SIZE, size)
         if label is None:
             continue

@@ -37,7 +37,7 @@ td:first-child { min-width: 6rem } .facts thead { display: none }
 .scroll th:first-child, .scroll td:first-child { position: sticky; left: 0;
   background: var(--back) }
 .track { display: block; min-width: 4rem }
-.bar { display: block; height: .8rem; border-radius: 2px; min-width: 1px }
+.bar { display: block; height: .8rem; border-radius: 2px }
 .swatch { display: inline-block; width: .8em; height: .8em; margin: 0 .35em 0 .1em;
   border-radius: 2px; vertical-align: -.05em; outline: 1px solid var(--line) }
 .grid { display: grid; gap: 1rem 1.6rem; grid-template-columns: repeat(auto-fit, minmax(min(22rem,
@@ -55,10 +55,11 @@ svg.spark { display: block; width: 96px; height: 32px }
 .legend { font-size: .9rem }
 .matrix td { text-align: right; font-variant-numeric: tabular-nums; min-width: 2.4rem;
   border: 1px solid var(--line); padding: .2rem .4rem; vertical-align: middle }
-.matrix th { text-align: right; border: 0; white-space: normal; max-width: 11rem; min-width: 0 }
+.matrix th { text-align: right; border: 0 }
+.matrix th > span { display: block; max-width: 9rem; overflow: hidden; text-overflow: ellipsis }
 .matrix tr:first-child th { vertical-align: bottom; text-align: left; padding: .3rem .2rem }
-.matrix tr:first-child th > span { display: block; writing-mode: vertical-rl;
-  transform: rotate(180deg); max-height: 10rem }
+.matrix tr:first-child th > span { writing-mode: vertical-rl; transform: rotate(180deg);
+  max-width: none; max-height: 9rem }
 .matrix td:first-child { min-width: 2.4rem }
 details { margin: .5rem 0 } summary { cursor: pointer }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .8rem;

@@ -71,9 +71,8 @@ def _by_class(evaluated: EvaluatedSet) -> Markup:
     title = "Classes"
     if num_classes > len(order):
         title = f"The {len(order)} classes with the most errors"
-    note = (
-        f"<b>{title}</b>, by the class of the detection, or of the object that was missed. Of the "
-        f"detections, those with a score of at least {number(threshold, 3)}."
-    )
+    note = f"<b>{title}</b>, by the class of the detection, or of the object that was missed."
+    if not math.isnan(threshold):
+        note += f" Of the detections, those with a score of at least {number(threshold, 3)}."
     header = ["class", *(ERROR_TITLES[kind].lower() for kind in ERROR_NAMES), "GT boxes"]
     return Markup(f"{paragraph(Markup(note))}{table(header, table_rows)}")

@@ -1,5 +1,6 @@
 """The images with the most mistakes."""
 
+import math
 import os
 from collections import Counter
 
@@ -28,12 +29,16 @@ def render(evaluated: EvaluatedSet, count: int) -> Markup:
         if kind != MISSED
     ]
     entries.append(f"{swatch(ERROR_COLORS[MISSED], True)}GT box that was not found")
-    threshold = number(evaluated.best_points[0].threshold, 3)
+    threshold = evaluated.best_points[0].threshold
     intro = (
-        f"Detections with a score of at least {threshold}, the threshold with the best F1. The "
-        "images are sorted by the scores of their wrong detections plus the number of objects that "
-        "were not found."
+        "The images are sorted by the scores of their wrong detections plus the number of objects "
+        "that were not found."
     )
+    if not math.isnan(threshold):
+        intro = (
+            f"Detections with a score of at least {number(threshold, 3)}, the threshold with the "
+            f"best F1. {intro}"
+        )
     figures = [figure(image_tag(evaluated, x), _caption(evaluated, x)) for x in worst]
     return Markup(
         f"{paragraph(Markup(intro))}"
