@@ -1,5 +1,7 @@
 """Gradient accumulation in trainings: processes, the loss scale, errors, a resume."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -11,7 +13,7 @@ from torch import nn
 from tests.engine.helpers import read_metrics, train_without_tests
 from tests.engine.parts import FLOAT32, assert_equal_gradients, build_batch, gradients, make_small
 from tood.engine import Trainer, TrainingDivergedError
-from tood.engine.accumulation import GradientAccumulator, split_batch
+from tood.engine.accumulation import GradientAccumulator, accumulate_gradients, split_batch
 from tood.errors import ConfigError
 
 
@@ -143,6 +145,26 @@ def test_loss_scale(small_cfg, make_input, phase):
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-6)
         assert torch.equal(states[2][name], before[name])
+
+
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_autocast(small_cfg, make_input, phase):
+    """Parts differ less from the whole batch than autocast does from float32."""
+    model = build_model(small_cfg).train()
+    model.set_phase(phase)
+    batch = build_batch(make_input)
+    exact = flat_gradient(model, [batch], nullcontext)
+    whole, parts = (
+        flat_gradient(model, split_batch(batch, n), lambda: torch.autocast("cpu", torch.bfloat16))
+        for n in (1, 4)
+    )
+    assert 0 < (parts - whole).norm() < (whole - exact).norm()
+
+
+def flat_gradient(model, parts, autocast):
+    model.zero_grad()
+    accumulate_gradients(model, parts, autocast=autocast)
+    return torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
 
 
 def test_images_have_to_divide_into_parts(quick_cfg):
