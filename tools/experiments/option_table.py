@@ -1,0 +1,151 @@
+r"""What options of a training bring: one row for each set of options, several seeds.
+
+python -m tools.experiments.option_table --rows-file tools/experiments/rows/training.yaml \
+    --config-file configs/quickstart/TOOD-R18-shapes.yaml --output output/options
+
+A file of rows is a mapping from a name to config options, "KEY VALUE ...". Every run is a training
+with evaluations (tood train); the numbers are those of its metrics.json: AP at the end, the best AP
+of all evaluations, and AP with test-time augmentation where a row asks for it. Finished runs are
+not repeated, so an experiment can be continued, or split over several machines.
+"""
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tood  # noqa: F401  # imported first: reports missing dependencies
+
+# isort: split
+import numpy as np
+import yaml
+from tabulate import tabulate
+
+from tood.cli.common import exit_on_user_error
+from tood.errors import TOODError
+from tools.experiments.alignment_table import run_command
+
+# Names in metrics.json, and in the table.
+METRICS = {
+    "bbox/AP": "AP",
+    "bbox/AP50": "AP50",
+    "bbox/AP75": "AP75",
+    "bbox_TTA/AP": "AP with TTA",
+}
+BEST = "best AP"
+
+Results = dict[str, float]
+
+
+def read_rows(path: str) -> dict[str, list[str]]:
+    """The config options of each row.
+
+    Args:
+        path: of a YAML file.
+
+    Raises:
+        TOODError: it has no rows, or they are not text.
+    """
+    rows = yaml.safe_load(Path(path).read_text())
+    if not isinstance(rows, Mapping) or not all(isinstance(x, str) for x in rows.values()):
+        raise TOODError(f"{path} is no mapping from a name to options, 'KEY VALUE ...'.")
+    return {str(name): shlex.split(options) for name, options in rows.items()}
+
+
+def read_results(metrics: Path) -> Results:
+    """The numbers of a finished training.
+
+    Args:
+        metrics: its metrics.json.
+
+    Raises:
+        TOODError: it has no evaluation.
+    """
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    evaluations = [line for line in lines if "bbox/AP" in line]
+    if not evaluations:
+        raise TOODError(f"{metrics} has no bbox/AP: the training was not evaluated.")
+    results = {
+        name: evaluations[-1][key] for key, name in METRICS.items() if key in evaluations[-1]
+    }
+    return {**results, BEST: max(line["bbox/AP"] for line in evaluations)}
+
+
+def train(config_file: str, options: Sequence[str], row: str, seed: int, output: Path) -> Results:
+    """Train a row with a seed; return its numbers, from its folder if it has been trained.
+
+    Args:
+        config_file: path of the config.
+        options: config options, ``[KEY, VALUE, ...]``.
+        row: a name, which the folder gets.
+        seed: of the training.
+        output: folder of the experiment.
+    """
+    folder = output / f"{row.replace(' ', '-').replace('/', '-')}-seed{seed}"
+    if not (folder / "model_final.pth").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["train", "--config-file", config_file, "--output", str(folder), "--opts"]
+        run_command([*command, *options, "SEED", str(seed)], folder / "train.log")
+    return read_results(folder / "metrics.json")
+
+
+def make_table(results: Mapping[str, Sequence[Results]]) -> str:
+    """Means and standard deviations over the seeds, for each row."""
+    columns = [*METRICS.values(), BEST]
+    table = []
+    for row, runs in results.items():
+        cells = []
+        for column in columns:
+            values = [run[column] for run in runs if column in run]
+            cells.append(_format(values) if values else "")
+        table.append([row, len(runs), *cells])
+    return tabulate(table, ["", "seeds", *columns], tablefmt="github")
+
+
+def _format(values: Sequence[float]) -> str:
+    deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):.1f} ± {deviation:.1f}"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.experiments.option_table",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--rows-file", required=True, help="YAML: options of each row")
+    parser.add_argument("--rows", nargs="+", help="only these")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--output", default="output/options", help="folder for all results")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what has not been trained, and print the table.
+
+    Args:
+        argv: command line; None for that of the process.
+    """
+    args = make_parser().parse_args(argv)
+    rows = read_rows(args.rows_file)
+    unknown = set(args.rows or ()) - set(rows)
+    if unknown:
+        raise TOODError(f"Unknown row {min(unknown)!r}. Available: {', '.join(rows)}")
+    results: dict[str, list[Results]] = {}
+    # Seed by seed, so that every row has one early.
+    for seed in args.seeds:
+        for row in args.rows or rows:
+            options = [*args.opts, *rows[row]]
+            found = train(args.config_file, options, row, seed, Path(args.output))
+            print(f"{row}, seed {seed}: {found}", flush=True)
+            results.setdefault(row, []).append(found)
+    print(make_table(results))
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
