@@ -91,7 +91,7 @@ def test_metadata(metadata):
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
     extras = {"dev", "docs", "mmdet", "onnx", "openvino", "quantize", "ray", "safetensors"}
-    extras |= {"dataset", "fusion", "serve", "timm", "track", "video"}
+    extras |= {"dataset", "fusion", "mlflow", "serve", "timm", "track", "video", "wandb"}
     assert extras == set(metadata.get_all("Provides-Extra"))
     pythons = [line.split(" :: ")[-1] for line in metadata.get_all("Classifier") if "3." in line]
     assert pythons[0] == "3.10" and pythons == sorted(pythons, key=lambda name: int(name[2:]))

@@ -1,4 +1,4 @@
-"""The config keys that TOOD adds to detectron2's for a training run: ``SOLVER`` and ``TEST``.
+"""The config keys of a training run that TOOD adds to detectron2's.
 
 tools/docs/config_reference.py writes docs/reference/config.md from the comments in this file.
 """
@@ -16,6 +16,7 @@ def add_run_config(cfg: CfgNode) -> None:
     _add_evaluation_keys(cfg)
     _add_schedule_keys(cfg)
     _add_optimizer_keys(cfg)
+    _add_tracking_keys(cfg)
 
 
 def _add_checkpoint_keys(cfg: CfgNode) -> None:
@@ -90,3 +91,18 @@ def _add_optimizer_keys(cfg: CfgNode) -> None:
     # Pairs of a pattern and a factor that multiplies the learning rate of the parameters, such as
     # [["backbone.*", 0.1]]. The last pattern that matches a name counts.
     cfg.SOLVER.LR_FACTORS = []
+
+
+def _add_tracking_keys(cfg: CfgNode) -> None:
+    # ---- Experiment trackers ----
+    cfg.TRACKING = CfgNode()
+    # Services that get the metrics of metrics.json and the config of a training, next to the files:
+    # "wandb" (Weights & Biases), "mlflow". Account and server come from their environment
+    # variables, such as WANDB_API_KEY, WANDB_MODE and MLFLOW_TRACKING_URI.
+    cfg.TRACKING.TRACKERS = []
+    # The W&B project, or the MLflow experiment.
+    cfg.TRACKING.PROJECT = "tood"
+    # The name of the run; "" is that of the output folder.
+    cfg.TRACKING.RUN_NAME = ""
+    # Tags of the run.
+    cfg.TRACKING.TAGS = []

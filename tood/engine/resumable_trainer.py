@@ -30,6 +30,7 @@ from .resume import (
 )
 from .schedule import loader_length, multi_image_end
 from .signals import stop_request
+from .tracking import TrackingHook
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +169,10 @@ class ResumableTrainer(DefaultTrainer):
                 results: dict[str, Any] | None = super().train()
             except StoppedEarly:
                 results = self._expected_results()
+            finally:
+                for hook in self._hooks:  # where another hook has failed at the end
+                    if isinstance(hook, TrackingHook):
+                        hook.close()
         folder = self.cfg.OUTPUT_DIR
         write_run_report(self.cfg, getattr(self, "_last_eval_results", None), folder)
         return results

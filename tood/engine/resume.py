@@ -33,6 +33,7 @@ _UNCOMPARED = (
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.REFERENCE_BATCH_SIZE",  # BASE_LR is scaled with it
     "TEST",
+    "TRACKING",
     "VIS_PERIOD",
 )
 # Keys that follow the batch where SOLVER.EPOCHS gives the schedule.

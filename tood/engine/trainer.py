@@ -54,6 +54,7 @@ from .schedule import (
 from .signals import stop_request
 from .terminal import describe_training
 from .testing import evaluate, evaluate_average, evaluate_views, loss_evaluators
+from .tracking import build_tracking_hook, require_trackers
 from .writers import (
     AssignmentPrinter,
     MetricsWriter,
@@ -85,6 +86,7 @@ class Trainer(ResumableTrainer):
         validate_solver(cfg, own_scheduler=is_own)
         validate_evaluators(cfg)
         check_test_headers(cfg)
+        require_trackers(cfg)
         cfg, loader = schedule_epochs(scale_lr(cfg), self.build_train_loader)
         with cpu_ddp(), use_loader(self, loader):
             super().__init__(cfg, run_id)
@@ -129,6 +131,7 @@ class Trainer(ResumableTrainer):
             ),
             # At the end, so that the results of an evaluation are written too.
             ResumableWriterHook() if comm.is_main_process() else None,
+            build_tracking_hook(cfg, self.run_id) if comm.is_main_process() else None,
             None if best is None else PatienceHook(best, self.save_checkpoint),
         ]
 

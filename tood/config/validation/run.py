@@ -6,12 +6,24 @@ from detectron2.utils import comm
 from ...errors import ConfigError
 from .data import validate_test_data, validate_train_data, validate_views
 from .model import TOOD_META_ARCH, validate_batch_norm, validate_model, validate_parts
-from .rules import apply_rules
+from .rules import Rule, apply_rules, list_of, one_of, text
 from .solver import SOLVER_RULES, validate_schedule
 from .values import validate_values
 
 # The detectors with test-time augmentation: this project's, and detectron2's own.
 AUGMENTED_META_ARCHS = (TOOD_META_ARCH, "GeneralizedRCNN")
+
+# tood.engine.tracking has them.
+TRACKERS = ("wandb", "mlflow")
+
+_TRACKING_RULES = (
+    Rule(
+        "TRACKING.TRACKERS",
+        list_of(one_of(TRACKERS), f"names. Available: {', '.join(TRACKERS)}"),
+    ),
+    Rule("TRACKING.PROJECT", text()),
+    Rule("TRACKING.TAGS", list_of(text(), "texts")),
+)
 
 
 def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
@@ -80,6 +92,7 @@ def validate_solver(cfg: CfgNode, *, own_scheduler: bool = False) -> None:
     validate_test(cfg)
     validate_schedule(cfg, world_size, own_scheduler)
     validate_train_data(cfg)
+    apply_rules(cfg, _TRACKING_RULES)
     validate_batch_norm(cfg, world_size)
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise ConfigError("SOLVER.AMP.ENABLED is True, but MODEL.DEVICE is cpu. Set it to False.")
