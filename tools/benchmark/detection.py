@@ -4,6 +4,7 @@ python -m tools.benchmark.detection                      # R50, 8 images of 640x
 python -m tools.benchmark.detection --model quickstart/TOOD-R18-shapes --size 160x160 --images 64
 python -m tools.benchmark.detection --device cuda --images 64 --batch-sizes 1 8
 python -m tools.benchmark.detection --memory 12000x9000  # peak memory of one sliced image
+python -m tools.benchmark.detection --tta                # test-time augmentation
 
 All ways take turns, round after round, on the same files and threads; ratios are those of medians
 to the bare model, which is a loop of read_image, detectron2's resize and the model. RetinaNet has
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,9 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.memory:
             measure_memory(args, Path(folder))
             return
-        ways = dict(build_ways(args, Path(folder)))
+        build = build_views if args.tta else build_ways
+        ways = dict(build(args, Path(folder)))
         times = time_alternately(ways, args.rounds, args.device)
-    bare = statistics.median(times["bare model"])
+    first = next(iter(ways))
+    bare = statistics.median(times[first])
     rows = [
         [name, 1000 * args.images / statistics.median(values), statistics.median(values) / bare]
         for name, values in times.items()
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{args.model} on {args.device}, {args.images} images of {width}x{height}, "
         f"{args.threads} threads, {args.rounds} rounds"
     )
-    header = ["way", "images/s", "time of the bare model's"]
+    header = ["way", "images/s", f"time of the {first}'s"]
     print(tabulate(rows, header, tablefmt="github", floatfmt=("", ".2f", ".2f")))
     if args.json:
         Path(args.json).write_text(json.dumps(times, indent=1))
@@ -101,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of each way")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--no-slices", action="store_true", help="leave the slow ways out")
+    parser.add_argument("--tta", action="store_true", help="time test-time augmentation instead")
     parser.add_argument("--memory", type=image_size, metavar="WIDTHxHEIGHT", help="see above")
     parser.add_argument("--json", help="also write the times to this file")
     return parser
@@ -166,6 +171,30 @@ def build_ways(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Ca
                 retinanet(cv2.imread(str(file)))
 
         yield "RetinaNet, DefaultPredictor", default_predictor
+
+
+def build_views(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Call]]:
+    """Plain detection, and several kinds of test-time augmentation."""
+    files = write_images(folder / "images", args.size, args.images)
+    model, cfg = build_model_of(args.model, args.device)
+
+    def run(detector: Detector) -> None:
+        for file in files:
+            detector(file, score_threshold=model.test_score_thresh)
+
+    plain = Detector(model, cfg)
+    yield "plain detector", partial(run, plain)
+    for name, factors, flip in (
+        ("flip", (1.0,), True),
+        ("2 sizes", (1.0, 1.2), False),
+        ("2 sizes and flip", (1.0, 1.2), True),
+        ("3 sizes", (0.8, 1.0, 1.2), False),
+        ("3 sizes and flip", (0.8, 1.0, 1.2), True),
+    ):
+        node = cfg.TEST.AUG
+        node.MIN_SIZES = [round(cfg.INPUT.MIN_SIZE_TEST * factor) for factor in factors]
+        node.FLIP = flip
+        yield name, partial(run, Detector(model, cfg, tta=True))
 
 
 def build_model_of(name: str, device: str) -> tuple[nn.Module, CfgNode]:
