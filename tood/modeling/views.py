@@ -96,8 +96,8 @@ def candidates_of_views(
             groups.setdefault((height, width), []).append((image, place, view))
     parts: dict[tuple[int, int], ImageDetections] = {}
     for group in groups.values():
-        views = [{key: x for key, x in view.items() if key != VIEWS} for _, _, view in group]
-        for (image, place, view), found in zip(group, candidates(views), strict=True):
+        found_in_each = candidates([view for _, _, view in group])
+        for (image, place, view), found in zip(group, found_in_each, strict=True):
             parts[image, place] = to_frame(
                 found, size_of(view), view.get(FLIPPED, False), size_of(batched_inputs[image])
             )

@@ -188,10 +188,12 @@ def test_mlflow_after_a_signal_and_with_a_deleted_run(mlflow):
 
 
 def test_another_training_is_another_run(mlflow):
-    train(mlflow)
-    train(mlflow, run_id="other")
-    _, runs = mlflow_run(mlflow)
-    assert len(runs) == 2 and runs[0].info.status == runs[1].info.status == "FINISHED"
+    """Also one that starts over in the same folder."""
+    for run_id in ("run", "run", "other"):
+        train(mlflow, run_id=run_id)
+    client, runs = mlflow_run(mlflow)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    assert all(len(mlflow_rows(client, run)) == len(mlflow_rows(client, runs[0])) for run in runs)
 
 
 def test_the_last_evaluation_fails(mlflow, monkeypatch):
