@@ -34,6 +34,7 @@ def test_means_over_seeds_and_continuation(commands, tmp_path, capsys):
     arguments += ["--rows", "T-head + TAL", "--opts", "MODEL.WEIGHTS", ""]
     alignment_table.main(arguments)
     assert [call[0] for call in commands] == ["train", "analyze", "train", "analyze"]
+    assert "--resume" in commands[0] and "--resume" not in commands[1]
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")[1:-1]]
     assert cells[:3] == ["T-head + TAL", "52.0 ± 1.4", "40.0 ± 0.0"]
     alignment_table.main(arguments)

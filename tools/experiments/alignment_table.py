@@ -7,7 +7,8 @@ python -m tools.experiments.alignment_table --config-file configs/TOOD-R50-1x.ya
 
 Trains each combination with each seed (tood train), analyzes the result (tood analyze), and prints
 means and standard deviations over the seeds. Results that already exist in --output are not
-computed again, so an experiment can be continued, or split over several machines.
+computed again, and a training that was stopped goes on from its checkpoint, so an experiment can be
+continued, or split over several machines.
 """
 
 import argparse
@@ -77,8 +78,8 @@ def train_and_analyze(
         folder.mkdir(parents=True, exist_ok=True)
         of_row = ROWS[row] if row_options is None else row_options
         options = [*opts, *of_row, "SEED", str(seed)]
-        train = ["train", "--config-file", config_file, "--output", str(folder), "--opts"]
-        run_command([*train, *options, "TEST.EVAL_PERIOD", "0"], folder / "train.log")
+        train = ["train", "--config-file", config_file, "--output", str(folder), "--resume"]
+        run_command([*train, "--opts", *options, "TEST.EVAL_PERIOD", "0"], folder / "train.log")
         # The weights come last: the options may have others, from which training starts.
         options += ["MODEL.WEIGHTS", str(folder / "model_final.pth")]
         analyze = ["analyze", "--config-file", config_file, "--json", str(result), "--opts"]

@@ -1,13 +1,13 @@
 r"""Heads and assigners with and without pretrained weights, next to detectron2's RetinaNet.
 
-python -m tools.experiments.backbone_table --config-file configs/small/TOOD-EfficientNetLite0.yaml \
-    --weights efficientnet_lite0.pth --output output/bccd --opts DATASETS.TRAIN_ANNOTATIONS ...
+python -m tools.experiments.backbone_table --weights efficientnet_lite0.pth --output output/bccd \
+    --config-file configs/small/TOOD-EfficientNetLite0-320.yaml --opts SOLVER.MAX_ITER 600 ...
 
 Trains each row of the paper's Table 6, and detectron2's RetinaNet with the same backbone, FPN and
 schedule: with all seeds from --weights, then with all seeds from random weights. The result of each
 run goes into its folder and into results.json in --output as soon as it is known. Runs that have
-one are not repeated, so an experiment can be stopped and continued. One that fails is reported, and
-the next begins.
+one are not repeated, and a training that was stopped goes on from its checkpoint. A run that
+fails is reported, and the next begins.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from tood.cli.common import exit_on_user_error
 from tood.errors import TOODError
 from tools.experiments import alignment_table as table
 
-# detectron2's own values for RetinaNet. Its box loss is not divided by what it sums over, so that
-# the learning rate of TOOD diverges without a limit on the gradient.
+# detectron2's own values for RetinaNet, and a limit on the gradient: without one, it may diverge at
+# TOOD's learning rate.
 RETINANET = [
     *("MODEL.META_ARCHITECTURE", "RetinaNet"),
     *("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[0.5, 1.0, 2.0]]"),
@@ -55,10 +55,12 @@ def run_all(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         args: the command line.
 
     Returns:
-        By "start/row/seed" the numbers of each run, or its "error".
+        By "start/row/seed" the numbers of each run, or its "failure".
     """
-    output = Path(args.output)
-    results: dict[str, dict[str, Any]] = {}
+    path = Path(args.output, "results.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Also those of rows and seeds that this call does not ask for.
+    results: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
     for start in args.starts:
         weights = ["MODEL.WEIGHTS", args.weights if start == "weights" else ""]
         for seed in args.seeds:
@@ -67,13 +69,11 @@ def run_all(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
                 try:
                     result = _run(args, start, row, seed, [*args.opts, *weights])
                 except TOODError as error:
-                    result = {"error": str(error)}
+                    result = {"failure": str(error)}
                 name = f"{start}/{row}/{seed}"
                 results[name] = result
                 print(f"{name}, {time.perf_counter() - begin:.0f} s: {result}", flush=True)
-                output.mkdir(parents=True, exist_ok=True)
-                text = json.dumps(results, indent=1)
-                (output / "results.json").write_text(text + "\n")
+                path.write_text(json.dumps(results, indent=1) + "\n")
     return results
 
 
@@ -90,7 +90,7 @@ def make_table(results: dict[str, dict[str, Any]]) -> str:
     groups: dict[tuple[str, str], list[dict[str, float]]] = {}
     for name, result in results.items():
         start, row, _ = name.split("/")
-        if "error" not in result:
+        if "failure" not in result:
             groups.setdefault((start, row), []).append(result)
     rows = [
         [start, row, len(found), *table.summarize(found)] for (start, row), found in groups.items()
