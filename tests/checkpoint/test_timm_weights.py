@@ -139,6 +139,16 @@ def test_evaluation_needs_the_whole_model(saved):
         load_model(timm_cfg(SMALL, *MOBILE), saved())
 
 
+def test_loading_draws_no_random_numbers(saved):
+    """Else a training from weights would see other data than one from random weights."""
+    model = mobile()
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    TOODCheckpointer(model).load(saved())
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_own_checkpoints(tmp_path):
     """Are loaded whatever the normalization: the config that is with them has it."""
     model = mobile("INPUT.FORMAT", "BGR")

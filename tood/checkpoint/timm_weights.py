@@ -1,5 +1,6 @@
 """Weights of timm's networks for a model whose backbone is one: names, and normalization."""
 
+import functools
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
@@ -30,8 +31,12 @@ class TimmNames:
     """
 
     def __init__(self, prefix: str, backbone: TimmBackbone) -> None:
-        self._names = backbone.weight_names()
-        self._prefix = prefix
+        self._prefix, self._backbone = prefix, backbone
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        # Builds the network once more, so only files that can be timm's get here.
+        return self._backbone.weight_names()
 
     @classmethod
     def of(cls, model: nn.Module) -> "TimmNames | None":
@@ -42,6 +47,8 @@ class TimmNames:
     def fit(self, names: Iterable[str]) -> bool:
         """Whether at least half of a file's names are those of the network."""
         names = list(names)
+        if any(name.startswith(self._prefix) for name in names):  # our own checkpoint
+            return False
         return 2 * sum(name in self._names for name in names) >= len(names) > 0
 
     def rename(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -35,11 +35,13 @@ class TimmBackbone(Backbone):
 
     Args:
         net: made by ``timm.create_model(..., features_only=True)``.
-        name: of the network in timm, with its options.
-        options: that it was made with.
+        name: of the network in timm.
+        out_features: names of the maps to return, such as "res3".
+        options: that the network was made with, other than those of its maps.
         in_channels: of the image.
         norm: what its batch normalizations do in training; see ``MODEL.TIMM.NORM``.
         freeze_at: see ``MODEL.BACKBONE.FREEZE_AT``.
+        check_pixels: see ``MODEL.TIMM.CHECK_PIXELS``.
 
     Attributes:
         pixel_mean, pixel_std: of each channel (R, G, B), 0 to 255, that timm names for the weights.
@@ -70,7 +72,6 @@ class TimmBackbone(Backbone):
         cfg = net.pretrained_cfg
         self.pixel_mean = [255.0 * value for value in cfg["mean"]]
         self.pixel_std = [255.0 * value for value in cfg["std"]]
-        # Before the number of maps, so that each has the index of its output.
         self._names = _map_names(net.feature_info.reduction())
         self._out_features = list(out_features)
         self._channels = dict(zip(self._names, net.feature_info.channels(), strict=True))
@@ -104,9 +105,8 @@ class TimmBackbone(Backbone):
         """
         names = {_timm_name(name): f"net.{name}" for name in self.net.state_dict()}
         names.update({name: f"net.{name}" for name in self.net.state_dict()})
-        whole = create_network(
-            self.name, features_only=False, in_chans=self.in_channels, **self.options
-        )
+        with torch.random.fork_rng(devices=[]):  # its random weights cost no random numbers
+            whole = create_network(self.name, in_chans=self.in_channels, **self.options)
         return {**dict.fromkeys(whole.state_dict(), ""), **names}
 
     def _to_nchw(self, x: Tensor) -> Tensor:
