@@ -11,7 +11,7 @@ from tests.data.builders import make_dataset
 from tests.report.builders import detect, random_scene, write_results
 from tood.data.catalog import keep_dataset
 from tood.errors import DataError
-from tood.evaluation import FastCOCOEvaluator
+from tood.evaluation import FastCOCOEvaluator, coco_evaluator
 from tood.report.calibration import best_points, calibrate
 from tood.report.coco import METRICS, compute_coco, effective_limit
 from tood.report.confusion import (
@@ -81,6 +81,16 @@ def test_ap_is_the_evaluators(register, tmp_path, scene, limit):
         [results[name] for name in METRICS[:3]], abs=1e-10
     )
     assert 0 < results["AP"] < 100
+
+
+def test_without_faster_coco_eval(monkeypatch):
+    dataset, rows = random_scene(5, crowds=0.2)
+    expected = compute_coco(dataset, rows, 100)
+    monkeypatch.setattr(coco_evaluator, "COCOeval_faster", None)
+    slow = compute_coco(dataset, rows, 100)
+    assert slow.overall == pytest.approx(expected.overall, abs=1e-10, nan_ok=True)
+    np.testing.assert_allclose(slow.by_class, expected.by_class, atol=1e-10)
+    np.testing.assert_allclose(slow.curves, expected.curves, atol=1e-10)
 
 
 def test_without_detections():

@@ -55,11 +55,11 @@ def test_error_of_one_detection(box, error):
 
 
 def test_duplicates_and_order():
-    """The second is a duplicate; a third that overlaps less than half is localized badly."""
+    """The second is a duplicate; others that overlap at most half are localized badly."""
     found = [(0, 0, 0.7, 0, 0, 10, 4), (0, 0, 0.9, 0, 0, 10, 8), (0, 0, 0.8, 0, 0, 10, 10)]
-    matches, _ = errors_of(BOXES, *found)  # sorted by score
-    assert matches.error.tolist() == [-1, DUPLICATE, LOCALIZATION]
-    assert matches.gt.tolist() == [0, -1, 0]
+    matches, _ = errors_of(BOXES, *found, (0, 0, 0.6, 0, 0, 10, 5))  # sorted by score
+    assert matches.error.tolist() == [-1, DUPLICATE, LOCALIZATION, LOCALIZATION]
+    assert matches.gt.tolist() == [0, -1, 0, 0]
 
 
 def test_images_without_objects():

@@ -78,7 +78,7 @@ def match_detections(dataset: DetectionDataset, rows: DetectionRows) -> Matches:
         used = np.zeros(len(objects), bool)
         used[matched[matched >= 0]] = True
         kind, target = _explain(ious[wrong], same[wrong], used)
-        covered[objects[target[(target >= 0) & ~np.append(used, True)[target]]]] = True
+        covered[objects[target[target >= 0]]] = True
         found[objects[used]] = True
         status[part] = np.where(matched >= 0, TRUE_POSITIVE, np.where(is_ignored, IGNORED, 0))
         error[offsets[image] + wrong] = kind
