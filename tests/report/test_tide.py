@@ -62,6 +62,13 @@ def test_duplicates_and_order():
     assert matches.gt.tolist() == [0, -1, 0, 0]
 
 
+def test_equal_ious_as_in_pycocotools():
+    """The last of two GT boxes is taken, so that the second detection finds the first."""
+    boxes = [(0, 0, 0, 0, 10, 10), (0, 0, 4, 0, 10, 10)]
+    matches, summary = errors_of(boxes, (0, 0, 0.9, 2, 0, 10, 10), (0, 0, 0.8, 0, 0, 10, 10))
+    assert matches.gt.tolist() == [1, 0] and summary.ap50 == pytest.approx(100)
+
+
 def test_images_without_objects():
     matches, summary = errors_of(BOXES, (1, 0, 0.9, 0, 0, 10, 10), num_images=2)
     assert matches.error.tolist() == [BACKGROUND]
