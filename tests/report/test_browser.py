@@ -67,6 +67,7 @@ def test_page(browser, tmp_path, num_classes, num_sets):
         assert decoded == images
         assert browser.evaluate("document.querySelectorAll('.missing').length") == 2 * num_sets
         assert browser.evaluate("document.querySelector('h1').textContent") == "<b>A run</b>"
+        browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert browser.evaluate("innerWidth") == width
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
         assert browser.evaluate(
