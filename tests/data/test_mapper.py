@@ -114,22 +114,25 @@ def test_crowds_on_request(cfg, record, lsj):
 
 def test_padding_is_in_no_box(cfg, record):
     """Box 2 ends outside of its image: it must not reach into the gray beside it."""
-    node = cfg.INPUT
-    node.RANDOM_FLIP = "none"
-    node.LSJ.ENABLED, node.LSJ.SIZE, node.LSJ.MIN_SCALE, node.LSJ.MAX_SCALE = (
-        True,
-        (96, 96),
-        0.5,
-        0.5,
-    )
+    lsj = cfg.INPUT.LSJ
+    cfg.INPUT.RANDOM_FLIP = "none"
+    lsj.ENABLED, lsj.SIZE, lsj.MIN_SCALE, lsj.MAX_SCALE = True, (96, 96), 0.5, 0.5
     mapped = DetectionMapper(cfg, is_train=True)(record)
     assert mapped["image"].shape == (3, 96, 96)
     # 100x64 fits 48x48 at 0.48.
     boxes = mapped["instances"].gt_boxes.tensor
-    np.testing.assert_allclose(
-        boxes[1], np.array([80, 40, 100, 55]) * ([0.48, 0.484] * 2), atol=0.2
-    )
+    expected = np.array([80, 40, 100, 55]) * ([0.48, 0.484] * 2)
+    np.testing.assert_allclose(boxes[1], expected, atol=0.2)
     assert mapped["image"][:, 31:].min() == mapped["image"][:, :, 48:].max() == 128
+    # Nor what a crop has cut off: both boxes are wider than it.
+    record["annotations"][0]["bbox"] = [0, 0, 100, 64]
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE = True, "relative"
+    cfg.INPUT.CROP.SIZE = [0.5, 0.5]
+    mapper = DetectionMapper(cfg, is_train=True)
+    for _ in range(5):
+        mapped = mapper(record)
+        assert mapped["instances"].gt_boxes.tensor[0].tolist() == [0, 0, 48, 31]
+        assert mapped["image"][:, 31:].min() == mapped["image"][:, :, 48:].max() == 128
 
 
 def test_16_bits_and_gray(cfg, record, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils
 from detectron2.data.detection_utils import SizeMismatchError
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import Boxes, Instances
 
 from tood_runtime.image_header import read_header
 from tood_runtime.image_io import ImageReadError, printable_path, read_image
@@ -68,8 +68,6 @@ class DetectionMapper:
         # A cropped object may be smaller than its cropped box.
         crops = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
         self.recompute_boxes = is_train and cfg.MODEL.MASK_ON and crops
-        # Otherwise, a box that ends outside of its image would reach into the padding.
-        self.clip_boxes_first = is_train and cfg.INPUT.LSJ.ENABLED
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Map a dataset dict, which is not changed.
@@ -88,9 +86,9 @@ class DetectionMapper:
         if self.with_ground_truth:
             objects, crowds = _split(record.get("annotations", ()))
             size = augmented.shape[:2]
-            mapped["instances"] = self._instances(record, objects, transforms, size)
+            mapped["instances"] = self._instances(objects, transforms, size)
             if self.with_crowds:
-                mapped["crowds"] = self._crowds(record, crowds, transforms, size)
+                mapped["crowds"] = self._crowds(crowds, transforms, size)
         return mapped if self.views is None else with_views(mapped, self.views, pixels)
 
     def label(
@@ -112,8 +110,8 @@ class DetectionMapper:
         objects, crowds = _split(record.get("annotations", ()))
         size = pixels.shape[:2]
         groups = [
-            self._instances(record, objects, transforms, size),
-            self._crowds(record, crowds, transforms, size),
+            self._instances(objects, transforms, size),
+            self._crowds(crowds, transforms, size),
         ]
         return LabeledImage(
             pixels,
@@ -143,18 +141,16 @@ class DetectionMapper:
 
     def _crowds(
         self,
-        record: dict[str, Any],
         annotations: list[dict[str, Any]],
         transforms: T.TransformList,
         size: tuple[int, int],
     ) -> Instances:
         for annotation in annotations:
             annotation.pop("segmentation", None)  # of another format than that of objects
-        return self._instances(record, annotations, transforms, size)
+        return self._instances(annotations, transforms, size)
 
     def _instances(
         self,
-        record: dict[str, Any],
         annotations: list[dict[str, Any]],
         transforms: T.TransformList,
         size: tuple[int, int],
@@ -162,8 +158,6 @@ class DetectionMapper:
         for annotation in annotations:
             if not self.use_masks:
                 annotation.pop("segmentation", None)
-            if self.clip_boxes_first:
-                _clip_box(annotation, record["height"], record["width"])
         transformed = [
             detection_utils.transform_instance_annotations(annotation, transforms, size)
             for annotation in annotations
@@ -189,12 +183,6 @@ def _split(annotations: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]],
     for annotation in annotations:
         (crowds if annotation.get("iscrowd", 0) else objects).append(copy.copy(annotation))
     return objects, crowds
-
-
-def _clip_box(annotation: dict[str, Any], height: int, width: int) -> None:
-    box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    annotation["bbox"] = np.clip(box, 0, [width, height, width, height]).tolist()
-    annotation["bbox_mode"] = BoxMode.XYXY_ABS
 
 
 def _sample(record: dict[str, Any], pixels: np.ndarray) -> dict[str, Any]:

@@ -59,23 +59,58 @@ class ResizeScale(T.ResizeScale):
         return transform
 
 
+class ClippingCropTransform(T.CropTransform):
+    """A crop that clips boxes.
+
+    detectron2 clips them after all transforms. If padding follows the crop, boxes would then reach
+    into the padding.
+    """
+
+    @classmethod
+    def from_crop(cls, crop: T.CropTransform, image_size: tuple[int, int]) -> Any:
+        """Replace a crop of an image (height, width), which may be smaller than the crop."""
+        height, width = image_size
+        return cls(crop.x0, crop.y0, crop.w, crop.h, width, height)
+
+    def apply_box(self, box: np.ndarray) -> np.ndarray:
+        """Clip and shift boxes (M, 4)."""
+        x2, y2 = min(self.x0 + self.w, self.orig_w), min(self.y0 + self.h, self.orig_h)
+        limits = (self.x0, self.y0, self.x0, self.y0), (x2, y2, x2, y2)
+        return np.asarray(super().apply_box(np.clip(box, *limits)))
+
+
 class FixedSizeCrop(T.FixedSizeCrop):
-    """detectron2's crop and padding to one size, whose padding belongs to no mask.
+    """detectron2's crop and padding to one size, whose padding belongs to no box and no mask.
 
     detectron2's main branch pads masks with 255, which makes the padding a part of every object.
     """
 
     def get_transform(self, image: np.ndarray) -> T.TransformList:
         """Return the transforms of an image (H, W, C)."""
-        transforms = super().get_transform(image)
-        for transform in transforms.transforms:
-            if isinstance(transform, T.PadTransform):
-                transform.seg_pad_value = 0
-        return transforms
+        crop, pad = super().get_transform(image).transforms
+        pad.seg_pad_value = 0
+        return T.TransformList([ClippingCropTransform.from_crop(crop, image.shape[:2]), pad])
 
 
 class RandomCrop(T.RandomCrop):
-    """detectron2's crop with at least 1 pixel per side."""
+    """detectron2's crop with at least 1 pixel per side.
+
+    Args:
+        crop_type: see detectron2.
+        crop_size: see detectron2.
+        clips_boxes: because padding follows.
+    """
+
+    def __init__(self, crop_type: str, crop_size: Any, clips_boxes: bool = False) -> None:
+        super().__init__(crop_type, crop_size)
+        self.clips_boxes = clips_boxes
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the transform of an image (H, W, C)."""
+        crop = super().get_transform(image)
+        if self.clips_boxes:
+            return ClippingCropTransform.from_crop(crop, image.shape[:2])
+        return crop
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return (height, width) of the crop of an image (height, width)."""
@@ -83,8 +118,48 @@ class RandomCrop(T.RandomCrop):
         return max(1, height), max(1, width)
 
 
+class _TableTransform(T.BlendTransform):
+    """detectron2's blend with a number, which is the same for all pixels of a value."""
+
+    def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
+        """Blend an image (H, W, C) uint8."""
+        return np.take(super().apply_image(np.arange(256, dtype=np.uint8)), img)
+
+
+class RandomBrightness(T.RandomBrightness):
+    """detectron2's change of brightness, several times as fast, with the same result."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the transform of an image (H, W, C) uint8."""
+        blend = super().get_transform(image)
+        return _TableTransform(blend.src_image, blend.src_weight, blend.dst_weight)
+
+
+class RandomContrast(T.RandomContrast):
+    """detectron2's change of contrast, several times as fast, with the same result."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the transform of an image (H, W, C) uint8."""
+        blend = super().get_transform(image)
+        return _TableTransform(blend.src_image, blend.src_weight, blend.dst_weight)
+
+
+class _Float32Blend(T.BlendTransform):
+    """detectron2's blend with an image, in float32."""
+
+    def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
+        """Blend an image (H, W, C) uint8."""
+        blended = img * np.float32(self.dst_weight)
+        # Values are rounded down, and gray pixels must not become darker by a rounding error.
+        blended += self.src_image * np.float32(self.src_weight) + np.float32(1e-3)
+        return np.clip(blended, 0, 255, out=blended).astype(np.uint8)
+
+
 class RandomSaturation(T.RandomSaturation):
     """detectron2's change of saturation, for images in BGR too.
+
+    It is computed in float32, several times as fast as detectron2's float64; values differ by at
+    most 1.
 
     Args:
         intensity_min: see detectron2.
@@ -97,11 +172,11 @@ class RandomSaturation(T.RandomSaturation):
         self.is_bgr = is_bgr
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """Return the transform of an image (H, W, 3)."""
+        """Return the transform of an image (H, W, 3) uint8."""
         factor = np.random.uniform(self.intensity_min, self.intensity_max)
-        weights = _LUMINANCE[::-1] if self.is_bgr else _LUMINANCE
-        gray = image.dot(weights)[:, :, np.newaxis]
-        return T.BlendTransform(src_image=gray, src_weight=1 - factor, dst_weight=factor)
+        weights = np.array(_LUMINANCE[::-1] if self.is_bgr else _LUMINANCE, np.float32)
+        gray = (np.ascontiguousarray(image) @ weights)[:, :, np.newaxis]
+        return _Float32Blend(src_image=gray, src_weight=1 - factor, dst_weight=factor)
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool, scale: float = 1.0) -> list[T.Augmentation]:
@@ -119,7 +194,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool, scale: float = 1.0) -> lis
         return [ResizeShortestEdge(node.MIN_SIZE_TEST, node.MAX_SIZE_TEST)]
     augmentations: list[T.Augmentation] = []
     if node.CROP.ENABLED:
-        augmentations.append(RandomCrop(node.CROP.TYPE, node.CROP.SIZE))
+        augmentations.append(RandomCrop(node.CROP.TYPE, node.CROP.SIZE, node.LSJ.ENABLED))
     if node.LSJ.ENABLED:
         augmentations += _large_scale_jitter(node.LSJ, scale)
     else:
@@ -151,8 +226,8 @@ def _large_scale_jitter(node: CfgNode, scale: float) -> list[T.Augmentation]:
 def _color_jitter(node: CfgNode, image_format: str) -> list[T.Augmentation]:
     jitter: list[T.Augmentation] = []
     for strength, kind in (
-        (node.BRIGHTNESS, T.RandomBrightness),
-        (node.CONTRAST, T.RandomContrast),
+        (node.BRIGHTNESS, RandomBrightness),
+        (node.CONTRAST, RandomContrast),
     ):
         if strength:
             jitter.append(kind(1 - strength, 1 + strength))
