@@ -34,6 +34,7 @@ SHORTER = {
     "train": TINY,
     "detect": ["--opts", "INPUT.MIN_SIZE_TEST", "96"],
     "info": ["--size", "320x256"],
+    "show-batch": ["--num-batches", "1"],
 }
 DATA = [
     *("MODEL.TOOD.NUM_CLASSES", str(NUM_CLASSES)),

@@ -229,7 +229,7 @@ COMMANDS = {
         ),
         Command(
             "show-batch",
-            "Draw the batches of a training: images after augmentation, with their ground truth.",
+            "Draw training batches after augmentation, with their ground truth.",
             add_show_batch,
             "Name the data as for tood train. With the same SEED, the batches are those of the\n"
             "training, mosaic and mix-up included. Each is one image, batch-ITERATION.png; crowds\n"
