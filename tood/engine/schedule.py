@@ -93,7 +93,10 @@ def multi_image_end(cfg: CfgNode, num_images: int) -> int | None:
             f"only {max_iter}, so mosaic and mix-up would never be used. Set it to a smaller "
             "number, or set their ENABLED to False."
         )
-    return int(max_iter - iters)
+    end = int(max_iter - iters)
+    names = [f"INPUT.{name}" for name in ("MOSAIC", "MIXUP") if cfg.INPUT[name].ENABLED]
+    logger.info("%s: until iteration %d of %d.", " and ".join(names), end, max_iter)
+    return end
 
 
 def loader_length(loader: Any) -> int:
