@@ -59,18 +59,12 @@ class ResizeScale(T.ResizeScale):
         return transform
 
 
-class ClippingCropTransform(T.CropTransform):
-    """A crop that clips boxes.
+class _ClippingCropTransform(T.CropTransform):
+    """A crop that clips boxes to what there is of the image.
 
-    detectron2 clips them after all transforms. If padding follows the crop, boxes would then reach
-    into the padding.
+    detectron2 clips them after all transforms. If padding follows the crop, a box that ends outside
+    of its image, or that a crop before has cut, would then reach into the padding.
     """
-
-    @classmethod
-    def from_crop(cls, crop: T.CropTransform, image_size: tuple[int, int]) -> Any:
-        """Replace a crop of an image (height, width), which may be smaller than the crop."""
-        height, width = image_size
-        return cls(crop.x0, crop.y0, crop.w, crop.h, width, height)
 
     def apply_box(self, box: np.ndarray) -> np.ndarray:
         """Clip and shift boxes (M, 4)."""
@@ -89,28 +83,13 @@ class FixedSizeCrop(T.FixedSizeCrop):
         """Return the transforms of an image (H, W, C)."""
         crop, pad = super().get_transform(image).transforms
         pad.seg_pad_value = 0
-        return T.TransformList([ClippingCropTransform.from_crop(crop, image.shape[:2]), pad])
+        height, width = image.shape[:2]
+        clipping = _ClippingCropTransform(crop.x0, crop.y0, crop.w, crop.h, width, height)
+        return T.TransformList([clipping, pad])
 
 
 class RandomCrop(T.RandomCrop):
-    """detectron2's crop with at least 1 pixel per side.
-
-    Args:
-        crop_type: see detectron2.
-        crop_size: see detectron2.
-        clips_boxes: because padding follows.
-    """
-
-    def __init__(self, crop_type: str, crop_size: Any, clips_boxes: bool = False) -> None:
-        super().__init__(crop_type, crop_size)
-        self.clips_boxes = clips_boxes
-
-    def get_transform(self, image: np.ndarray) -> T.Transform:
-        """Return the transform of an image (H, W, C)."""
-        crop = super().get_transform(image)
-        if self.clips_boxes:
-            return ClippingCropTransform.from_crop(crop, image.shape[:2])
-        return crop
+    """detectron2's crop with at least 1 pixel per side."""
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return (height, width) of the crop of an image (height, width)."""
@@ -194,7 +173,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool, scale: float = 1.0) -> lis
         return [ResizeShortestEdge(node.MIN_SIZE_TEST, node.MAX_SIZE_TEST)]
     augmentations: list[T.Augmentation] = []
     if node.CROP.ENABLED:
-        augmentations.append(RandomCrop(node.CROP.TYPE, node.CROP.SIZE, node.LSJ.ENABLED))
+        augmentations.append(RandomCrop(node.CROP.TYPE, node.CROP.SIZE))
     if node.LSJ.ENABLED:
         augmentations += _large_scale_jitter(node.LSJ, scale)
     else:
