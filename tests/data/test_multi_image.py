@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 
 from tests.data.builders import ruin
@@ -168,7 +169,8 @@ def test_a_mapper_of_your_own(multi_cfg, images, monkeypatch):
         build_train_loader(multi_cfg, lambda record: record)
 
 
-def test_loader_of_several_images_is_off_by_default(loader_cfg, images):
-    assert not loader_cfg.INPUT.MOSAIC.ENABLED and not loader_cfg.INPUT.MIXUP.ENABLED
-    batches = TrainingBatches(loader_cfg, images, lambda record: record)
-    assert batches.composer is None
+def test_nothing_changes_while_all_is_off(loader_cfg, build_loader, images):
+    """The batches are those of detectron2's mapper, bit for bit."""
+    expected = take(build_train_loader(loader_cfg, DatasetMapper(loader_cfg, True)), 9)
+    assert take(build_loader(), 9) == expected
+    assert TrainingBatches(loader_cfg, images, lambda record: record).composer is None
