@@ -38,7 +38,7 @@ def test_resumed_runs(tmp_path):
 def test_phases(tmp_path):
     phases = [{"iteration": 20 * i, "phase_aligned": float(i > 1)} for i in range(4)]
     metrics = read(tmp_path, *phases)
-    assert (metrics.phase_switch, metrics.phase) == (40, "aligned")
+    assert (metrics.phase_switch, metrics.phase) == ((21, 40), "aligned")
     assert read(tmp_path, *phases[:2]).phase == "warmup"
     assert read(tmp_path, *phases[:2]).phase_switch is None
     assert read(tmp_path, *phases[2:]).phase_switch is None  # aligned from the first

@@ -60,7 +60,7 @@ def test_everything_is_on_the_page(tmp_path, metrics_file):
     page = report.path.read_text()
     for part in ("My run", "Best bbox/AP", "41.50", "iteration 60", "last", "SEED: 1"):
         assert part in page, part
-    assert "aligned (task alignment learning), since iteration 59" in page
+    assert "(task alignment learning); it began between iterations 40 and 59" in page
     for heading in ("Summary", "Training", "What goes wrong", "Worst images", "Confusion matrix"):
         assert f">{heading}</h2>" in page
     assert page.count("data:image/jpeg") == IMAGES_PER_SET

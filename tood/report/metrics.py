@@ -46,13 +46,17 @@ class MetricsLog:
         return max((int(x[-1]) for x, _ in self.scalars.values()), default=-1)
 
     @property
-    def phase_switch(self) -> int | None:
-        """The first logged iteration of the aligned phase, if a warm-up phase was before it."""
+    def phase_switch(self) -> tuple[int, int] | None:
+        """The first and the last iteration that can be the first of the aligned phase.
+
+        Only every 20th iteration is logged. None if no switch was logged.
+        """
         iterations, values = self.curve(PHASE_KEY)
         aligned = np.flatnonzero(values > 0)
         if not len(aligned) or not aligned[0]:
             return None
-        return int(iterations[aligned[0]])
+        first = int(aligned[0])
+        return int(iterations[first - 1]) + 1, int(iterations[first])
 
     @property
     def phase(self) -> str:

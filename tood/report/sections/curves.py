@@ -62,7 +62,7 @@ def _limit(chart: Chart, curves: list[npt.NDArray[np.float64]]) -> None:
 def _mark_switch(chart: Chart, metrics: MetricsLog) -> None:
     switch = metrics.phase_switch
     if switch is not None:
-        chart.mark(switch, "aligned phase")
+        chart.mark(switch[1], "aligned phase")
 
 
 def _switch_note(metrics: MetricsLog) -> str:
@@ -70,9 +70,17 @@ def _switch_note(metrics: MetricsLog) -> str:
     if switch is None:
         return ""
     return (
-        f"<br>The aligned phase began at iteration {integer(switch)}; the losses of the two phases "
-        "cannot be compared."
+        f"<br>The aligned phase began {switch_words(switch)}; the losses of the two phases cannot "
+        "be compared."
     )
+
+
+def switch_words(switch: tuple[int, int]) -> str:
+    """When the phase switched, as exactly as the log says."""
+    first, last = switch
+    if first == last:
+        return f"at iteration {integer(last)}"
+    return f"between iterations {integer(first)} and {integer(last)}"
 
 
 def _ap(run: RunFacts) -> Markup:

@@ -6,6 +6,7 @@ from ..coco import METRICS
 from ..content import EvaluatedSet, Report, RunFacts
 from ..html import Markup, integer, name, number, paragraph, table
 from ..wording import ERROR_CAUSES
+from .curves import switch_words
 
 _TITLES = {
     "AP": "AP",
@@ -94,7 +95,7 @@ def _training_facts(run: RunFacts) -> list[list[object]]:
     rows: list[list[object]] = [["Last iteration", integer(metrics.last_iteration)]]
     if metrics.phase:
         switch = metrics.phase_switch
-        since = f", since iteration {integer(switch)}" if switch is not None else ""
+        since = f"; it began {switch_words(switch)}" if switch is not None else ""
         rows.append(["Phase at the end", Markup(f"{_phase(metrics.phase)}{since}")])
     names = [run.best_metric] if run.best_metric in metrics.scalars else metrics.names("bbox/AP")
     for metric in names:
