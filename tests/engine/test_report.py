@@ -126,7 +126,11 @@ def test_several_test_sets(cfg, tmp_path):
     aps = [evaluated.coco.overall["AP"] for evaluated in report.sets]
     assert aps[0] == pytest.approx(100) and aps[1] < 100
     results = {name: {"bbox": {"AP": ap}} for name, ap in zip(names, aps, strict=True)}
-    assert report_run.build_run_report(cfg, None, results).run.metrics is None
+    run = report_run.build_run_report(cfg, None, results).run
+    assert run.metrics is None and run.results[f"{names[1]}/bbox/AP"] == aps[1]
+    (tmp_path / "metrics.json").write_text('{"iteration": 9, "bbox_TTA/AP": 2.5}')
+    run = report_run.build_run_report(cfg, tmp_path).run
+    assert run.results == {"bbox_TTA/AP": 2.5}
     results[names[1]]["bbox"]["AP"] += 1
     with pytest.raises(ValueError, match="is of another one"):
         report_run.build_run_report(cfg, None, results)

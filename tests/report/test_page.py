@@ -16,6 +16,7 @@ from tood.report.html import MAX_NAME, NOTHING, Markup, name, number, table, tex
 from tood.report.matching import MISSED
 from tood.report.metrics import read_metrics
 from tood.report.page import IMAGES_PER_SET, render_page, write_report
+from tood.report.sections import summary
 
 EVIL = "<script>alert(1)</script>&\"'>\u202e\x00\ud800ä 猫 $x^2$"
 
@@ -70,6 +71,19 @@ def test_everything_is_on_the_page(tmp_path, metrics_file):
     assert len(ids) == len(set(ids))
     for reference in re.findall(r'(?:href="#|url\(#)([^")]+)', page):
         assert reference in ids
+
+
+def test_other_results():
+    """AP of test-time augmentation, and of weights without their average."""
+    dataset, rows = random_scene(0, num_images=2)
+    results = {"bbox/AP": 11.11, "bbox_TTA/AP": 22.26, "raw_bbox/APs": 33.36, "x/loss_cls": 4.44}
+    page = summary.render(
+        Report([EvaluatedSet("", dataset, rows)], RunFacts(results=results), None)
+    )
+    assert "bbox_TTA" in page and "22.3" in page and "raw_bbox" in page and "33.4" in page
+    assert "11.11" not in page and "4.44" not in page
+    plain = summary.render(Report([EvaluatedSet("", dataset, rows)], RunFacts(), None))
+    assert "evaluated too" in page and "evaluated too" not in plain
 
 
 def test_nothing_is_loaded():

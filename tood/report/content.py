@@ -93,6 +93,7 @@ class RunFacts:
         title: of the page.
         metrics: what ``metrics.json`` says.
         best_metric: ``TEST.BEST_METRIC``.
+        results: all numbers of the evaluation by name, such as "bbox_TTA/AP".
         facts: more for the summary, by what they are, such as the weights.
         config: the text of the config.
         versions: of the programs, by name.
@@ -101,6 +102,7 @@ class RunFacts:
     title: str = "Detections"
     metrics: MetricsLog | None = None
     best_metric: str = "bbox/AP"
+    results: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -40,6 +40,10 @@ class MetricsLog:
         ends = (f"/{ending}", f"raw_{ending}")
         return [name for name in self.scalars if name == ending or name.endswith(ends)]
 
+    def last_values(self) -> dict[str, float]:
+        """The last value of each scalar."""
+        return {name: float(values[-1]) for name, (_, values) in self.scalars.items()}
+
     @property
     def last_iteration(self) -> int:
         """The last iteration of any scalar; -1 without any."""

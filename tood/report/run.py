@@ -11,6 +11,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.evaluation.testing import flatten_results_dict
 
 from ..checkpoint.info import current_versions
 from ..data.formats.json_file import printable
@@ -72,11 +73,18 @@ def build_run_report(
         sets.append(evaluated)
     if not sets:
         raise DataError("there is no test set with annotations that is evaluated as COCO is.")
-    metrics = None if metrics_folder is None else Path(metrics_folder, METRICS_FILE)
+    metrics = None
+    if metrics_folder is not None and Path(metrics_folder, METRICS_FILE).is_file():
+        metrics = read_metrics(Path(metrics_folder, METRICS_FILE))
+    if results is not None:
+        numbers = flatten_results_dict(results)
+    else:
+        numbers = {} if metrics is None else metrics.last_values()
     run = RunFacts(
         title=f"Report of {_folder_name(cfg.OUTPUT_DIR)}",
-        metrics=read_metrics(metrics) if metrics is not None and metrics.is_file() else None,
+        metrics=metrics,
         best_metric=cfg.TEST.BEST_METRIC or "bbox/AP",
+        results={name: float(value) for name, value in numbers.items()},
         facts=run_facts(cfg),
         config=cfg.dump(),
         versions=program_versions(),

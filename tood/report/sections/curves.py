@@ -86,7 +86,7 @@ def switch_words(switch: tuple[int, int]) -> str:
 def _ap(run: RunFacts) -> Markup:
     metrics = run.metrics
     assert metrics is not None
-    names = metrics.names("bbox/AP")
+    names = metrics.names("bbox/AP") + metrics.names("bbox_TTA/AP")
     names += metrics.names("bbox/AP50") + metrics.names("bbox/AP75")
     if run.best_metric in metrics.scalars and run.best_metric not in names:
         names.insert(0, run.best_metric)

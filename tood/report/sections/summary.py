@@ -23,7 +23,7 @@ def render(report: Report) -> Markup:
     parts = [_cards(report.sets[0])] if len(report.sets) == 1 else [_set_table(report.sets)]
     several = len(report.sets) > 1
     parts += [_findings(x, f"{name(x.name)}: " if several else "") for x in report.sets]
-    parts.append(_facts(report))
+    parts += [_other_results(report.run), _facts(report)]
     return Markup("\n".join(parts))
 
 
@@ -42,6 +42,22 @@ def _set_table(sets: list[EvaluatedSet]) -> Markup:
         for evaluated in sets
     ]
     return table(["test set", *_TITLES.values()], rows)
+
+
+def _other_results(run: RunFacts) -> Markup:
+    """AP of what was evaluated too: test-time augmentation, weights without their average."""
+    groups: dict[str, dict[str, float]] = {}
+    for key, value in run.results.items():
+        group, _, metric = key.rpartition("/")
+        if metric in METRICS and group.split("/")[-1] != "bbox":
+            groups.setdefault(group, {})[metric] = value
+    if not groups:
+        return Markup("")
+    rows = [
+        [name(group), *(number(values.get(metric, math.nan)) for metric in METRICS)]
+        for group, values in groups.items()
+    ]
+    return table(["evaluated too", *_TITLES.values()], rows)
 
 
 def _findings(evaluated: EvaluatedSet, which: str) -> Markup:
