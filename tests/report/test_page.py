@@ -77,8 +77,9 @@ def test_other_results():
     """AP of test-time augmentation, and of weights without their average."""
     dataset, rows = random_scene(0, num_images=2)
     results = {"bbox/AP": 11.11, "bbox_TTA/AP": 22.26, "raw_bbox/APs": 33.36, "x/loss_cls": 4.44}
+    results["a set/bbox/AP"] = 11.11
     page = summary.render(
-        Report([EvaluatedSet("", dataset, rows)], RunFacts(results=results), None)
+        Report([EvaluatedSet("a set", dataset, rows)], RunFacts(results=results), None)
     )
     assert "bbox_TTA" in page and "22.3" in page and "raw_bbox" in page and "33.4" in page
     assert "11.11" not in page and "4.44" not in page

@@ -23,7 +23,7 @@ def render(report: Report) -> Markup:
     parts = [_cards(report.sets[0])] if len(report.sets) == 1 else [_set_table(report.sets)]
     several = len(report.sets) > 1
     parts += [_findings(x, f"{name(x.name)}: " if several else "") for x in report.sets]
-    parts += [_other_results(report.run), _facts(report)]
+    parts += [_other_results(report), _facts(report)]
     return Markup("\n".join(parts))
 
 
@@ -44,12 +44,13 @@ def _set_table(sets: list[EvaluatedSet]) -> Markup:
     return table(["test set", *_TITLES.values()], rows)
 
 
-def _other_results(run: RunFacts) -> Markup:
+def _other_results(report: Report) -> Markup:
     """AP of what was evaluated too: test-time augmentation, weights without their average."""
+    shown = {"bbox", *(f"{evaluated.name}/bbox" for evaluated in report.sets)}
     groups: dict[str, dict[str, float]] = {}
-    for key, value in run.results.items():
+    for key, value in report.run.results.items():
         group, _, metric = key.rpartition("/")
-        if metric in METRICS and group.split("/")[-1] != "bbox":
+        if metric in METRICS and group not in shown:
             groups.setdefault(group, {})[metric] = value
     if not groups:
         return Markup("")
