@@ -33,6 +33,9 @@ th { font-weight: 600; white-space: nowrap }
 td:first-child { min-width: 6rem } .facts thead { display: none }
 .facts td:first-child { color: var(--soft); white-space: nowrap; padding-left: 0 }
 .errors td:nth-child(3) { width: 12rem; min-width: 5rem; vertical-align: middle }
+.errors td:first-child { min-width: 9.5rem }
+@media (max-width: 40rem) { .errors td:nth-child(3) { width: 4rem; min-width: 3rem }
+  .errors .track { min-width: 3rem } }
 .errors small { display: block; color: var(--soft); max-width: 24rem }
 .scroll th:first-child, .scroll td:first-child { position: sticky; left: 0;
   background: var(--back) }
