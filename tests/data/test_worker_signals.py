@@ -1,15 +1,18 @@
-"""A signal to all processes of a training leaves its loader's workers at work."""
+"""How workers end: not by a signal to all processes of a training, but at once with its loader."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from torch.utils.data import Dataset
 
 from tests.helpers import ROOT
-from tood.data.batches import start_fetching
+from tood.data import TrainLoader
+from tood.data.batches import TrainingBatches, start_fetching
 
 
 class Signaled(Dataset):
@@ -45,3 +48,18 @@ def test_workers_end_with_a_process_that_fails(tmp_path):
         [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=50
     )
     assert done.returncode == 3 and "Traceback" not in done.stderr
+
+
+def test_workers_end_at_once(loader_cfg, images):
+    """PyTorch waits 5 seconds for each that has not got the message, and ends it by SIGTERM."""
+    loader_cfg.DATALOADER.NUM_WORKERS = 2
+    whole = TrainingBatches(loader_cfg, images, lambda x: x)
+    batches = TrainingBatches(loader_cfg, images, lambda x: x)
+    first = next(batches)
+    workers = multiprocessing.active_children()
+    start = time.monotonic()
+    TrainLoader(batches, len(images)).close()
+    assert time.monotonic() - start < 4
+    assert len(workers) == 2 and not any(worker.is_alive() for worker in workers)
+    for expected in (first, next(batches)):  # started again, at its place
+        assert [x["file_name"] for x in next(whole)] == [x["file_name"] for x in expected]

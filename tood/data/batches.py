@@ -124,6 +124,10 @@ class TrainingBatches:
             self._fetched = None  # what workers have prepared may be of the other kind
         self._iteration, self._multi_image_end = iteration, multi_image_end
 
+    def close(self) -> None:
+        """End the workers; the next batch would start new ones."""
+        self._fetched = None
+
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last batch that was returned, in plain types.
 
@@ -211,21 +215,10 @@ class TrainingBatches:
             bad_images=self._bad,
             max_bad_images=self.max_bad_images,
         )
-        draws = self._draws(stream.batches(self._start, self._num_batches))
+        draws = _draws(
+            stream.batches(self._start, self._num_batches), self._iteration, self._multi_image_end
+        )
         return start_fetching(images, draws, self.num_workers)
-
-    def _draws(self, batches: Iterator[Indices]) -> Iterator[list[int]]:
-        """This process's images of each batch, with partners if they are put together.
-
-        Workers get them as they are ready for more. So the iteration of the batch decides, not that
-        of the training at this moment.
-        """
-        rank, world_size = comm.get_rank(), comm.get_world_size()
-        end = self._multi_image_end
-        for iteration, batch in enumerate(batches, self._iteration):
-            composes = end is None or iteration < end
-            for draw in batch[rank::world_size].tolist():
-                yield draw if composes else draw[:2]
 
     def _accept(self, fetched: Fetched) -> Sample:
         self.drops.add(fetched)
@@ -252,6 +245,27 @@ class TrainingBatches:
         if fetched.sample is None:
             raise DataError(f"No image of {self.dataset.source} can be used.")
         return fetched.sample
+
+
+def _draws(batches: Iterator[Indices], iteration: int, end: int | None) -> Iterator[list[int]]:
+    """This process's images of each batch, with partners if they are put together.
+
+    Workers get them as they are ready for more. So the iteration of the batch decides, not that of
+    the training at this moment.
+
+    No method: the iterator of the loader holds this generator, and would be in a cycle with its
+    TrainingBatches. Workers of garbage do not get the message that they are to end.
+
+    Args:
+        batches: of a `BatchStream`.
+        iteration: of the first batch.
+        end: the first iteration in which images are not put together; None for no end.
+    """
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    for number, batch in enumerate(batches, iteration):
+        composes = end is None or number < end
+        for draw in batch[rank::world_size].tolist():
+            yield draw if composes else draw[:2]
 
 
 def start_fetching(

@@ -29,7 +29,8 @@ class TrainLoader:
     Args:
         loader: an endless iterable of batches: a `TrainingBatches`, or your own. It is not
             iterated before the first batch is asked for. It may have ``state_dict``,
-            ``load_state_dict`` and ``bad_images``; without them, it starts over after a resume.
+            ``load_state_dict`` and ``bad_images``; without them, it starts over after a resume. Its
+            ``close``, if it has one, is called at the end of a training.
         num_images: images that are drawn in an epoch.
     """
 
@@ -55,6 +56,11 @@ class TrainLoader:
         """Say which iteration the next batch is for; see `TrainingBatches.start_at`."""
         if hasattr(self.loader, "start_at"):
             self.loader.start_at(iteration, multi_image_end)
+
+    def close(self) -> None:
+        """End the workers, where the loader has any."""
+        if hasattr(self.loader, "close"):
+            self.loader.close()
 
     @property
     def bad_images(self) -> list[str]:

@@ -170,6 +170,7 @@ class ResumableTrainer(DefaultTrainer):
             except StoppedEarly:
                 results = self._expected_results()
             finally:
+                self.data_loader.close()
                 for hook in self._hooks:  # where another hook has failed at the end
                     if isinstance(hook, TrackingHook):
                         hook.close()
