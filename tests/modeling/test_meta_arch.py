@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from detectron2.utils.logger import _LOG_COUNTER
 
 from tests.helpers import train_step
 from tood.modeling.structures import LossSum
@@ -163,6 +164,7 @@ def test_phases_differ(model, make_input):
 
 
 def test_warns_without_set_phase(model, make_input, caplog):
+    _LOG_COUNTER.clear()  # of detectron2's log_first_n, which another test may have called
     caplog.set_level(logging.WARNING, logger="tood")
     model([make_input()])
     assert "set_phase" in caplog.text
