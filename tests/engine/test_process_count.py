@@ -46,6 +46,7 @@ def start_training(folder: Path, name: str, start: list[str], *extra: str) -> su
         *("SOLVER.MAX_ITER", "8", "SOLVER.STEPS", "()", "MODEL.TOOD.WARMUP.EPOCHS", "1"),
         *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "0", "TEST.PATIENCE", "0"),
         *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0", "TEST.LOSS", "True", "SOLVER.ACCUMULATE", "1"),
+        *("INPUT.MOSAIC.ENABLED", "False", "INPUT.MIXUP.ENABLED", "False"),
         *extra,
     ]
     return subprocess.Popen(
