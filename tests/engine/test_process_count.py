@@ -47,6 +47,7 @@ def start_training(folder: Path, name: str, start: list[str], *extra: str) -> su
         *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "0", "TEST.PATIENCE", "0"),
         *("MODEL.TOOD.SCORE_THRESH_TEST", "0.0", "TEST.LOSS", "True", "SOLVER.ACCUMULATE", "1"),
         *("INPUT.MOSAIC.ENABLED", "False", "INPUT.MIXUP.ENABLED", "False"),
+        *("INPUT.COLOR_JITTER.ENABLED", "False"),
         *extra,
     ]
     return subprocess.Popen(
