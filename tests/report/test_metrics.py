@@ -46,14 +46,15 @@ def test_phases(tmp_path):
 
 
 def test_best(tmp_path):
+    losses = ["validation/total_loss", "raw_validation/total_loss"]
     metrics = read(
         tmp_path,
         *({"iteration": i, "bbox/AP": x} for i, x in enumerate([float("nan"), 3, 5, 5, 4])),
-        *({"iteration": i, "validation/total_loss": 9 - i} for i in range(3)),
+        *({"iteration": i, name: 9 - i} for i in range(3) for name in losses),
         {"iteration": 9, "b/bbox/AP": 1.0, "raw_bbox/AP": 2.0, "bbox/AP-nan": float("nan")},
     )
     assert metrics.best("bbox/AP") == (2, 5.0)
-    assert metrics.best("validation/total_loss") == (2, 7.0)
+    assert [metrics.best(name) for name in losses] == [(2, 7.0)] * 2
     assert metrics.best("bbox/AP-nan") is None and metrics.best("none") is None
     assert metrics.names("bbox/AP") == ["bbox/AP", "b/bbox/AP", "raw_bbox/AP"]
 

@@ -21,6 +21,15 @@ logger = logging.getLogger(__name__)
 RESULT_GROUP = "validation"
 
 
+def is_validation_loss(metric: str) -> bool:
+    """Whether a metric, by its name in ``metrics.json``, is a loss: lower is better.
+
+    Also one of the weights that are evaluated next to their average ("raw_validation/...").
+    """
+    groups = [group.removeprefix("raw_") for group in metric.split("/")[:-1]]
+    return RESULT_GROUP in groups
+
+
 class LossEvaluator(DatasetEvaluator):
     """Computes the losses of the model's current phase from the predictions of an evaluation.
 

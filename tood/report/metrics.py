@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..data.formats.json_file import printable
 from ..errors import DataError
-from ..evaluation.loss_evaluator import RESULT_GROUP
+from ..evaluation.loss_evaluator import is_validation_loss
 
 Floats = npt.NDArray[np.float64]
 
@@ -74,8 +74,8 @@ class MetricsLog:
         finite = np.isfinite(values)
         if not finite.any():
             return None
-        is_loss = RESULT_GROUP in metric.split("/")[:-1]
-        index = int(np.argmin(values[finite]) if is_loss else np.argmax(values[finite]))
+        choose = np.argmin if is_validation_loss(metric) else np.argmax
+        index = int(choose(values[finite]))
         return int(iterations[finite][index]), float(values[finite][index])
 
 

@@ -11,7 +11,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 
 from ...checkpoint.resuming import BEST_CHECKPOINT, has_best_checkpoint
 from ...compat import compute_on_main_process
-from ...evaluation.loss_evaluator import RESULT_GROUP
+from ...evaluation.loss_evaluator import is_validation_loss
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +115,7 @@ class BestCheckpointHook(HookBase):
 
     def _is_better(self, value: float, other: float) -> bool:
         """Whether a value is better; a loss is where it is lower."""
-        # Also "raw_validation", of weights that are evaluated next to their average.
-        groups = [group.removeprefix("raw_") for group in self.metric.split("/")[:-1]]
-        is_loss = RESULT_GROUP in groups
-        return value < other if is_loss else value > other
+        return value < other if is_validation_loss(self.metric) else value > other
 
     def _find_value(self, results: Mapping[str, Any], iteration: int) -> float | None:
         """The metric of an evaluation; None, which is announced once, where there is none."""
