@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..config.validation.rules import is_number
 from ..data.dataset import DetectionDataset
 from ..data.formats.json_file import printable
 from ..errors import DataError
@@ -169,16 +170,12 @@ def _first_fault(entries: list[Any], shown: str) -> str:
         for key in ("image_id", "category_id"):
             if not isinstance(entry.get(key), (int, str)):
                 return f"{shown}, entry {row}: {key} is {printable(entry.get(key))}, not an id."
-        if not _is_number(entry.get("score")):
+        if not is_number(entry.get("score")):
             return f"{shown}, entry {row}: score is {printable(entry.get('score'))}, not a number."
         box = entry.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             return (
                 f"{shown}, entry {row}: bbox is {printable(box)}, not [x, y, width, height] in "
                 "pixels."
             )
     return f"{shown} is not in COCO's result format."
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

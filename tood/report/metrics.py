@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..config.validation.rules import is_number
 from ..data.formats.json_file import printable
 from ..errors import DataError
 from ..evaluation.loss_evaluator import is_validation_loss
@@ -95,7 +96,7 @@ def read_metrics(path: str | os.PathLike[str]) -> MetricsLog:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 num_lines += bool(line.strip())
-                _add_line(values, line)
+                _add_numbers(values, *(parse_line(line) or (0, {})))
     except OSError as error:
         raise DataError(f"The metrics {shown} cannot be read: {error.strerror}.") from error
     if num_lines and not values:
@@ -109,16 +110,19 @@ def read_metrics(path: str | os.PathLike[str]) -> MetricsLog:
     return MetricsLog(scalars)
 
 
-def _add_line(values: dict[str, dict[int, float]], line: str) -> None:
+def parse_line(line: str | bytes) -> tuple[int, dict[str, float]] | None:
+    """The iteration and the numbers of a line; None if it was cut off when the run was killed."""
     try:
         entry = json.loads(line)
         iteration = int(entry.pop("iteration"))
-        numbers = {name: float(x) for name, x in entry.items() if _is_number(x)}
+        numbers = {name: float(x) for name, x in entry.items() if is_number(x)}
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return  # cut off when the run was killed
+        return None
+    return iteration, numbers
+
+
+def _add_numbers(
+    values: dict[str, dict[int, float]], iteration: int, numbers: dict[str, float]
+) -> None:
     for name, value in numbers.items():
         values.setdefault(name, {})[iteration] = value if math.isfinite(value) else math.nan
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,8 +1,8 @@
 """Reads ``metrics.json`` while it grows."""
 
-import json
 from pathlib import Path
-from typing import Any
+
+from ...report.metrics import parse_line
 
 Line = tuple[int, dict[str, float]]
 
@@ -31,20 +31,6 @@ class MetricsReader:
             return []
         complete = data[: data.rfind(b"\n") + 1]
         self._position += len(complete)
-        lines = [line for text in complete.splitlines() if (line := _parse(text)) is not None]
+        lines = [line for text in complete.splitlines() if (line := parse_line(text)) is not None]
         # detectron2 writes an evaluation between two lines after the second one.
         return sorted(lines, key=lambda line: line[0])
-
-
-def _parse(text: bytes) -> Line | None:
-    try:
-        values: dict[str, Any] = json.loads(text)
-        iteration = int(values.pop("iteration"))
-    except (ValueError, TypeError, KeyError):
-        return None
-    metrics = {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
-    return iteration, metrics

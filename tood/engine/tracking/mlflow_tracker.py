@@ -13,7 +13,7 @@ from tood_runtime.missing_packages import MissingPackageError, import_optional
 
 from ...errors import ConfigError
 from .base import FAILED, FINISHED, KILLED, RejectedError, RunDescription, Tracker
-from .secrets import hide_secrets
+from .secrets import hide_secrets, safe_message
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ class MlflowTracker(Tracker):
         except self._mlflow.MlflowException as error:
             if not self.is_local:
                 raise
-            reason = hide_secrets(" ".join(str(error).split()))
             raise ConfigError(
-                f"MLflow cannot be used: {reason} Set MLFLOW_TRACKING_URI to a server or a store."
+                f"MLflow cannot be used: {safe_message(error)} Set MLFLOW_TRACKING_URI to a server "
+                "or a store."
             ) from error
         logger.info(
             "MLflow run: %s of experiment %s, in %s",

@@ -26,6 +26,11 @@ def hide_secrets(text: str, environ: Mapping[str, str] | None = None) -> str:
     return _QUERY.sub(rf"\1?{HIDDEN}", _CREDENTIALS.sub(rf"\1{HIDDEN}@", text))
 
 
+def safe_message(error: Exception) -> str:
+    """What an error says, in one line without secrets; its type if it says nothing."""
+    return " ".join(hide_secrets(str(error)).split()) or type(error).__name__
+
+
 def hide_in_value(value: Any) -> Any:
     """A plain value of the config without secrets."""
     if isinstance(value, str):

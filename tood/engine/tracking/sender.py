@@ -11,7 +11,7 @@ from ...errors import ConfigError
 from .base import RejectedError, Tracker
 from .metrics_file import Line
 from .record import SentRecord
-from .secrets import hide_secrets
+from .secrets import safe_message
 
 logger = logging.getLogger(__name__)
 
@@ -164,5 +164,5 @@ _REPAIR = "metrics.json has them, and tood train --resume sends what is missing.
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(hide_secrets(str(error)).split()) or type(error).__name__
+    text = safe_message(error)
     return text if len(text) <= 300 else f"{text[:300]}..."

@@ -10,7 +10,7 @@ from tood_runtime.missing_packages import MissingPackageError, import_optional
 
 from ...errors import ConfigError
 from .base import FAILED, KILLED, RunDescription, Tracker
-from .secrets import hide_secrets
+from .secrets import safe_message
 from .sender import CLOSE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,12 @@ class WandbTracker(Tracker):
             except Exception as error:
                 logger.warning(
                     "W&B cannot be reached: %s. The run is logged offline.",
-                    hide_secrets(" ".join(str(error).split()))[:300],
+                    safe_message(error)[:300],
                 )
                 run = self._init(new_id, "offline")
         except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
             raise ConfigError(
-                f"W&B cannot be used: {hide_secrets(' '.join(str(error).split()))} Run `wandb "
+                f"W&B cannot be used: {safe_message(error)} Run `wandb "
                 "login`, set WANDB_API_KEY, or set WANDB_MODE=offline to upload the run later."
             ) from error
         self._run = run
