@@ -15,13 +15,14 @@ from tood.report.matching import (
     BOTH,
     CLASSIFICATION,
     DUPLICATE,
+    ERROR_TYPES,
     IGNORED,
     LOCALIZATION,
     MISSED,
     TRUE_POSITIVE,
     match_detections,
 )
-from tood.report.tide import ERROR_NAMES, summarize_errors
+from tood.report.tide import summarize_errors
 
 # A GT box of class 0 and one of class 1, far from each other; each is 10 x 10.
 BOXES = [(0, 0, 0, 0, 10, 10), (0, 1, 100, 100, 10, 10)]
@@ -209,13 +210,13 @@ def reference(dataset, rows) -> tuple[dict[int, int], dict[int, float]]:
             takers[target] = i
             fixed = (rows.scores[i], class_of[target], True)
         fixes.append((kind, point, fixed))
-    counts = {kind: sum(fix[0] == kind for fix in fixes) for kind in ERROR_NAMES}
+    counts = {kind: sum(fix[0] == kind for fix in fixes) for kind in ERROR_TYPES}
     lost = [g for g in range(len(truth)) if g not in owner and g not in takers]
     counts[MISSED] = len(lost)
     num_gt = {k: class_of.count(k) for k in set(class_of)}
     before = mean_ap(points + [point for _, point, _ in fixes], num_gt)
     gains = {}
-    for kind in ERROR_NAMES:
+    for kind in ERROR_TYPES:
         changed = [fixed if k == kind else point for k, point, fixed in fixes]
         left = dict(num_gt)
         for g in lost if kind == MISSED else ():

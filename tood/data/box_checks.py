@@ -157,7 +157,7 @@ def _counts(dataset: DetectionDataset) -> list[Finding]:
         return find(NO_BOXES, len(dataset), [one_line(dataset.source)])
     if dataset.is_crowd.all():
         return find(ONLY_CROWDS, dataset.num_boxes, [one_line(dataset.source)])
-    objects = np.bincount(dataset.class_ids[~dataset.is_crowd], minlength=len(dataset.class_names))
+    objects = dataset.num_objects_by_class
     missing = [
         one_line(name) for name, n in zip(dataset.class_names, objects, strict=True) if n == 0
     ]

@@ -146,12 +146,11 @@ def check_dataset(
         *check_sizes(dataset, model_input, is_train),
         *_repeated_files(dataset),
     ]
-    is_object = ~dataset.is_crowd
-    counts = np.bincount(dataset.class_ids[is_object], minlength=len(dataset.class_names))
+    counts = dataset.num_objects_by_class
     return DatasetReport(
         source=dataset.source,
         num_images=len(dataset),
-        num_boxes=int(is_object.sum()),
+        num_boxes=int(counts.sum()),
         num_crowds=int(dataset.is_crowd.sum()),
         num_empty_images=int((np.diff(dataset.offsets) == 0).sum()),
         class_counts=dict(zip(dataset.class_names, counts.tolist(), strict=True)),
@@ -252,10 +251,7 @@ def _compare_classes(train: DetectionDataset, test: DetectionDataset) -> list[Fi
         # The same names in another order are as wrong.
         names = names or train.class_names
         return find(DIFFERENT_CLASSES, len(names), map(one_line, names))
-    num_classes = len(train.class_names)
-    in_train, in_test = (
-        np.bincount(x.class_ids[~x.is_crowd], minlength=num_classes) > 0 for x in (train, test)
-    )
+    in_train, in_test = (x.num_objects_by_class > 0 for x in (train, test))
     findings = []
     for kind, mask in ((TEST_ONLY, in_test & ~in_train), (TRAIN_ONLY, in_train & ~in_test)):
         names = [one_line(train.class_names[index]) for index in np.flatnonzero(mask)]

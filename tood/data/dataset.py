@@ -139,6 +139,11 @@ class DetectionDataset:
         """(M,) which boxes training uses: not crowds, large enough, in their image."""
         return ~(self.is_crowd | self.is_small | self.is_outside)
 
+    @property
+    def num_objects_by_class(self) -> npt.NDArray[np.int64]:
+        """(K,) boxes of each class, without crowds."""
+        return np.bincount(self.class_ids[~self.is_crowd], minlength=len(self.class_names))
+
     def ignore_outside_boxes(self) -> "DetectionDataset":
         """Return the dataset as it is evaluated: boxes outside of their image are crowds.
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from tabulate import tabulate
@@ -116,9 +115,7 @@ def load_training_set(cfg: CfgNode) -> DetectionDataset:
 
 def _class_table(dataset: DetectionDataset) -> str:
     """How many boxes each class has, without crowds."""
-    counts = np.bincount(
-        dataset.class_ids[~dataset.is_crowd], minlength=len(dataset.class_names)
-    ).tolist()
+    counts = dataset.num_objects_by_class.tolist()
     rows = [*zip(dataset.class_names, counts, strict=True), ("total", sum(counts))]
     return tabulate(rows, ["category", "instances"], tablefmt="github", disable_numparse=True)
 

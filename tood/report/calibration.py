@@ -80,13 +80,10 @@ def best_points(
     Where no detection is right, as many as there are GT boxes are above the threshold of all
     classes together.
     """
-    counted = np.flatnonzero(matches.status != IGNORED)
-    counted = counted[np.argsort(-rows.scores[counted], kind="stable")]
+    counted = matches.by_score(rows)
     labels = rows.class_ids[counted]
     scores, is_true = rows.scores[counted], matches.status[counted] == TRUE_POSITIVE
-    num_gt = np.bincount(
-        dataset.class_ids[~dataset.is_crowd], minlength=len(dataset.class_names)
-    ).tolist()
+    num_gt = dataset.num_objects_by_class.tolist()
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(num_gt)))[:-1]
     groups = zip(np.split(scores[order], ends), np.split(is_true[order], ends), num_gt, strict=True)

@@ -81,8 +81,7 @@ class EvaluatedSet:
     @functools.cached_property
     def num_objects(self) -> npt.NDArray[np.int64]:
         """GT boxes of each class (K,), crowd regions aside."""
-        labels = self.dataset.class_ids[~self.dataset.is_crowd]
-        return np.bincount(labels, minlength=len(self.dataset.class_names))
+        return self.dataset.num_objects_by_class
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
 CLASSIFICATION, LOCALIZATION, BOTH, DUPLICATE, BACKGROUND = range(5)
 # The error of GT boxes, which continues these numbers.
 MISSED = 5
+# All of them, in the order of the paper.
+ERROR_TYPES = (CLASSIFICATION, LOCALIZATION, BOTH, DUPLICATE, BACKGROUND, MISSED)
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -48,6 +50,12 @@ class Matches:
     error: Ints
     gt_found: Bools
     gt_missed: Bools
+
+    def by_score(self, rows: DetectionRows) -> Ints:
+        """The detections outside of crowds, by falling score and in COCO's order of equal ones."""
+        counted = np.flatnonzero(self.status != IGNORED)
+        order: Ints = counted[np.argsort(-rows.scores[counted], kind="stable")]
+        return order
 
 
 def match_detections(dataset: DetectionDataset, rows: DetectionRows) -> Matches:

@@ -6,7 +6,8 @@ detections in crowd regions are no errors, AP is the mean over the classes that 
 the limit on detections is per image and class, so that the AP to begin with is COCO's AP50.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,8 @@ import numpy.typing as npt
 from ..data.dataset import DetectionDataset
 from .detections import DetectionRows
 from .matching import (
-    BACKGROUND,
-    BOTH,
     CLASSIFICATION,
-    DUPLICATE,
+    ERROR_TYPES,
     LOCALIZATION,
     MISSED,
     TRUE_POSITIVE,
@@ -26,16 +25,6 @@ from .matching import (
 
 # COCO's recalls, bit for bit.
 _RECALLS = np.linspace(0.0, 1.0, 101)
-
-# The types by number, in the order of the paper.
-ERROR_NAMES = {
-    CLASSIFICATION: "classification",
-    LOCALIZATION: "localization",
-    BOTH: "both",
-    DUPLICATE: "duplicate",
-    BACKGROUND: "background",
-    MISSED: "missed",
-}
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -71,20 +60,18 @@ def summarize_errors(
         rows: the detections that were matched.
         matches: what `match_detections` returned for both.
     """
-    points = _Points.of(dataset, rows, matches)
+    order, num_gt = matches.by_score(rows), dataset.num_objects_by_class
+    is_true = matches.status[order] == TRUE_POSITIVE
+    points = _Points(rows.class_ids[order], is_true, num_gt, num_gt > 0)
     ap50 = points.mean_ap()
-    counts = {kind: int((matches.error == kind).sum()) for kind in ERROR_NAMES}
+    counts = {kind: int((matches.error == kind).sum()) for kind in ERROR_TYPES}
     counts[MISSED] = int(matches.gt_missed.sum())
-    gains = {kind: _gain(points.fixed(dataset, rows, matches, kind), ap50) for kind in ERROR_NAMES}
-    is_true = points.is_true
-    perfect = _Points(
-        points.class_ids[is_true], is_true[is_true], points.num_gt, points.was_evaluated
-    )
+    fix = functools.partial(_fix, points, dataset, matches, order, _corrections(matches)[order])
+    gains = {kind: _gain(fix(kind), ap50) for kind in ERROR_TYPES}
+    perfect = replace(points, class_ids=points.class_ids[is_true], is_true=is_true[is_true])
     false_negatives = ~matches.gt_found & ~dataset.is_crowd
-    missing = np.bincount(dataset.class_ids[false_negatives], minlength=len(points.num_gt))
-    complete = _Points(
-        points.class_ids, is_true, points.num_gt - missing, points.was_evaluated
-    ).mean_ap()
+    missing = np.bincount(dataset.class_ids[false_negatives], minlength=len(num_gt))
+    complete = replace(points, num_gt=num_gt - missing).mean_ap()
     return ErrorSummary(
         ap50, counts, gains, perfect.mean_ap() - ap50, complete - ap50 if ap50 == ap50 else ap50
     )
@@ -111,32 +98,6 @@ class _Points:
     num_gt: Ints
     was_evaluated: Bools
 
-    @classmethod
-    def of(cls, dataset: DetectionDataset, rows: DetectionRows, matches: Matches) -> "_Points":
-        """Those of the detections, crowd regions aside."""
-        order = _by_score(rows, matches)
-        objects = dataset.class_ids[~dataset.is_crowd]
-        num_gt = np.bincount(objects, minlength=len(dataset.class_names))
-        is_true = matches.status[order] == TRUE_POSITIVE
-        return cls(rows.class_ids[order], is_true, num_gt, num_gt > 0)
-
-    def fixed(
-        self, dataset: DetectionDataset, rows: DetectionRows, matches: Matches, kind: int
-    ) -> "_Points":
-        """Fix an error: what can be corrected becomes right, all else of the type is left out."""
-        num_gt, class_ids, is_true = self.num_gt, self.class_ids.copy(), self.is_true.copy()
-        if kind == MISSED:
-            missed = np.bincount(dataset.class_ids[matches.gt_missed], minlength=len(num_gt))
-            return _Points(class_ids, is_true, num_gt - missed, self.was_evaluated)
-        order = _by_score(rows, matches)
-        is_error = matches.error[order] == kind
-        corrected = _corrections(matches)[order] & is_error
-        is_true[corrected] = True
-        if kind == CLASSIFICATION:
-            class_ids[corrected] = dataset.class_ids[matches.gt[order[corrected]]]
-        kept = ~is_error | corrected
-        return _Points(class_ids[kept], is_true[kept], num_gt, self.was_evaluated)
-
     def mean_ap(self) -> float:
         """Mean AP in percent over the classes with GT boxes; NaN without any.
 
@@ -154,11 +115,36 @@ class _Points:
         return 100 * float(np.mean(values)) if values else float("nan")
 
 
-def _by_score(rows: DetectionRows, matches: Matches) -> Ints:
-    """The detections outside of crowds, by falling score and in COCO's order of equal ones."""
-    counted = np.flatnonzero(matches.status != 2)
-    order: Ints = counted[np.argsort(-rows.scores[counted], kind="stable")]
-    return order
+def _fix(
+    points: _Points,
+    dataset: DetectionDataset,
+    matches: Matches,
+    order: Ints,
+    can_be_corrected: Bools,
+    kind: int,
+) -> _Points:
+    """Fix an error: what can be corrected becomes right, all else of the type is left out.
+
+    Args:
+        points: before.
+        dataset: the ground truth.
+        matches: of the detections.
+        order: (P,) which detection each point is.
+        can_be_corrected: (P,), of classification and localization errors.
+        kind: the error.
+    """
+    num_gt = points.num_gt
+    if kind == MISSED:
+        missed = np.bincount(dataset.class_ids[matches.gt_missed], minlength=len(num_gt))
+        return replace(points, num_gt=num_gt - missed)
+    class_ids, is_true = points.class_ids.copy(), points.is_true.copy()
+    is_error = matches.error[order] == kind
+    corrected = can_be_corrected & is_error
+    is_true[corrected] = True
+    if kind == CLASSIFICATION:
+        class_ids[corrected] = dataset.class_ids[matches.gt[order[corrected]]]
+    kept = ~is_error | corrected
+    return replace(points, class_ids=class_ids[kept], is_true=is_true[kept])
 
 
 def _corrections(matches: Matches) -> Bools:

@@ -7,8 +7,7 @@ import numpy as np
 from ..content import EvaluatedSet
 from ..drawings import ERROR_COLORS
 from ..html import Markup, bar, integer, name, number, paragraph, swatch, table
-from ..matching import MISSED
-from ..tide import ERROR_NAMES
+from ..matching import ERROR_TYPES, MISSED
 from ..wording import ERROR_MEANINGS, ERROR_TITLES
 
 # Classes in the table of errors by class.
@@ -29,7 +28,7 @@ def render(evaluated: EvaluatedSet) -> Markup:
             bar(errors.gains[kind], largest, ERROR_COLORS[kind]),
             integer(errors.counts[kind]),
         ]
-        for kind in ERROR_NAMES
+        for kind in ERROR_TYPES
     ]
     intro = (
         f"AP50 is {number(errors.ap50, 2)}. dAP is what it would gain if all errors of one type "
@@ -57,7 +56,7 @@ def _by_class(evaluated: EvaluatedSet) -> Markup:
     threshold = evaluated.best_points[0].threshold
     num_classes = len(dataset.class_names)
     chosen = (rows.scores >= threshold) & (matches.error >= 0)
-    counts = np.zeros((num_classes, len(ERROR_NAMES)), np.int64)
+    counts = np.zeros((num_classes, len(ERROR_TYPES)), np.int64)
     np.add.at(counts, (rows.class_ids[chosen], matches.error[chosen]), 1)
     counts[:, MISSED] = np.bincount(dataset.class_ids[matches.gt_missed], minlength=num_classes)
     total = counts.sum(axis=1)
@@ -74,5 +73,5 @@ def _by_class(evaluated: EvaluatedSet) -> Markup:
     note = f"<b>{title}</b>, by the class of the detection, or of the object that was missed."
     if not math.isnan(threshold):
         note += f" Of the detections, those with a score of at least {number(threshold, 3)}."
-    header = ["class", *(ERROR_TITLES[kind].lower() for kind in ERROR_NAMES), "GT boxes"]
+    header = ["class", *(ERROR_TITLES[kind].lower() for kind in ERROR_TYPES), "GT boxes"]
     return Markup(f"{paragraph(Markup(note))}{table(header, table_rows)}")

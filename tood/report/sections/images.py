@@ -7,8 +7,7 @@ from collections import Counter
 from ..content import EvaluatedSet
 from ..drawings import ERROR_COLORS, GT_COLOR, RIGHT_COLOR, ImageMistakes, image_tag, worst_images
 from ..html import Markup, figure, legend, number, paragraph, swatch, text
-from ..matching import MISSED
-from ..tide import ERROR_NAMES
+from ..matching import ERROR_TYPES, MISSED
 from ..wording import ERROR_TITLES
 
 
@@ -25,7 +24,7 @@ def render(evaluated: EvaluatedSet, count: int) -> Markup:
     entries = [f"{swatch(RIGHT_COLOR)}correct", f"{swatch(GT_COLOR, True)}its GT box"]
     entries += [
         f"{swatch(ERROR_COLORS[kind])}{ERROR_TITLES[kind].lower()}"
-        for kind in ERROR_NAMES
+        for kind in ERROR_TYPES
         if kind != MISSED
     ]
     entries.append(f"{swatch(ERROR_COLORS[MISSED], True)}GT box that was not found")
@@ -51,7 +50,7 @@ def _caption(evaluated: EvaluatedSet, mistakes: ImageMistakes) -> Markup:
     dataset = evaluated.dataset
     kinds = Counter(evaluated.matches.error[mistakes.wrong].tolist())
     words = [f"{len(mistakes.right)} correct"]
-    words += [f"{kinds[kind]} {ERROR_NAMES[kind]}" for kind in ERROR_NAMES if kinds[kind]]
+    words += [f"{kinds[x]} {ERROR_TITLES[x].lower()}" for x in ERROR_TYPES if kinds[x]]
     words += [f"{len(mistakes.not_found)} not found"] if len(mistakes.not_found) else []
     size = f"{dataset.widths[mistakes.image]}×{dataset.heights[mistakes.image]}"  # noqa: RUF001
     path = dataset.file_names[mistakes.image]
