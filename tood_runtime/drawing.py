@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from .colors import Color, class_color, to_linear
 from .image_io import ImageInput, RGBImage, as_rgb
-from .labels import LabelPlacer, fit_label
+from .labels import Label, LabelPlacer, fit_label
 
 if TYPE_CHECKING:
     from .detections import Detections
@@ -20,6 +20,8 @@ MIN_DISPLAY_SIDE = 480
 # Font size and line width as fractions of the image's size, the square root of its area.
 _FONT_FRACTION, _MIN_FONT = 1 / 60, 12
 _LINE_FRACTION, _MIN_LINE = 1 / 350, 2
+# Length of a dash and of the gap after it, in pixels.
+_DASH = 6
 
 
 def display_scale(image: RGBImage) -> float:
@@ -145,11 +147,38 @@ def _draw_labels(
         if label is not None:
             corner = placer.place(boxes[i], label.size)
             placed.append((corner, label, class_color(int(detections.class_id[i]))))
-    for (x, y), label, color in reversed(placed):
-        width, height = label.size
-        draw.rectangle([x, y, x + width - 1, y + height - 1], fill=color)
-        origin = (x + label.offset[0], y + label.offset[1])
-        draw.text(origin, label.text, fill=text_color(color), font=label.font)
+    for corner, label, color in reversed(placed):
+        draw_label(draw, corner, label, color, text_color(color))
+
+
+def draw_label(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    label: Label,
+    background: Color | str,
+    color: Color | str,
+) -> None:
+    """Draw a label whose top left corner is known."""
+    (x, y), (width, height) = corner, label.size
+    draw.rectangle([x, y, x + width - 1, y + height - 1], fill=background)
+    origin = (x + label.offset[0], y + label.offset[1])
+    draw.text(origin, label.text, fill=color, font=label.font)
+
+
+def draw_dashed(
+    draw: ImageDraw.ImageDraw,
+    corners: tuple[float, float, float, float],
+    color: Color | str,
+    width: int,
+) -> None:
+    """Draw a dashed rectangle with corners (x1, y1, x2, y2), which are part of it."""
+    left, top, right, bottom = corners
+    for start in np.arange(left, right, 2 * _DASH).tolist():
+        for y in (top, bottom):
+            draw.line([start, y, min(start + _DASH, right), y], fill=color, width=width)
+    for start in np.arange(top, bottom, 2 * _DASH).tolist():
+        for x in (left, right):
+            draw.line([x, start, x, min(start + _DASH, bottom)], fill=color, width=width)
 
 
 def _name(detections: "Detections", index: int) -> str:

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from PIL import Image, ImageDraw
 
 from tood_runtime.colors import class_color
-from tood_runtime.drawing import text_color
+from tood_runtime.drawing import draw_dashed, draw_label, text_color
 from tood_runtime.labels import LabelPlacer, fit_label
 
 from ..data.findings import one_line
@@ -23,7 +23,6 @@ _GAP, _CAPTION_HEIGHT = 8, 22
 _FONT_SIZE, _CAPTION_FONT = 13, 14
 # What the model pads with, and what is no part of any image.
 _PADDING_COLOR, _BACKGROUND = (60, 60, 60), (255, 255, 255)
-_DASH = 6
 
 Sample = Mapping[str, Any]
 
@@ -92,11 +91,8 @@ def _draw_image(
             label = fit_label(one_line(class_names[class_id]), mark, _FONT_SIZE, canvas.size)
             if label is not None:
                 labels.append((placer.place(box, label.size), label, color))
-    for (x, y), label, color in reversed(labels):
-        width, height = label.size
-        draw.rectangle([x, y, x + width - 1, y + height - 1], fill=color)
-        origin = (x + label.offset[0], y + label.offset[1])
-        draw.text(origin, label.text, fill=text_color(color), font=label.font)
+    for corner, label, color in reversed(labels):
+        draw_label(draw, corner, label, color, text_color(color))
     return canvas
 
 
@@ -111,10 +107,5 @@ def _draw_box(
     if not is_crowd:
         draw.rectangle([x1, y1, x2, y2], outline=color, width=2)
         return
-    for start in range(x1, x2, 2 * _DASH):
-        for y in (y1, y2):
-            draw.line([start, y, min(start + _DASH, x2), y], fill=color, width=2)
-    for start in range(y1, y2, 2 * _DASH):
-        for x in (x1, x2):
-            draw.line([x, start, x, min(start + _DASH, y2)], fill=color, width=2)
+    draw_dashed(draw, (x1, y1, x2, y2), color, width=2)
     draw.line([x1, y1, x2, y2], fill=color)

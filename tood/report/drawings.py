@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from tood_runtime.drawing import draw_dashed, draw_label
 from tood_runtime.image_io import ImageReadError, read_image
 from tood_runtime.image_writing import encode_image
 from tood_runtime.labels import LabelPlacer, fit_label
@@ -114,7 +115,7 @@ def draw_mistakes(evaluated: EvaluatedSet, mistakes: ImageMistakes) -> Image.Ima
     labels: list[tuple[npt.NDArray[np.float64], str, str, str]] = []
     gt = np.arange(dataset.offsets[image], dataset.offsets[image + 1])
     for row in gt[~np.isin(gt, mistakes.not_found)].tolist():
-        _draw_dashed(draw, dataset.boxes[row] * scale, GT_COLOR, width=1)
+        draw_dashed(draw, _corners(dataset.boxes[row] * scale), GT_COLOR, width=1)
     for row in mistakes.right.tolist():
         _draw_box(draw, rows.boxes[row] * scale, RIGHT_COLOR)
     for row in mistakes.wrong[:MAX_DRAWN][::-1].tolist():
@@ -123,7 +124,7 @@ def draw_mistakes(evaluated: EvaluatedSet, mistakes: ImageMistakes) -> Image.Ima
         class_name = dataset.class_names[rows.class_ids[row]]
         labels.append((rows.boxes[row] * scale, class_name, f"{rows.scores[row]:.2f}", color))
     for row in mistakes.not_found.tolist():
-        _draw_dashed(draw, dataset.boxes[row] * scale, ERROR_COLORS[MISSED])
+        draw_dashed(draw, _corners(dataset.boxes[row] * scale), ERROR_COLORS[MISSED], _LINE)
         class_name = dataset.class_names[dataset.class_ids[row]]
         labels.append((dataset.boxes[row] * scale, class_name, "", ERROR_COLORS[MISSED]))
     _draw_labels(draw, labels, size)
@@ -139,21 +140,6 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: npt.NDArray[np.float64], color: st
     draw.rectangle(_corners(box), outline=color, width=_LINE)
 
 
-def _draw_dashed(
-    draw: ImageDraw.ImageDraw, box: npt.NDArray[np.float64], color: str, width: int = _LINE
-) -> None:
-    left, top, right, bottom = _corners(box)
-    dash = 6
-    for start in np.arange(left, right, 2 * dash).tolist():
-        end = min(start + dash, right)
-        draw.line([(start, top), (end, top)], fill=color, width=width)
-        draw.line([(start, bottom), (end, bottom)], fill=color, width=width)
-    for start in np.arange(top, bottom, 2 * dash).tolist():
-        end = min(start + dash, bottom)
-        draw.line([(left, start), (left, end)], fill=color, width=width)
-        draw.line([(right, start), (right, end)], fill=color, width=width)
-
-
 def _draw_labels(
     draw: ImageDraw.ImageDraw,
     labels: list[tuple[npt.NDArray[np.float64], str, str, str]],
@@ -167,11 +153,8 @@ def _draw_labels(
         label = fit_label(class_name, score, _FONT_SIZE, size)
         if label is None:
             continue
-        x, y = placer.place(np.array(_corners(box)), label.size)
-        right, bottom = x + label.size[0] - 1, y + label.size[1] - 1
-        draw.rectangle((x, y, right, bottom), fill=color)
-        origin = (x + label.offset[0], y + label.offset[1])
-        draw.text(origin, label.text, fill="#000000", font=label.font)
+        corner = placer.place(np.array(_corners(box)), label.size)
+        draw_label(draw, corner, label, color, "#000000")
 
 
 def image_tag(evaluated: EvaluatedSet, mistakes: ImageMistakes) -> Markup:
