@@ -113,7 +113,7 @@ def test_crowds_on_request(cfg, record, lsj):
 
 
 def test_padding_is_in_no_box(cfg, record):
-    """Box 2 ends outside of its image: it must not reach into the gray beside it."""
+    """Box 2 ends outside of its image: it must not reach into the gray next to it."""
     lsj = cfg.INPUT.LSJ
     cfg.INPUT.RANDOM_FLIP = "none"
     lsj.ENABLED, lsj.SIZE, lsj.MIN_SCALE, lsj.MAX_SCALE = True, (96, 96), 0.5, 0.5

@@ -148,7 +148,7 @@ def test_a_crowd_stays_a_crowd():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_mix_against_a_slow_reference(seed):
-    """A second image that is not larger: its pixels are blended, those beside it stay."""
+    """A second image that is not larger: its pixels are blended, the others stay."""
     rng = np.random.default_rng(seed)
     first = make_image(rng)
     second = make_image(rng)

@@ -116,7 +116,7 @@ class TrainingBatches:
         """Say which iteration of the training the next batch is for.
 
         Args:
-            iteration: it; without this call, as many as batches were drawn before.
+            iteration: its number; by default that of the batches drawn so far.
             multi_image_end: the first iteration in which images are no longer put together; None
                 for no end.
         """

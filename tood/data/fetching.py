@@ -31,13 +31,18 @@ class Fetched:
         sample: the mapped image, or one in its place; None if there is none.
         problems: file name and message of each unusable image that was met.
         num_objects: annotated objects of the image, and of those that it was put together with.
-        num_dropped: how many of them augmentation left out, because too little of them is left.
     """
 
     sample: Sample | None = None
     problems: list[tuple[str, str]] = field(default_factory=list)
     num_objects: int = 0
-    num_dropped: int = 0
+
+    @property
+    def num_dropped(self) -> int:
+        """How many of them augmentation left out, because too little of them is left."""
+        if self.sample is None or "instances" not in self.sample:
+            return 0
+        return self.num_objects - len(self.sample["instances"])
 
 
 class _NoImageError(Exception):
@@ -109,7 +114,8 @@ class TrainingImages(Dataset[Fetched]):
                 with seeded(self.seed, position):
                     fetched.sample = self._try(fetched, self.mapper, record)
                 if fetched.sample is not None:
-                    _count(fetched, record)
+                    if "instances" in fetched.sample:
+                        fetched.num_objects = _num_objects(record)
                     break
         except _NoImageError:
             pass
@@ -122,6 +128,7 @@ class TrainingImages(Dataset[Fetched]):
         def load(
             number: int, label: Callable[[Sample], LabeledImage]
         ) -> tuple[Sample, LabeledImage]:
+            """Read and augment one of the images, or what takes its place."""
             for candidate in self._candidates(position, images[number], number):
                 record = self._record(candidate)
                 # What cannot be read has drawn no random number yet.
@@ -135,8 +142,7 @@ class TrainingImages(Dataset[Fetched]):
             with seeded(self.seed, position):
                 fetched.sample = self.composer(load)
         except _NoImageError:
-            return
-        fetched.num_dropped = fetched.num_objects - len(fetched.sample["instances"])
+            pass
 
     def _try(self, fetched: Fetched, mapper: Callable[[Sample], Any], record: Sample) -> Any:
         """What the mapper returns; None for an image that is known to be bad, or is found to be.
@@ -173,13 +179,6 @@ class TrainingImages(Dataset[Fetched]):
 
 def _num_objects(record: Sample) -> int:
     return sum(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
-
-
-def _count(fetched: Fetched, record: Sample) -> None:
-    """Count the objects of an image that its mapper has left out."""
-    if fetched.sample is not None and "instances" in fetched.sample:
-        fetched.num_objects = _num_objects(record)
-        fetched.num_dropped = fetched.num_objects - len(fetched.sample["instances"])
 
 
 class TestImages(Dataset[Fetched]):

@@ -88,7 +88,7 @@ class DetectionMapper:
             size = augmented.shape[:2]
             mapped["instances"] = self._instances(objects, transforms, size)
             if self.with_crowds:
-                mapped["crowds"] = self._crowds(crowds, transforms, size)
+                mapped["crowds"] = self._instances(crowds, transforms, size)
         return mapped if self.views is None else with_views(mapped, self.views, pixels)
 
     def label(
@@ -111,7 +111,7 @@ class DetectionMapper:
         size = pixels.shape[:2]
         groups = [
             self._instances(objects, transforms, size),
-            self._crowds(crowds, transforms, size),
+            self._instances(crowds, transforms, size),
         ]
         return LabeledImage(
             pixels,
@@ -138,16 +138,6 @@ class DetectionMapper:
         pixels = read_image(record["file_name"], self.apply_orientation)
         check_size(record, pixels.shape[:2], self.apply_orientation)
         return convert_format(pixels, self.image_format)
-
-    def _crowds(
-        self,
-        annotations: list[dict[str, Any]],
-        transforms: T.TransformList,
-        size: tuple[int, int],
-    ) -> Instances:
-        for annotation in annotations:
-            annotation.pop("segmentation", None)  # of another format than that of objects
-        return self._instances(annotations, transforms, size)
 
     def _instances(
         self,
@@ -177,11 +167,15 @@ def _augment(
 
 
 def _split(annotations: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], ...]:
-    """Copies of the annotations of objects, and of those of crowds."""
+    """Copies of the annotations of objects, and of those of crowds, without their masks."""
     objects: list[dict[str, Any]] = []
     crowds: list[dict[str, Any]] = []
-    for annotation in annotations:
-        (crowds if annotation.get("iscrowd", 0) else objects).append(copy.copy(annotation))
+    for annotation in map(copy.copy, annotations):
+        if annotation.get("iscrowd", 0):
+            annotation.pop("segmentation", None)  # of another format than that of objects
+            crowds.append(annotation)
+        else:
+            objects.append(annotation)
     return objects, crowds
 
 

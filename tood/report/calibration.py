@@ -77,8 +77,8 @@ def best_points(
 ) -> tuple[OperatingPoint, list[OperatingPoint]]:
     """The best threshold of all classes together, and that of each class (K).
 
-    Where no detection is right, as many as there are GT boxes are above the threshold of all
-    classes together.
+    Where no detection is right, the threshold of all classes together leaves one detection for each
+    GT box.
     """
     counted = matches.by_score(rows)
     labels = rows.class_ids[counted]
@@ -89,7 +89,7 @@ def best_points(
     groups = zip(np.split(scores[order], ends), np.split(is_true[order], ends), num_gt, strict=True)
     overall = _best(scores, is_true, sum(num_gt))
     if math.isnan(overall.threshold) and len(scores) and sum(num_gt):
-        # Nothing is right: as many detections as objects show what is wrong.
+        # Nothing is right: one detection for each object shows what is wrong.
         overall = OperatingPoint(float(scores[min(sum(num_gt), len(scores)) - 1]), 0.0, 0.0, 0.0)
     return overall, [_best(*group) for group in groups]
 

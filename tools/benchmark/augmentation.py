@@ -5,7 +5,7 @@ python -m tools.benchmark.augmentation --config-file custom/TOOD-R50 \
 
 The loaders read in this process and take turns, some batches each. CPU time is counted, which a
 busy machine changes less than time; the ratios of the medians hold better than the numbers. Each
-worker of a training delivers about as many images, if it has a core. "plain" has none of these
+worker of a training delivers about that number, if it has a core. "plain" has none of these
 augmentations; mosaic and mix-up are used for all images.
 """
 

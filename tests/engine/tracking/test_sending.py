@@ -173,12 +173,12 @@ def test_lines_are_read_while_the_file_grows(tmp_path):
 def test_secrets_are_hidden():
     environ = {
         "WANDB_API_KEY": "abcdef123456",
-        "HOME": "/root/x",
+        "HOME": "/home/x",
         "MY_TOKEN": "ab",
         "KEYS": "/a/b/c",
     }
-    text = "key abcdef123456 for s3://u:p@bucket/a.pth?sig=XYZ in /root/x/a/b/c, table"
-    expected = "key *** for s3://***@bucket/a.pth?*** in /root/x/a/b/c, table"
+    text = "key abcdef123456 for s3://u:p@bucket/a.pth?sig=XYZ in /home/x/a/b/c, table"
+    expected = "key *** for s3://***@bucket/a.pth?*** in /home/x/a/b/c, table"
     assert hide_secrets(text, environ) == expected
     assert hide_in_value(("https://a.b/c?d=e", 1, True)) == ["https://a.b/c?***", 1, True]
 
