@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import ROOT
 from tood.config.loading import load_config
 from tood.errors import TOODError
-from tools.experiments import option_table
+from tools.experiments import alignment_table, option_table
 
 ROWS_FILES = sorted((ROOT / "tools/experiments/rows").glob("*.yaml"))
 CONFIG = ROOT / "configs/quickstart/TOOD-R18-shapes.yaml"
@@ -31,7 +31,7 @@ def commands(monkeypatch):
         (folder / "metrics.json").write_text(text + "\n")
         (folder / "model_final.pth").touch()
 
-    monkeypatch.setattr(option_table, "run_command", run_command)
+    monkeypatch.setattr(alignment_table, "run_command", run_command)
     return calls
 
 

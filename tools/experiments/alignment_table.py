@@ -54,6 +54,24 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
         raise TOODError(f"tood {arguments[0]} failed with exit code {done.returncode}. See {log}.")
 
 
+def run_folder(output: Path, row: str, seed: int) -> Path:
+    """The folder of a row with a seed."""
+    return output / f"{row.replace(' ', '')}-seed{seed}"
+
+
+def train(config_file: str, options: Sequence[str], folder: Path) -> None:
+    """Train, or continue a training that was stopped.
+
+    Args:
+        config_file: path of the config.
+        options: config options, ``[KEY, VALUE, ...]``.
+        folder: of the run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["train", "--config-file", config_file, "--output", str(folder), "--resume"]
+    run_command([*command, "--opts", *options], folder / "train.log")
+
+
 def train_and_analyze(
     config_file: str,
     opts: Sequence[str],
@@ -72,14 +90,12 @@ def train_and_analyze(
         output: folder of the experiment.
         row_options: config options of the row; None for those of :data:`ROWS`.
     """
-    folder = output / f"{row.replace(' ', '')}-seed{seed}"
+    folder = run_folder(output, row, seed)
     result = folder / "alignment.json"
     if not result.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         of_row = ROWS[row] if row_options is None else row_options
         options = [*opts, *of_row, "SEED", str(seed)]
-        train = ["train", "--config-file", config_file, "--output", str(folder), "--resume"]
-        run_command([*train, "--opts", *options, "TEST.EVAL_PERIOD", "0"], folder / "train.log")
+        train(config_file, [*options, "TEST.EVAL_PERIOD", "0"], folder)
         # The weights come last: the options may have others, from which training starts.
         options += ["MODEL.WEIGHTS", str(folder / "model_final.pth")]
         analyze = ["analyze", "--config-file", config_file, "--json", str(result), "--opts"]
@@ -92,23 +108,32 @@ def summarize(results: Sequence[dict[str, float]]) -> list[str]:
     cells = []
     for metric in METRICS:
         values = [result[metric] for result in results]
-        digits = 3 if metric in ("PCC", "IoU-top10") else 1
-        deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
-        cells.append(f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}")
+        cells.append(format_spread(values, 3 if metric in ("PCC", "IoU-top10") else 1))
     return cells
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+def format_spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and standard deviation."""
+    deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+def experiment_parser(name: str, description: str | None, output: str) -> argparse.ArgumentParser:
+    """A parser with the options of all experiments that train several rows with several seeds.
+
+    Args:
+        name: of the module in this package.
+        description: of the program.
+        output: the default folder.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m tools.experiments.alignment_table",
-        description=__doc__,
+        prog=f"python -m tools.experiments.{name}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--output", default="output/alignment", help="folder for all results")
+    parser.add_argument("--output", default=output, help="folder for all results")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
     return parser
 
@@ -119,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: command line; None for that of the process.
     """
-    args = make_parser().parse_args(argv)
+    parser = experiment_parser("alignment_table", __doc__, "output/alignment")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    args = parser.parse_args(argv)
     table = []
     for row in args.rows:
         results = []

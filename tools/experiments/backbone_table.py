@@ -104,18 +104,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: command line; None for that of the process.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.experiments.backbone_table",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config-file", required=True)
+    parser = table.experiment_parser("backbone_table", __doc__, "output/backbones")
     parser.add_argument("--weights", default="", help="of the backbone, for the start 'weights'")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--output", default="output/backbones", help="folder for all results")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
     args = parser.parse_args(argv)
     if "weights" in args.starts and not Path(args.weights).is_file():
         parser.error(f"--weights {args.weights!r} is not a file")

@@ -6,10 +6,10 @@ python -m tools.experiments.option_table --rows-file tools/experiments/rows/trai
 A file of rows is a mapping from a name to config options, "KEY VALUE ...". Every run is a training
 with evaluations (tood train); the numbers are those of its metrics.json: AP at the end, the best AP
 of all evaluations, and AP with test-time augmentation where a row asks for it. Finished runs are
-not repeated, so an experiment can be continued, or split over several machines.
+not repeated, and a training that was stopped goes on from its checkpoint, so an experiment can be
+continued, or split over several machines.
 """
 
-import argparse
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,17 @@ from pathlib import Path
 import tood  # noqa: F401  # imported first: reports missing dependencies
 
 # isort: split
-import numpy as np
 import yaml
 from tabulate import tabulate
 
 from tood.cli.common import exit_on_user_error
 from tood.errors import TOODError
-from tools.experiments.alignment_table import run_command
+from tools.experiments.alignment_table import (
+    experiment_parser,
+    format_spread,
+    run_folder,
+    train,
+)
 
 # Names in metrics.json, and in the table.
 METRICS = {
@@ -72,7 +76,9 @@ def read_results(metrics: Path) -> Results:
     return {**results, BEST: max(line["bbox/AP"] for line in evaluations)}
 
 
-def train(config_file: str, options: Sequence[str], row: str, seed: int, output: Path) -> Results:
+def train_and_read(
+    config_file: str, options: Sequence[str], row: str, seed: int, output: Path
+) -> Results:
     """Train a row with a seed; return its numbers, from its folder if it has been trained.
 
     Args:
@@ -82,11 +88,9 @@ def train(config_file: str, options: Sequence[str], row: str, seed: int, output:
         seed: of the training.
         output: folder of the experiment.
     """
-    folder = output / f"{row.replace(' ', '-').replace('/', '-')}-seed{seed}"
+    folder = run_folder(output, row, seed)
     if not (folder / "model_final.pth").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["train", "--config-file", config_file, "--output", str(folder), "--opts"]
-        run_command([*command, *options, "SEED", str(seed)], folder / "train.log")
+        train(config_file, [*options, "SEED", str(seed)], folder)
     return read_results(folder / "metrics.json")
 
 
@@ -98,30 +102,9 @@ def make_table(results: Mapping[str, Sequence[Results]]) -> str:
         cells = []
         for column in columns:
             values = [run[column] for run in runs if column in run]
-            cells.append(_format(values) if values else "")
+            cells.append(format_spread(values) if values else "")
         table.append([row, len(runs), *cells])
     return tabulate(table, ["", "seeds", *columns], tablefmt="github")
-
-
-def _format(values: Sequence[float]) -> str:
-    deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
-    return f"{np.mean(values):.1f} ± {deviation:.1f}"
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.experiments.option_table",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--rows-file", required=True, help="YAML: options of each row")
-    parser.add_argument("--rows", nargs="+", help="only these")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--output", default="output/options", help="folder for all results")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -130,7 +113,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: command line; None for that of the process.
     """
-    args = make_parser().parse_args(argv)
+    parser = experiment_parser("option_table", __doc__, "output/options")
+    parser.add_argument("--rows-file", required=True, help="YAML: options of each row")
+    parser.add_argument("--rows", nargs="+", help="only these")
+    args = parser.parse_args(argv)
     rows = read_rows(args.rows_file)
     unknown = set(args.rows or ()) - set(rows)
     if unknown:
@@ -140,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in args.seeds:
         for row in args.rows or rows:
             options = [*args.opts, *rows[row]]
-            found = train(args.config_file, options, row, seed, Path(args.output))
+            found = train_and_read(args.config_file, options, row, seed, Path(args.output))
             print(f"{row}, seed {seed}: {found}", flush=True)
             results.setdefault(row, []).append(found)
     print(make_table(results))
