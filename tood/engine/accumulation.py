@@ -127,8 +127,7 @@ def accumulate_gradients(
         for index in state:
             with nullcontext() if state.is_last else _no_sync(model):
                 with autocast():
-                    losses = _named_losses(model(parts[index]), state)
-                groups = _group_losses(losses, state)
+                    losses, groups = _group_losses(model(parts[index]), state)
                 buffers = buffers or [[None] * len(parameters) for _ in groups]
                 if state.is_last:
                     factors = [state.corrections.get(names[0]) for names in groups]
@@ -143,23 +142,20 @@ def accumulate_gradients(
     return sums
 
 
-def _named_losses(losses: Any, state: BatchParts) -> dict[str, Tensor]:
-    """The losses by name; those without normalizers are divided by the number of parts."""
+def _group_losses(
+    losses: Tensor | dict[str, Tensor], state: BatchParts
+) -> tuple[dict[str, Tensor], list[tuple[str, ...]]]:
+    """The losses of a part by name, and the names of those whose gradients get one correction.
+
+    Losses without normalizers are a group of their own. They are divided by the number of parts.
+    """
     if isinstance(losses, Tensor):
         losses = {"total_loss": losses}
-    normalized = {name for group in state.groups for name in group}
-    return {
-        name: loss if name in normalized else loss / state.num_parts
-        for name, loss in losses.items()
-    }
-
-
-def _group_losses(losses: dict[str, Tensor], state: BatchParts) -> list[tuple[str, ...]]:
-    """Names of the losses whose gradients get the same correction."""
     groups = state.groups
     normalized = {name for group in groups for name in group}
     others = tuple(name for name in losses if name not in normalized)
-    return [*groups, others] if others else groups
+    losses = {**losses, **{name: losses[name] / state.num_parts for name in others}}
+    return losses, [*groups, others] if others else groups
 
 
 def _backward(
