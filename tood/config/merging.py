@@ -145,6 +145,12 @@ def get_value(cfg: CfgNode, key: str) -> Any:
     return node
 
 
+def all_values(cfg: CfgNode) -> dict[str, Any]:
+    """The values of all keys by their full names, without groups."""
+    values = {key: get_value(cfg, key) for key in all_keys(cfg)}
+    return {key: value for key, value in values.items() if not isinstance(value, CfgNode)}
+
+
 def _nearest_key(cfg: CfgNode, key: str) -> str | None:
     """An existing key that differs in case or spelling, or is in another group."""
     known = sorted(all_keys(cfg), key=lambda name: not name.startswith("MODEL.TOOD"))

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier
 from torch.optim import Optimizer
 
-from ..config.merging import all_keys, get_value
+from ..config.merging import all_values
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +52,10 @@ _RESCALED = (
 def training_settings(cfg: CfgNode) -> dict[str, Any]:
     """Return the keys that a training depends on with their values, for a checkpoint."""
     uncompared = tuple(f"{key}." for key in _UNCOMPARED)
-    values = {key: get_value(cfg, key) for key in all_keys(cfg)}
     return {
         key: _plain(value)
-        for key, value in values.items()
-        if not isinstance(value, CfgNode) and not f"{key}.".startswith(uncompared)
+        for key, value in all_values(cfg).items()
+        if not f"{key}.".startswith(uncompared)
     }
 
 

@@ -2,13 +2,12 @@
 
 import platform
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 
 from ...checkpoint.info import current_versions
 from ...compat import compute_on_main_process
-from ...config.merging import all_keys, get_value
+from ...config.merging import all_values
 from .base import RunDescription, Tracker
 from .hook import TrackingHook
 from .mlflow_tracker import MlflowTracker, import_mlflow
@@ -61,15 +60,11 @@ def build_tracking_hook(cfg: CfgNode, run_id: str | None) -> TrackingHook | None
 def describe_run(cfg: CfgNode) -> RunDescription:
     """What the trackers are told about a training."""
     node = cfg.TRACKING
-    values = {key: get_value(cfg, key) for key in all_keys(cfg)}
-    config: dict[str, Any] = {
-        key: hide_in_value(value) for key, value in values.items() if not isinstance(value, CfgNode)
-    }
     return RunDescription(
         folder=Path(cfg.OUTPUT_DIR),
         project=node.PROJECT,
         name=node.RUN_NAME or Path(cfg.OUTPUT_DIR).resolve().name,
         tags=tuple(node.TAGS),
-        config=config,
+        config={key: hide_in_value(value) for key, value in all_values(cfg).items()},
         versions={**current_versions(), "python": platform.python_version()},
     )
