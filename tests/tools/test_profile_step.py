@@ -39,7 +39,7 @@ def test_training_reads_nothing_back_from_a_gpu(capsys, phase):
         "_validate_classes",
         "preprocess_image",
         "prepare_ground_truth",
-        "_to_ground_truth",  # of boxes that are still on the CPU
+        "to_ground_truth",  # of boxes that are still on the CPU
     }
     assert {function for _, function in reads} <= validation, reads
 

@@ -15,7 +15,7 @@ from ..compat import convert_what_detectron2_loads
 from ..errors import CheckpointError
 from ..modeling.dense_detector import find_dense_core
 from .key_mapping import LAYOUT_DESCRIPTIONS, detect_layout, to_tood_keys
-from .key_report import compare_keys
+from .key_report import compare_keys, parts_without_one_stage_weights
 from .loading import LoadedWeights
 from .state_dict import extract_state_dict
 
@@ -58,6 +58,7 @@ def rename_loaded(model: nn.Module, loaded: dict[str, Any], path: str) -> dict[s
     core_name = next(name for name, module in model.named_modules() if module is core)
     prefix = f"{core_name}." if core_name else ""
     renamed = LoadedWeights(path, tensors, layout, origins, ignored).nested(prefix, expected)
+    optional = parts_without_one_stage_weights(expected, prefix, core.head_in_features)
     report = compare_keys(
         expected,
         renamed,
@@ -65,6 +66,7 @@ def rename_loaded(model: nn.Module, loaded: dict[str, Any], path: str) -> dict[s
         allow_new_classes=model.training,
         class_specific_parameters=getattr(core.head, "class_specific_parameters", ()),
         head_prefix=f"{prefix}head.",
+        optional_parts=optional if model.training else (),
     )
     if report.missing or report.mismatched or (report.unexpected and not is_known):
         raise CheckpointError(report.format())

@@ -1,6 +1,7 @@
 """Compare the keys and shapes of a checkpoint with those of a model."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -8,6 +9,9 @@ from torch import Tensor
 from .key_mapping import is_backbone_only, is_batch_counter
 from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights
+
+# The convolutions of one level of detectron2's FPN.
+_FPN_LEVEL = re.compile(r"backbone\.fpn_(?:lateral|output)(\d+)\.")
 
 # Maximum number of names in a message; the rest are counted.
 _MAX_LISTED = 10
@@ -44,6 +48,8 @@ class KeyReport:
         untrained_offsets: the backbone's deformable convolutions have no offsets in that file.
         new_classes: class-specific parameters that keep their initialization, because the file has
             another number of classes and this was allowed.
+        new_parts: parameters that keep their initialization, because the file is of a detector
+            without these parts and this was allowed.
     """
 
     path: str
@@ -54,6 +60,7 @@ class KeyReport:
     backbone_only: bool = False
     untrained_offsets: bool = False
     new_classes: list[str] = field(default_factory=list)
+    new_parts: list[str] = field(default_factory=list)
 
     @property
     def is_match(self) -> bool:
@@ -84,6 +91,7 @@ def compare_keys(
     allow_new_classes: bool,
     class_specific_parameters: Iterable[str] = (),
     head_prefix: str = "head.",
+    optional_parts: Sequence[Collection[str]] = (),
 ) -> KeyReport:
     """Compare weights with a model's state_dict.
 
@@ -98,6 +106,8 @@ def compare_keys(
         class_specific_parameters: parameters whose first dimension is the class, relative to the
             head. Names that the head does not have (an optional bias) are skipped.
         head_prefix: prefix of the head's parameters in the model.
+        optional_parts: groups of the model's keys; a file may lack all keys of a group. See
+            `parts_without_one_stage_weights`.
     """
     tensors = weights.tensors
     missing = {key for key in expected.keys() - tensors.keys() if not is_batch_counter(key)}
@@ -113,6 +123,10 @@ def compare_keys(
         # Backbones are trained on ImageNet without deformable convolutions.
         offsets = {key for key in missing if ".conv2_offset." in key}
         missing -= offsets
+
+    absent = [set(part) for part in optional_parts if not tensors.keys() & set(part)]
+    new_parts = missing & set().union(*absent)
+    missing -= new_parts
 
     listed = {head_prefix + name for name in class_specific_parameters} & expected.keys()
     resized = {key for key in mismatched if _differs_in_rows(expected[key], tensors[key])}
@@ -143,7 +157,35 @@ def compare_keys(
         backbone_only=backbone_only,
         untrained_offsets=bool(offsets),
         new_classes=sorted(new_classes),
+        new_parts=sorted(new_parts),
     )
+
+
+def parts_without_one_stage_weights(
+    expected: Collection[str], core_prefix: str, core_maps: Collection[str]
+) -> list[list[str]]:
+    """The parts of a two-stage model that the weights of its first stage alone do not fill.
+
+    Args:
+        expected: keys of the model.
+        core_prefix: prefix of the first stage, such as ``"proposal_generator."``; empty for a
+            one-stage detector, which has no such parts.
+        core_maps: names of the FPN's maps that the first stage reads, such as "p3".
+
+    Returns:
+        Groups of keys: the second stage, and each map of the FPN that only it reads.
+    """
+    if not core_prefix:
+        return []
+    shared = ("backbone.", core_prefix)
+    groups: dict[str, list[str]] = {}
+    for key in expected:
+        fpn = _FPN_LEVEL.match(key)
+        if fpn is not None and f"p{fpn[1]}" not in core_maps:
+            groups.setdefault(fpn[1], []).append(key)
+        elif not key.startswith(shared):
+            groups.setdefault("second stage", []).append(key)
+    return list(groups.values())
 
 
 def _differs_in_rows(a: Tensor, b: Tensor) -> bool:

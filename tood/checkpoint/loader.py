@@ -12,7 +12,7 @@ from ..modeling.dense_detector import DenseDetectorCore, find_dense_core
 from .class_rows import ClassRows, class_rows
 from .info import INFO_KEY, CheckpointInfo, read_info
 from .key_mapping import LAYOUT_DESCRIPTIONS
-from .key_report import KeyReport, compare_keys
+from .key_report import KeyReport, compare_keys, parts_without_one_stage_weights
 from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights, read_checkpoint
 from .safe_load import load_file, resolve_path
@@ -21,7 +21,13 @@ from .state_dict import extract_state_dict, is_average_entry
 from .timm_weights import LAYOUT, TimmNames, validate_pixels
 
 # Parts of a model by the prefix of their parameters, for the log.
-_PARTS = {BACKBONE_PREFIX: "backbone", "backbone.": "FPN", "head.": "head"}
+_PARTS = {
+    BACKBONE_PREFIX: "backbone",
+    "backbone.": "FPN",
+    "head.": "head",
+    "proposal_generator.head.": "head",
+    "roi_heads.": "ROI heads",
+}
 _Validate = Callable[[Mapping[str, Any]], None]
 
 
@@ -104,8 +110,10 @@ class CheckpointLoader(DetectionCheckpointer):
         self._log_contents(weights)
         expected = self.model.state_dict()
         core_name = next(name for name, m in self.model.named_modules() if m is core)
-        weights = weights.nested(f"{core_name}." if core_name else "", expected)
-        head_prefix = f"{core_name}.head." if core_name else "head."
+        core_prefix = f"{core_name}." if core_name else ""
+        weights = weights.nested(core_prefix, expected)
+        head_prefix = f"{core_prefix}head."
+        optional = parts_without_one_stage_weights(expected, core_prefix, core.head_in_features)
         class_specific = getattr(core.head, "class_specific_parameters", ())
         report = compare_keys(
             expected,
@@ -114,6 +122,7 @@ class CheckpointLoader(DetectionCheckpointer):
             allow_new_classes=not self.strict,
             class_specific_parameters=class_specific,
             head_prefix=head_prefix,
+            optional_parts=() if self.strict else optional,
         )
         if not report.is_match:
             raise CheckpointError(report.format())
@@ -216,6 +225,12 @@ class CheckpointLoader(DetectionCheckpointer):
                 ", and the offsets of the backbone's deformable convolutions start at 0"
                 if report.untrained_offsets
                 else "",
+            )
+        if report.new_parts:
+            modules = sorted({key.rpartition(".")[0] for key in report.new_parts})
+            self.logger.info(
+                "The file is of a one-stage detector: %s keep their initialization.",
+                ", ".join(modules),
             )
         if report.new_classes and self.class_rows is None:
             self.logger.warning(

@@ -7,6 +7,7 @@ in the others of this folder whose names end in _defaults.py.
 from detectron2.config import CfgNode
 
 from .augmentation_defaults import add_augmentation_config
+from .proposal_defaults import add_proposal_config
 from .renames import RENAMED_KEYS
 from .run_defaults import add_run_config
 from .timm_defaults import add_timm_config
@@ -31,6 +32,7 @@ def add_tood_config(cfg: CfgNode) -> None:
     add_augmentation_config(cfg)
     add_run_config(cfg)
     add_timm_config(cfg)
+    add_proposal_config(cfg)
     for old, new in RENAMED_KEYS.items():
         if not cfg.key_is_renamed(old):
             cfg.register_renamed_key(old, new)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ..config.architecture import has_roi_heads, has_tood
 from ..errors import ConfigError
 from .catalog import load_dataset, registered_categories
 from .dataset import FileId
@@ -29,7 +30,7 @@ def name_classes(cfg: CfgNode, name: str, known: Sequence[str] = ()) -> None:
         known: names of the classes of a dataset that is used with it.
     """
     node, metadata = cfg.MODEL.TOOD, MetadataCatalog.get(name)
-    if cfg.MODEL.META_ARCHITECTURE != "TOOD" or metadata.get("thing_classes"):
+    if not has_tood(cfg) or metadata.get("thing_classes"):
         return
     names = [str(text) for text in node.CLASS_NAMES or known]
     if not names and node.NUM_CLASSES != _DEFAULT_NUM_CLASSES:
@@ -38,14 +39,22 @@ def name_classes(cfg: CfgNode, name: str, known: Sequence[str] = ()) -> None:
         metadata.thing_classes = names
 
 
-def set_classes(node: CfgNode, name: str) -> None:
-    """Fill in the classes of ``cfg.MODEL.TOOD`` from a dataset, or check that they match."""
+def set_classes(cfg: CfgNode, name: str) -> None:
+    """Fill in the classes of ``cfg.MODEL.TOOD`` from a dataset, or check that they match.
+
+    Args:
+        cfg: changed in place; also ``MODEL.ROI_HEADS.NUM_CLASSES``, if it is still the default.
+        name: of a registered dataset.
+    """
+    node, roi_heads = cfg.MODEL.TOOD, cfg.MODEL.ROI_HEADS
     count = len(load_dataset(name).class_names)
     default = node.NUM_CLASSES == _DEFAULT_NUM_CLASSES and not node.CLASS_NAMES
     if default and count != node.NUM_CLASSES:
         logger.info("MODEL.TOOD.NUM_CLASSES is %d, the number of classes of %s.", count, name)
         node.NUM_CLASSES = count
     node.CLASS_NAMES, node.CATEGORY_IDS = match_classes(node, name)
+    if has_roi_heads(cfg) and roi_heads.NUM_CLASSES == _DEFAULT_NUM_CLASSES:
+        roi_heads.NUM_CLASSES = node.NUM_CLASSES
 
 
 def compare_class_names(expected: list[str], dataset_names: list[str]) -> None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from detectron2.config import CfgNode
 from detectron2.modeling import build_backbone
 
+from ..config.architecture import has_tood
 from ..modeling.box_ops import INSIDE_MARGIN
 from .dataset import DetectionDataset
 
@@ -81,7 +82,7 @@ class ModelInput:
 
 
 def _point_grid(cfg: CfgNode) -> PointGrid | None:
-    if cfg.MODEL.META_ARCHITECTURE != "TOOD":
+    if not has_tood(cfg):
         return None
     node = cfg.MODEL.TOOD
     tal = node.ASSIGNERS.TAL

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..compat import compute_on_main_process
+from ..config.architecture import has_tood
 from ..errors import ConfigError, DataError
 from .catalog import (
     ConfiguredDataset,
@@ -46,7 +47,8 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
     2. Read every dataset, and check that its files exist. With several processes, the main process
        reads, and the others get its result or its error.
     3. Check that the classes match the model's, and fill in ``MODEL.TOOD.CLASS_NAMES`` and
-       ``CATEGORY_IDS``. ``MODEL.TOOD.NUM_CLASSES`` is set if it is still the default, 80.
+       ``CATEGORY_IDS``. ``MODEL.TOOD.NUM_CLASSES`` is set if it is still the default, 80, and so
+       is the second stage's.
 
     Args:
         cfg: changed in place, so it must not be frozen.
@@ -59,8 +61,8 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
     datasets = _prepare(cfg, splits)
     for prepared in datasets:
         _validate_use(cfg, prepared)
-        if cfg.MODEL.META_ARCHITECTURE == "TOOD":
-            set_classes(cfg.MODEL.TOOD, prepared.name)
+        if has_tood(cfg):
+            set_classes(cfg, prepared.name)
         else:
             _validate_equal_classes(prepared, datasets[0])
 
@@ -88,8 +90,8 @@ def read_datasets(cfg: CfgNode) -> dict[str, list[str]]:
             dataset = prepared.dataset
             if not (dataset.annotated and dataset.is_crowd.all()):  # also without any box
                 _validate_use(cfg, prepared)
-            if prepared is datasets[0] and cfg.MODEL.META_ARCHITECTURE == "TOOD":
-                set_classes(cfg.MODEL.TOOD, prepared.name)
+            if prepared is datasets[0] and has_tood(cfg):
+                set_classes(cfg, prepared.name)
         except (ConfigError, DataError) as error:
             problems[prepared.split].append(str(error))
     return problems

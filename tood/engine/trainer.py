@@ -181,7 +181,7 @@ class Trainer(ResumableTrainer):
             describe_training(
                 self.cfg,
                 num_images=self.num_train_images,
-                num_classes=None if core is None else core.num_classes,
+                num_classes=None if core is None else self.cfg.MODEL.TOOD.NUM_CLASSES,
                 start_iter=self.start_iter,
                 max_iter=self.max_iter,
                 world_size=comm.get_world_size(),

@@ -4,6 +4,8 @@ from .backbone import build_tood_resnet_fpn_backbone
 from .dense_detector import DenseDetectorCore, find_dense_core
 from .heads import DENSE_HEAD_REGISTRY, ParallelHead, TOODHead
 from .meta_arch import TOOD
+from .proposal_network import TOODProposalNetwork
+from .roi_heads import TOODCascadeROIHeads, TOODStandardROIHeads
 from .timm_backbone import build_timm_fpn_backbone
 from .views import size_divisor
 
@@ -12,7 +14,10 @@ __all__ = [
     "TOOD",
     "DenseDetectorCore",
     "ParallelHead",
+    "TOODCascadeROIHeads",
     "TOODHead",
+    "TOODProposalNetwork",
+    "TOODStandardROIHeads",
     "build_timm_fpn_backbone",
     "build_tood_resnet_fpn_backbone",
     "find_dense_core",

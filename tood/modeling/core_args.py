@@ -6,9 +6,17 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
 
+from ..config.validation import validate_model, validate_model_keys, validate_values
 from ..errors import ConfigError
 from .heads import build_dense_head
-from .phases import build_phases, validate_phases
+from .phases import build_phases, part_nodes, validate_phases
+
+
+def validate_config(cfg: CfgNode) -> None:
+    """Raise a ConfigError for keys or values of ``cfg.MODEL`` that do not exist or do not fit."""
+    validate_model_keys(cfg, part_nodes(cfg.MODEL.TOOD))
+    validate_values(cfg)
+    validate_model(cfg)
 
 
 def core_args(cfg: CfgNode, feature_shapes: Mapping[str, ShapeSpec]) -> dict:

@@ -3,7 +3,6 @@
 Shapes: **N** images, **Hi, Wi** the map of level i, **K** classes.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,16 +13,13 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils.logger import log_first_n
 from torch import Tensor
 
-from ..config.validation import validate_model, validate_model_keys, validate_values
 from ..errors import ConfigError, DataError
-from .box_ops import box_area, is_usable_box
-from .core_args import core_args
+from .core_args import core_args, validate_config
 from .dense_detector import DenseDetectorCore
 from .events import drawing_storage
-from .phases import part_nodes
+from .ground_truth import to_ground_truth
 from .profiling import profiler_range
 from .structures import DensePredictions, GroundTruth, ImageDetections
 from .tracing import is_tracing, refuse_foreign_tracing
@@ -71,9 +67,7 @@ class TOOD(DenseDetectorCore):
         Raises:
             ConfigError: keys or values of ``cfg.MODEL.TOOD`` that do not exist or do not fit.
         """
-        validate_model_keys(cfg, part_nodes(cfg.MODEL.TOOD))
-        validate_values(cfg)
-        validate_model(cfg)
+        validate_config(cfg)
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
@@ -221,23 +215,23 @@ class TOOD(DenseDetectorCore):
         )
 
     def prepare_ground_truth(self, batched_inputs: list[dict]) -> list[GroundTruth]:
-        """The images' ground truth on the model's device, after validating its classes."""
+        """The images' ground truth on the model's device; see `to_ground_truth`."""
         for x in batched_inputs:
             if "instances" not in x:
                 raise ValueError(
                     'Training mode needs "instances" in every input. Add it, or call model.eval() '
                     "for inference."
                 )
-            classes = x["instances"].gt_classes
-            # Skip the check for labels already on a GPU: reading them would synchronize.
-            on_cpu = classes.device.type == "cpu"
-            if on_cpu and ((classes < 0) | (classes >= self.num_classes)).any():
-                raise DataError(
-                    f"{x.get('file_name', 'An image')} has ground truth of classes "
-                    f"{classes.unique().tolist()}, but the model has classes 0 to "
-                    f"{self.num_classes - 1}. Set MODEL.TOOD.NUM_CLASSES to that of the dataset."
-                )
-        return [_to_ground_truth(x, self.device) for x in batched_inputs]
+        return [
+            to_ground_truth(
+                x["instances"],
+                self.device,
+                self.num_classes,
+                source=x.get("file_name", "An image"),
+                original_height=x.get("height"),
+            )
+            for x in batched_inputs
+        ]
 
 
 @contextmanager
@@ -254,31 +248,6 @@ def _batch_norm_errors(images: ImageList) -> Iterator[None]:
             "with its padding. Use a larger INPUT.MIN_SIZE_TRAIN, more images per GPU "
             "(SOLVER.IMS_PER_BATCH), or FrozenBN or GN in the NORM keys."
         ) from error
-
-
-def _to_ground_truth(x: dict, device: torch.device) -> GroundTruth:
-    """The ground truth of one input on a device, without boxes that nothing can be learned from.
-
-    Boxes on a GPU stay, because their number would have to be read; no point is assigned to them.
-    """
-    instances = x["instances"]
-    # Whatever the loader's types: small ones would overflow in areas and indices.
-    boxes, classes = instances.gt_boxes.tensor.float(), instances.gt_classes.long()
-    if boxes.device.type == "cpu":
-        usable = is_usable_box(boxes)
-        if not usable.all():
-            log_first_n(
-                logging.WARNING,
-                f"{x.get('file_name', 'An image')} has {int((~usable).sum())} GT boxes that are "
-                "empty, not finite or beyond any image. They are left out of training.",
-                n=10,
-                name="tood",
-            )
-            boxes, classes = boxes[usable], classes[usable]
-    boxes, classes = boxes.to(device), classes.to(device)
-    height = instances.image_size[0]
-    scale = x.get("height", height) / max(height, 1)
-    return GroundTruth(boxes, classes, box_area(boxes) * scale**2)
 
 
 def _to_instances(found: ImageDetections, size: tuple[int, int], x: dict) -> Instances:

@@ -4,19 +4,28 @@ from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+from detectron2.modeling import (
+    BACKBONE_REGISTRY,
+    META_ARCH_REGISTRY,
+    PROPOSAL_GENERATOR_REGISTRY,
+    ROI_HEADS_REGISTRY,
+)
 from detectron2.utils.registry import Registry
 
 from ...errors import ConfigError
+from ..architecture import TOOD_META_ARCH, TOOD_PROPOSAL_NETWORK, has_tood, is_two_stage
 from ..merging import get_value, shown
 from . import norms
 from .data import FORMAT_CHANNELS
 from .rules import Kind, Rule, apply_rules, integer, list_of, number, one_of, text, unknown_choice
 from .tood_node import HEAD_RULES, MAX_CHANNELS, TOOD_RULES
+from .two_stage import TOOD_ROI_HEADS, validate_two_stage
 
 # Registered by tood.modeling, which is above this layer.
-TOOD_META_ARCH, _TOOD_BACKBONE = "TOOD", "build_tood_resnet_fpn_backbone"
+_TOOD_BACKBONE = "build_tood_resnet_fpn_backbone"
 _TIMM_BACKBONE = "build_timm_fpn_backbone"
+# What detectron2 calls having no proposal generator.
+_PRECOMPUTED = "PrecomputedProposals"
 _RESNET_FPN_BACKBONES = (
     _TOOD_BACKBONE,
     "build_resnet_fpn_backbone",
@@ -81,6 +90,9 @@ def validate_parts(cfg: CfgNode) -> None:
     _validate_name(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, {TOOD_META_ARCH})
     own = {_TOOD_BACKBONE, _TIMM_BACKBONE}
     _validate_name(cfg, "MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, own)
+    own = {TOOD_PROPOSAL_NETWORK, _PRECOMPUTED}
+    _validate_name(cfg, "MODEL.PROPOSAL_GENERATOR.NAME", PROPOSAL_GENERATOR_REGISTRY, own)
+    _validate_name(cfg, "MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY, set(TOOD_ROI_HEADS))
     _validate_device(cfg.MODEL.DEVICE)
     _validate_max_detections(cfg)
     _validate_pixels(cfg)
@@ -110,6 +122,8 @@ def validate_model(cfg: CfgNode) -> None:
         apply_rules(cfg, (Rule("MODEL.ANCHOR_GENERATOR.OFFSET", number(0, below=1)),))
         for name in ("SIZES", "ASPECT_RATIOS"):
             _validate_per_level(cfg, f"MODEL.ANCHOR_GENERATOR.{name}", node.IN_FEATURES)
+    if is_two_stage(cfg):
+        validate_two_stage(cfg)
 
 
 def validate_batch_norm(cfg: CfgNode, world_size: int) -> None:
@@ -129,7 +143,7 @@ def validate_batch_norm(cfg: CfgNode, world_size: int) -> None:
         found["MODEL.TIMM.NORM"] = (model.TIMM.NORM, _RES5_STRIDE)
     if model.BACKBONE.NAME in _FPN_BACKBONES:
         found["MODEL.FPN.NORM"] = (model.FPN.NORM, _RES5_STRIDE)
-    if model.META_ARCHITECTURE == TOOD_META_ARCH and model.TOOD.HEAD.NAME in _OWN_HEADS:
+    if has_tood(cfg) and model.TOOD.HEAD.NAME in _OWN_HEADS:
         # The levels are called after the logarithm of their stride.
         levels = [name[1:] for name in model.TOOD.IN_FEATURES if name[1:].isdigit()]
         stride = 2 ** max(map(int, levels), default=0)

@@ -4,8 +4,9 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ...errors import ConfigError
+from ..architecture import TOOD_META_ARCH, has_tood
 from .data import validate_test_data, validate_train_data, validate_views
-from .model import TOOD_META_ARCH, validate_batch_norm, validate_model, validate_parts
+from .model import validate_batch_norm, validate_model, validate_parts
 from .rules import Rule, apply_rules, list_of, one_of, text
 from .solver import SOLVER_RULES, validate_schedule
 from .values import validate_values
@@ -46,7 +47,7 @@ def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
             f"{TOOD_META_ARCH}."
         )
     validate_parts(cfg)
-    if cfg.MODEL.META_ARCHITECTURE == TOOD_META_ARCH:
+    if has_tood(cfg):
         validate_model(cfg)
 
 
@@ -62,6 +63,11 @@ def _validate_augmentation(cfg: CfgNode, build_model: bool) -> None:
         raise ConfigError(
             f"TEST.AUG.ENABLED is True, but MODEL.META_ARCHITECTURE is {kind}. Set it to False. "
             f"Available with test-time augmentation: {', '.join(AUGMENTED_META_ARCHS)}."
+        )
+    if kind != TOOD_META_ARCH and cfg.MODEL.KEYPOINT_ON:
+        raise ConfigError(
+            "TEST.AUG.ENABLED and MODEL.KEYPOINT_ON are True, but detectron2's test-time "
+            "augmentation has no keypoints. Set TEST.AUG.ENABLED False."
         )
     validate_views(cfg)
 
