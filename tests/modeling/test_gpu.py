@@ -3,9 +3,12 @@
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
 
 from tests.modeling.assigners.oracles import random_scene, same
 from tests.modeling.layers.test_deform_conv import scene
+from tests.modeling.two_stage import build_both, to_two_stage
+from tood.modeling import find_dense_core
 from tood.modeling.assigners import TaskAlignedAssigner
 from tood.modeling.layers import deform_conv2d
 from tood.modeling.structures import GroundTruth
@@ -32,6 +35,44 @@ def test_training_step(tiny_cfg, make_input, phase, dtype):
         assert loss.dtype == torch.float32
         assert loss.item() == pytest.approx(full[name].item(), rel=0.05)
     sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("phase", ["warmup", "aligned"])
+def test_losses_of_a_proposal_network(tiny_cfg, make_input, phase):
+    """Bit for bit the detector's, also with an image without ground truth."""
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    tiny_cfg.MODEL.TOOD.PROPOSALS.CLASS_AGNOSTIC = False
+    one_stage, two_stage = build_both(tiny_cfg)
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    losses = []
+    for model in (one_stage, two_stage):
+        find_dense_core(model).set_phase(phase)
+        with EventStorage():
+            losses.append(model(batch))
+    for name, loss in losses[0].items():
+        assert loss.equal(losses[1][name.replace("loss_", "loss_tood_")])
+
+
+@pytest.mark.parametrize("roi_heads", ["TOODStandardROIHeads", "TOODCascadeROIHeads"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_two_stages_in_half_precision(tiny_cfg, make_input, roi_heads, dtype):
+    tiny_cfg.MODEL.DEVICE = "cuda"
+    cfg = to_two_stage(tiny_cfg, roi_heads)
+    cfg.MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE = True
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    model = build_model(cfg)
+    find_dense_core(model).set_phase("aligned")
+    batch = [make_input(), make_input(boxes=(), classes=())]
+    with EventStorage(), torch.autocast("cuda", dtype=dtype):
+        losses = model(batch)
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    model.eval()
+    with torch.no_grad(), torch.autocast("cuda", dtype=dtype):
+        outputs = model(batch)
+    for output in outputs:
+        found = output["instances"]
+        assert len(found) > 0 and found.scores.isfinite().all()
 
 
 @pytest.mark.parametrize("phase", ["warmup", "aligned"])

@@ -93,7 +93,7 @@ def finalize(
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
     # In float32, also for half-precision models.
-    keep = batched_nms(boxes.float(), scores, classes, nms_thresh)
+    keep = batched_nms(boxes.float(), scores.float(), classes, nms_thresh)
     if max_detections >= 0:
         keep = keep[:max_detections]
     return ImageDetections(boxes[keep], scores[keep], classes[keep])

@@ -12,6 +12,7 @@ from tools.benchmark.cases.model import (
     training_cases,
 )
 from tools.benchmark.cases.postprocess import postprocessing_cases
+from tools.benchmark.cases.two_stage import two_stage_cases
 from tools.benchmark.harness import Case, Settings
 
 GROUPS: dict[str, Callable[[Settings], Iterator[Case]]] = {
@@ -22,5 +23,6 @@ GROUPS: dict[str, Callable[[Settings], Iterator[Case]]] = {
     "model": inference_cases,
     "train": training_cases,
     "retinanet": retinanet_cases,
+    "two-stage": two_stage_cases,
     "compile": compile_cases,
 }

@@ -1,0 +1,161 @@
+r"""TOOD and RPN as first stages: recall of the proposals, and AP of the detectors on them.
+
+python -m tools.experiments.two_stage_table --output output/two_stage \
+    --config-file configs/quickstart/TOOD-MaskRCNN-R18-shapes.yaml
+
+Trains detectors of two stages on either first stage, with the same backbone, schedule and second
+stage, and evaluates boxes, masks, and the proposals alone with detectron2's own proposal
+evaluation: the average recall of the best 100 and of the best 1000. RPN has the FPN maps, anchors
+and numbers of detectron2's own configs. Finished runs are not repeated, and a training that was
+stopped goes on from its checkpoint.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tood  # noqa: F401  # imported first: reports missing dependencies
+
+# isort: split
+import torch
+from detectron2.config import CfgNode
+from detectron2.evaluation import inference_on_dataset
+from detectron2.modeling import build_model
+from tabulate import tabulate
+from torch import nn
+
+from tood.checkpoint.safe_load import load_file
+from tood.cli.common import exit_on_user_error
+from tood.config.loading import load_config
+from tood.data import build_test_loader
+from tood.data.registration import setup_datasets
+from tood.errors import CheckpointError, TOODError
+from tood.evaluation import FastCOCOEvaluator
+from tools.experiments.alignment_table import experiment_parser, format_spread, run_folder, train
+from tools.reference.rpn import rpn_options
+
+_BOXES = ["MODEL.MASK_ON", "False"]
+_CASCADE = ["MODEL.ROI_HEADS.NAME", "TOODCascadeROIHeads"]
+_CASCADE += ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"]
+_SCORES = ["MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE", "True"]
+# Options of the detectors, and of the first stages.
+DETECTORS = {
+    "Faster R-CNN": _BOXES,
+    "Cascade R-CNN": [*_BOXES, *_CASCADE],
+    "Mask R-CNN": ["MODEL.MASK_ON", "True"],
+}
+FIRST_STAGES = {
+    "TOOD": [],
+    "TOOD, all classes": ["MODEL.TOOD.PROPOSALS.CLASS_AGNOSTIC", "False"],
+    "TOOD, times proposal score": _SCORES,
+    "RPN": rpn_options(frozen_norm=False),
+}
+# As many proposals of either kind as recall is evaluated with.
+_MANY_PROPOSALS = ["MODEL.TOOD.PROPOSALS.POST_NMS_TOPK_TEST", "1000"]
+METRICS = ("AP", "AP50", "AP75", "mask AP", "AR@100", "AR@1000")
+
+Results = dict[str, float]
+
+
+def run(args: argparse.Namespace, row: str, seed: int) -> Results:
+    """The numbers of a detector on a first stage, from its file if that exists.
+
+    Args:
+        args: the command line.
+        row: "first stage/detector".
+        seed: of the training.
+    """
+    first_stage, detector = row.split("/")
+    options = [*args.opts, *DETECTORS[detector], *FIRST_STAGES[first_stage], "SEED", str(seed)]
+    folder = run_folder(Path(args.output), row.replace("/", "-"), seed)
+    result = folder / "two_stage.json"
+    if not result.is_file():
+        train(args.config_file, options, folder)
+        cfg = load_config(args.config_file, [*options, *_MANY_PROPOSALS])
+        numbers = {**read_ap(folder), **proposal_recall(cfg, folder / "model_final.pth")}
+        result.write_text(json.dumps(numbers, indent=1) + "\n")
+    numbers = json.loads(result.read_text())
+    return numbers
+
+
+def read_ap(folder: Path) -> Results:
+    """The last evaluation in a run's metrics.json.
+
+    Raises:
+        TOODError: it has none.
+    """
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    evaluations = [line for line in lines if "bbox/AP" in line]
+    if not evaluations:
+        raise TOODError(f"{folder} has no bbox/AP: the training was not evaluated.")
+    names = {f"bbox/{name}": name for name in METRICS[:3]} | {"segm/AP": "mask AP"}
+    return {name: evaluations[-1][key] for key, name in names.items() if key in evaluations[-1]}
+
+
+def proposal_recall(cfg: CfgNode, weights: Path) -> Results:
+    """Average recall of the proposals alone, by detectron2's own evaluation.
+
+    Args:
+        cfg: of a two-stage detector.
+        weights: its checkpoint.
+    """
+    cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
+    setup_datasets(cfg, ("TEST",))
+    model = build_model(cfg).eval()
+    _load_first_stage(model, weights)
+    name = cfg.DATASETS.TEST[0]
+    with torch.no_grad():
+        results: dict[str, Any] = inference_on_dataset(
+            model, build_test_loader(cfg, name), FastCOCOEvaluator(name, distributed=False)
+        )
+    recall = results["box_proposals"]
+    return {name: recall[name] for name in ("AR@100", "AR@1000")}
+
+
+def _load_first_stage(model: nn.Module, path: Path) -> None:
+    """Load a two-stage detector's weights but those of its second stage."""
+    weights = load_file(str(path))["model"]
+    first = {key: value for key, value in weights.items() if not key.startswith("roi_heads.")}
+    expected = model.state_dict().keys()
+    if first.keys() != expected:
+        raise CheckpointError(f"{path} does not match: {sorted(first.keys() ^ expected)[:3]}")
+    model.load_state_dict({key: torch.as_tensor(value) for key, value in first.items()})
+
+
+def make_table(results: dict[str, list[Results]]) -> str:
+    """Means and standard deviations over the seeds, for each row."""
+    rows = []
+    for name, runs in results.items():
+        cells = []
+        for metric in METRICS:
+            values = [numbers[metric] for numbers in runs if metric in numbers]
+            cells.append(format_spread(values) if values else "")
+        rows.append([*reversed(name.split("/")), len(runs), *cells])
+    return tabulate(rows, ["detector", "proposals", "seeds", *METRICS], tablefmt="github")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate, and print the table.
+
+    Args:
+        argv: command line; None for that of the process.
+    """
+    rows = [f"{first}/{detector}" for detector in DETECTORS for first in FIRST_STAGES]
+    parser = experiment_parser("two_stage_table", __doc__, "output/two_stage")
+    parser.add_argument("--rows", nargs="+", choices=rows, default=rows, metavar="ROW")
+    args = parser.parse_args(argv)
+    results: dict[str, list[Results]] = {}
+    # Seed by seed, so that every row has one early.
+    for seed in args.seeds:
+        for row in args.rows:
+            found = run(args, row, seed)
+            print(f"{row}, seed {seed}: {found}", flush=True)
+            results.setdefault(row, []).append(found)
+    print(make_table(results))
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
