@@ -84,7 +84,9 @@ def _layout_of(names: set[str]) -> str:
         name.startswith(BACKBONE_PREFIX) for name in names
     ):
         return "detectron2-backbone"
-    if any(name.startswith((BACKBONE_PREFIX, "head.")) for name in names):
+    if any(
+        name.startswith((BACKBONE_PREFIX, "head.", "proposal_generator.head.")) for name in names
+    ):
         return "detectron2"
     if {"conv1.weight", "layer1.0.conv1.weight"} <= names:
         return "torchvision-backbone"

@@ -3,8 +3,7 @@
 Shapes: **N** images, **Hi, Wi** the map of level i, **K** classes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,12 +14,13 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from .core_args import core_args, validate_config
 from .dense_detector import DenseDetectorCore
 from .events import drawing_storage
 from .ground_truth import to_ground_truth
 from .profiling import profiler_range
+from .small_maps import explain_small_maps
 from .structures import DensePredictions, GroundTruth, ImageDetections
 from .tracing import is_tracing, refuse_foreign_tracing
 from .views import candidates_of_views, detect_in_views, has_views, size_divisor, size_of
@@ -111,7 +111,7 @@ class TOOD(DenseDetectorCore):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         ground_truth = self.prepare_ground_truth(batched_inputs)
-        with _batch_norm_errors(images):
+        with explain_small_maps(images):
             with profiler_range("tood/backbone"):
                 features = self.backbone(images.tensor)
             with profiler_range("tood/head"):
@@ -232,22 +232,6 @@ class TOOD(DenseDetectorCore):
             )
             for x in batched_inputs
         ]
-
-
-@contextmanager
-def _batch_norm_errors(images: ImageList) -> Iterator[None]:
-    """Say what helps where a map of one cell leaves a batch normalization a single value."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        height, width = images.tensor.shape[-2:]
-        raise ConfigError(
-            f"A batch normalization got a map of one cell, of one image of {width}x{height} pixels "
-            "with its padding. Use a larger INPUT.MIN_SIZE_TRAIN, more images per GPU "
-            "(SOLVER.IMS_PER_BATCH), or FrozenBN or GN in the NORM keys."
-        ) from error
 
 
 def _to_instances(found: ImageDetections, size: tuple[int, int], x: dict) -> Instances:

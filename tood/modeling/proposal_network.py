@@ -18,6 +18,7 @@ from .dense_detector import DenseDetectorCore
 from .ground_truth import to_ground_truth
 from .postprocessing import postprocess_single_image
 from .profiling import profiler_range
+from .small_maps import explain_small_maps
 from .structures import AnchorGrid, DensePredictions, GroundTruth, ImageDetections, LossSum
 
 # Keeps logits finite. detectron2 appends ground truth with a logit of 23, which is above all others
@@ -121,8 +122,9 @@ class TOODProposalNetwork(DenseDetectorCore):
         Raises:
             ValueError: ground truth is missing in training mode.
             DataError: a class of the ground truth does not exist.
+            ConfigError: an image is too small for a normalization.
         """
-        with profiler_range("tood/head"):
+        with explain_small_maps(images), profiler_range("tood/head"):
             grid, predictions = self.predict(features)
         losses: dict[str, Tensor] = {}
         if self.training:

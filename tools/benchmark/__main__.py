@@ -11,10 +11,10 @@ has medians in milliseconds, their spread (half the interquartile range) and the
 holds on a noisy machine where milliseconds do not. References: MMDetection 3.3.0
 (pip install -e ".[mmdet]"), Ultralytics for assignment (pip install --no-deps ultralytics),
 torchvision's operator for "dcn", detectron2's RetinaNet for "retinanet", its own detectors with RPN
-for "two-stage", and the uncompiled model for "compile", which needs a C++ compiler. "roofline" is the least time that the machine could need:
-the case's multiply-adds at the rate of one large 3x3 convolution, or the bytes it must read and
-write at the rate of a copy, whichever is larger. "MiB" is the peak memory of a call on top of what
-was allocated before it (on a CPU: Linux only).
+for "two-stage", and the uncompiled model for "compile", which needs a C++ compiler. "roofline" is
+the least time that the machine could need: the case's multiply-adds at the rate of one large 3x3
+convolution, or the bytes it must read and write at the rate of a copy, whichever is larger. "MiB"
+is the peak memory of a call on top of what was allocated before it (on a CPU: Linux only).
 """
 
 import argparse

@@ -34,9 +34,7 @@ def two_stage_cases(settings: Settings) -> Iterator[Case]:
         for model in models:
             model.train()
         steps = [lambda m=m, x=labeled: _step(m, x) for m in models]
-        yield Case(
-            f"{name}, forward, losses, backward, {settings.title}; reference: RPN", *steps
-        )
+        yield Case(f"{name}, forward, losses, backward, {settings.title}; reference: RPN", *steps)
 
 
 def _build(name: str, settings: Settings, options: list[str]) -> nn.Module:
