@@ -6,6 +6,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from tests.analysis.cases import PARALLEL_HEAD, RETINANET
+from tests.conftest import make_tiny_cfg
+from tests.modeling.two_stage import to_two_stage
 from tood.analysis.recorder import PredictionRecorder
 from tood.errors import ConfigError
 from tood.modeling.postprocessing import select_candidates
@@ -79,6 +81,13 @@ def test_nothing_recorded(make_cfg):
     recorder = PredictionRecorder(build_model(make_cfg()))
     with pytest.raises(RuntimeError, match=r"Call start\(\)"):
         _ = recorder.grid
+
+
+def test_two_stages():
+    """The classes of the first stage are not those of the detections."""
+    model = build_model(to_two_stage(make_tiny_cfg()))
+    with pytest.raises(ConfigError, match="those of the second stage"):
+        PredictionRecorder(model)
 
 
 def test_unsupported_model():

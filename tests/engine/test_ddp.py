@@ -8,10 +8,12 @@ import torch.multiprocessing as mp
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from tests.engine.helpers import run_phase_hook
 from tood.engine import PhaseHook
+from tood.modeling import find_dense_core
 
 
 def ddp_batch(rank: int):
@@ -35,9 +37,10 @@ def ddp_worker(rank, cfg, init_file, folder):
     result = {}
     for phase, iteration in (("warmup", 0), ("aligned", 5)):
         run_phase_hook(PhaseHook(5), model, [iteration], iteration)
-        assert model.module.phase == phase
+        assert find_dense_core(model).phase == phase
         model.zero_grad()
-        losses = model(ddp_batch(rank))
+        with EventStorage():
+            losses = model(ddp_batch(rank))
         sum(losses.values()).backward()
         grads = {n: p.grad.clone() for n, p in model.module.named_parameters() if p.requires_grad}
         result[phase] = ({k: v.detach() for k, v in losses.items()}, grads)
@@ -45,23 +48,31 @@ def ddp_worker(rank, cfg, init_file, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_distributed_data_parallel(tiny_cfg, tmp_path):
-    """Two processes by gloo: the normalizer is the mean over both, the gradients are averaged."""
+@pytest.mark.parametrize("architecture", ["TOOD", "ProposalNetwork"])
+def test_distributed_data_parallel(tiny_cfg, tmp_path, architecture):
+    """Two processes by gloo: the normalizer is the mean over both, the gradients are averaged.
+
+    Also of a first stage, without a second one, which would draw samples at random.
+    """
+    tiny_cfg.MODEL.META_ARCHITECTURE = architecture
+    tiny_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "TOODProposalNetwork"
     mp.spawn(ddp_worker, (tiny_cfg, tmp_path / "init", tmp_path), nprocs=2)
     found = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
     torch.manual_seed(0)
     model = build_model(tiny_cfg)
+    core = find_dense_core(model)
     for phase in ("warmup", "aligned"):
         sums = []
-        original = model.normalize_losses
-        model.normalize_losses = lambda s, sums=sums, original=original: (
+        original = core.normalize_losses
+        core.normalize_losses = lambda s, sums=sums, original=original: (
             sums.append(s) or original(s)
         )
-        model.set_phase(phase)
+        core.set_phase(phase)
         model.zero_grad()
         for rank in (0, 1):
-            model(ddp_batch(rank))
-        model.normalize_losses = original
+            with EventStorage():
+                model(ddp_batch(rank))
+        core.normalize_losses = original
         means = {
             name: max((sums[0][name].normalizer + sums[1][name].normalizer).item() / 2, 1)
             for name in sums[0]
@@ -69,9 +80,10 @@ def test_distributed_data_parallel(tiny_cfg, tmp_path):
         total = 0
         for rank in (0, 1):
             expected = {
-                "loss_cls": sums[rank]["loss_cls"].total / means["loss_cls"],
-                "loss_box_reg": 2 * sums[rank]["loss_box_reg"].total / means["loss_box_reg"],
+                name: (2 if "box_reg" in name else 1) * loss.total / means[name]
+                for name, loss in sums[rank].items()
             }
+            assert expected.keys() == found[rank][phase][0].keys()
             total = total + sum(expected.values()) / 2
             for name, value in found[rank][phase][0].items():
                 assert value.item() == pytest.approx(expected[name].item(), rel=1e-4), name

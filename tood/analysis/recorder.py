@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import ConfigError
 from ..modeling.dense_detector import find_dense_core
+from ..modeling.proposal_network import TOODProposalNetwork
 from ..modeling.structures import AnchorGrid, DensePredictions, ImagePredictions
 from ..modeling.views import has_views
 
@@ -25,12 +26,17 @@ class PredictionRecorder:
             DistributedDataParallel.
 
     Raises:
-        ConfigError: the model is of another kind.
+        ConfigError: the model is of another kind, or has TOOD as its first stage.
     """
 
     def __init__(self, model: nn.Module) -> None:
         core = find_dense_core(model)
         retinanet = getattr(model, "module", model)  # inside DistributedDataParallel
+        if isinstance(core, TOODProposalNetwork):
+            raise ConfigError(
+                f"The alignment of a {type(retinanet).__name__} cannot be analyzed: its detections "
+                "are those of the second stage. Use a config with MODEL.META_ARCHITECTURE TOOD."
+            )
         if core is None and not isinstance(retinanet, RetinaNet):
             raise ConfigError(
                 f"Cannot record the predictions of {type(retinanet).__name__}. "
