@@ -124,10 +124,8 @@ def compare_keys(
         offsets = {key for key in missing if ".conv2_offset." in key}
         missing -= offsets
 
-    absent = [set(part) for part in optional_parts if not tensors.keys() & set(part)]
-    new_parts = missing & set().union(*absent)
+    new_parts = missing & _absent(optional_parts, tensors.keys())
     missing -= new_parts
-
     listed = {head_prefix + name for name in class_specific_parameters} & expected.keys()
     resized = {key for key in mismatched if _differs_in_rows(expected[key], tensors[key])}
     new_classes: set[str] = set()
@@ -186,6 +184,11 @@ def parts_without_one_stage_weights(
         elif not key.startswith(shared):
             groups.setdefault("second stage", []).append(key)
     return list(groups.values())
+
+
+def _absent(parts: Sequence[Collection[str]], present: Collection[str]) -> set[str]:
+    """The keys of the parts of which no key is present."""
+    return {key for part in parts if not any(x in present for x in part) for key in part}
 
 
 def _differs_in_rows(a: Tensor, b: Tensor) -> bool:
