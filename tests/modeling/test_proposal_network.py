@@ -32,7 +32,8 @@ def test_losses_are_the_detector_s(tiny_cfg, make_input, phase):
     """Bit for bit, on the same weights and images; one of them without ground truth."""
     tiny_cfg.MODEL.TOOD.PROPOSALS.CLASS_AGNOSTIC = False
     one_stage, two_stage = build_both(tiny_cfg)
-    batch = [make_input(), make_input(64, 96, (), ())]
+    # Sizes that are padded: the points in the padding count too.
+    batch = [make_input(90, 121), make_input(60, 97, (), ())]
     expected = losses_of(one_stage, batch, phase)
     losses = losses_of(two_stage, batch, phase)
     assert list(expected) == ["loss_cls", "loss_box_reg"]
