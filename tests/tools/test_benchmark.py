@@ -9,6 +9,7 @@ from tests.helpers import CONFIGS
 from tood.data.synthetic import write_dataset
 from tools.benchmark import __main__ as benchmark
 from tools.benchmark import augmentation, coco_eval, dataset, loader
+from tools.benchmark.cases import two_stage
 from tools.benchmark.harness import Case, Settings, measure
 from tools.reference import mmdet
 
@@ -74,3 +75,21 @@ def test_reading_a_dataset(capsys):
     printed = capsys.readouterr().out
     assert "300 boxes in 40 images" in printed and "images: 40" in printed
     assert re.search(r"GB at the peak: \d", printed)
+
+
+@pytest.mark.slow
+def test_two_stage(capsys, monkeypatch):
+    """Masks have something to do: the classifiers are scaled until there are detections."""
+    monkeypatch.setattr(two_stage, "NAMES", ("TOOD-MaskRCNN-R50-1x",))
+    found = []
+    monkeypatch.setattr(
+        two_stage,
+        "Case",
+        lambda name, *sides: found.append([side() for side in sides]) or Case(name, *sides),
+    )
+    arguments = ["--cases", "two-stage", "--repeat", "1", "--device", "cpu", "--size", "128x96"]
+    benchmark.main(arguments)
+    assert "TOOD-MaskRCNN-R50-1x, inference, 96x128" in capsys.readouterr().out
+    detections, _ = found
+    for (output,) in detections:
+        assert len(output["instances"].pred_masks) > 10
