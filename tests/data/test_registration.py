@@ -157,12 +157,6 @@ def test_images_without_annotations_are_for_results_only(shapes_cfg, edited_json
         setup_datasets(shapes_cfg)
 
 
-def test_keypoints_are_refused(shapes_cfg):
-    shapes_cfg.MODEL.KEYPOINT_ON = True
-    with pytest.raises(ConfigError, match=r"keypoints are not read\. Boxes and masks"):
-        setup_datasets(shapes_cfg)
-
-
 def test_masks_are_read_where_the_model_has_them(shapes_cfg, edited_json):
     def polygons(content):
         for entry in content["annotations"]:

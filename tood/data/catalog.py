@@ -13,6 +13,8 @@ from ..errors import DataError, TOODError
 from .dataset import DetectionDataset, FileId
 from .dataset_dicts import read_dicts
 from .formats import DataSource, read_dataset
+from .keypoint_flips import publish_keypoints, registered_keypoint_names
+from .keypoints import has_registered_names, with_registered_names
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class ReadOptions:
     with_masks: bool = False
     apply_exif: bool = True
     keep_unreadable: bool = False
+    num_keypoints: int = 0
 
 
 @dataclass(eq=False)
@@ -72,7 +75,9 @@ def load_dataset(name: str) -> DetectionDataset:
     function = DatasetCatalog[name]
     cached = _cache.get(name)
     if cached is not None and cached[0] is function and cached[1] == _options:
-        return cached[2]
+        dataset = cached[2]
+        if dataset.keypoints is None or has_registered_names(name, dataset):
+            return dataset
     dataset = _read(name, function)
     keep_dataset(name, dataset)
     _log_changes(dataset)
@@ -92,6 +97,8 @@ def keep_dataset(name: str, dataset: DetectionDataset) -> None:
         published["thing_dataset_id_to_contiguous_id"] = {
             category_id: index for index, category_id in enumerate(dataset.category_ids)
         }
+    if dataset.keypoint_names:
+        publish_keypoints(published, dataset, replace=isinstance(function, ConfiguredDataset))
 
 
 def validate_registered(name: str) -> None:
@@ -144,11 +151,9 @@ def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
         source = DataSource(
             PathManager.get_local_path(os.fspath(metadata.json_file)),
             os.fspath(metadata.image_root) or ".",
-            with_masks=_options.with_masks,
-            apply_exif=_options.apply_exif,
-            keep_unreadable=_options.keep_unreadable,
+            **vars(_options),
         )
-        return read_dataset(source, "coco")
+        return with_registered_names(name, read_dataset(source, "coco"))
     try:
         dicts = function()
     except TOODError:
@@ -163,9 +168,8 @@ def _read(name: str, function: Callable[[], Any]) -> DetectionDataset:
         dicts,
         class_names,
         category_ids,
-        with_masks=_options.with_masks,
-        apply_exif=_options.apply_exif,
-        keep_unreadable=_options.keep_unreadable,
+        keypoint_names=registered_keypoint_names(name),
+        **vars(_options),
     )
 
 

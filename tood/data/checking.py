@@ -16,6 +16,7 @@ from .image_headers import (
     check_header,
     check_image_headers,
 )
+from .keypoint_checks import check_keypoints
 from .model_input import ModelInput
 from .near_duplicates import (
     Fingerprints,
@@ -143,6 +144,7 @@ def check_dataset(
         *(Finding(FindingKind("not-usable", "error", one_line(x)), 1, ()) for x in problems),
         *_with_left_out(image_findings, dataset),
         *check_annotations(dataset),
+        *check_keypoints(dataset),
         *check_sizes(dataset, model_input, is_train),
         *_repeated_files(dataset),
     ]

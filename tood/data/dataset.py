@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from detectron2.structures import BoxMode
 
+from .keypoint_arrays import Points, coco_keypoints, join_points
+
 FileId = int | str
 
 # As the reference implementation: its training skips boxes with a smaller side (pixels).
@@ -80,6 +82,9 @@ class DetectionDataset:
         areas: (M,) float64: of the object where the file knows it, else of the box; the COCO
             evaluation sorts objects into small, medium and large by it.
         segmentations: M masks in COCO's format where masks are used, else None.
+        keypoints: (M, P, 3) float32 x, y in pixels and visibility (0 not labeled, 1 hidden, 2
+            visible), in detectron2's convention; None where keypoints are not used.
+        keypoint_names: P names; none where they are not known.
         changes: what reading changed.
         annotated: False for images whose annotations are not known, as of COCO's test-dev: they can
             be predicted on, but neither trained on nor evaluated.
@@ -98,6 +103,8 @@ class DetectionDataset:
     is_crowd: npt.NDArray[np.bool_]
     areas: npt.NDArray[np.float64]
     segmentations: list[Any] | None = None
+    keypoints: Points | None = None
+    keypoint_names: list[str] = field(default_factory=list)
     changes: ChangeLog = field(default_factory=ChangeLog)
     annotated: bool = True
 
@@ -173,6 +180,8 @@ class DetectionDataset:
         }
         if self.segmentations is not None:
             annotation["segmentation"] = self.segmentations[row]
+        if self.keypoints is not None:
+            annotation["keypoints"] = self.keypoints[row].reshape(-1).tolist()
         return annotation
 
     def dicts(self) -> list[dict[str, Any]]:
@@ -196,6 +205,7 @@ class DetectionDataset:
             is_crowd=self.is_crowd[keep],
             areas=self.areas[keep],
             segmentations=segmentations,
+            keypoints=None if self.keypoints is None else self.keypoints[keep],
         )
 
     def select_images(self, keep: npt.NDArray[np.bool_]) -> "DetectionDataset":
@@ -232,6 +242,8 @@ class DetectionDataset:
         ]
         for row, segmentation in enumerate(self.segmentations or ()):
             annotations[row]["segmentation"] = segmentation
+        for row, points in enumerate(() if self.keypoints is None else self.keypoints):
+            annotations[row].update(coco_keypoints(points))
         return {
             "images": [
                 {
@@ -278,4 +290,6 @@ def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
         is_crowd=np.concatenate([dataset.is_crowd for dataset in datasets]),
         areas=np.concatenate([dataset.areas for dataset in datasets]),
         segmentations=segmentations,
+        keypoints=join_points([dataset.keypoints for dataset in datasets]),
+        keypoint_names=first.keypoint_names,
     )

@@ -14,6 +14,7 @@ from .formats.coco_annotations import read_flag
 from .formats.files import image_sizes, read_headers
 from .formats.ids import IdTable, whole_number
 from .formats.json_file import printable
+from .formats.keypoints import KeypointRows
 from .formats.masks import select_masks
 from .normalize import build_dataset
 
@@ -29,6 +30,8 @@ def read_dicts(
     with_masks: bool = False,
     apply_exif: bool = True,
     keep_unreadable: bool = False,
+    num_keypoints: int = 0,
+    keypoint_names: Sequence[str] = (),
 ) -> DetectionDataset:
     """Bring detectron2's dataset dicts into the normalized form.
 
@@ -40,6 +43,8 @@ def read_dicts(
         with_masks: see `DataSource`.
         apply_exif: see `DataSource`; for dicts without height and width.
         keep_unreadable: see `DataSource`.
+        num_keypoints: see `DataSource`.
+        keypoint_names: the metadata's; none where they are not known.
 
     Raises:
         DataError: something does not follow detectron2's format; the message names the image.
@@ -51,7 +56,7 @@ def read_dicts(
     for position, record in enumerate(records):
         if not isinstance(record.get("file_name"), str):
             raise DataError(f"Image {position} of {shown} lacks its file_name. Add it.")
-    rows = _Rows(shown)
+    rows = _Rows(shown, num_keypoints)
     for position, record in enumerate(records):
         for annotation in record.get("annotations") or ():
             rows.add(position, record, annotation)
@@ -66,6 +71,12 @@ def read_dicts(
     used, masks = np.arange(len(rows.boxes)), None
     if with_masks:
         used, masks = rows.select_masks(heights, widths, describe)
+    boxes = np.array(rows.boxes, np.float64).reshape(-1, 4)[used]
+    image_index = np.array(rows.image_index, np.int64)[used]
+    keypoints = None
+    if rows.keypoints is not None:
+        sizes = np.stack([heights, widths], axis=1)[image_index]
+        keypoints = rows.keypoints.select(used, shown, describe, boxes, sizes, changes)
     return build_dataset(
         source=shown,
         class_names=class_names or [f"class {index}" for index in range(num_classes)],
@@ -74,11 +85,13 @@ def read_dicts(
         image_ids=_image_ids(shown, records),
         heights=heights,
         widths=widths,
-        image_index=np.array(rows.image_index, np.int64)[used],
+        image_index=image_index,
         class_ids=np.array(rows.class_ids, np.int64)[used],
-        boxes=np.array(rows.boxes, np.float64).reshape(-1, 4)[used],
+        boxes=boxes,
         is_crowd=np.array(rows.is_crowd, bool)[used],
         segmentations=masks,
+        keypoints=keypoints,
+        keypoint_names=() if keypoints is None else keypoint_names,
         describe=lambda row: describe(int(used[row])),
         changes=changes,
         annotated=not records or any("annotations" in record for record in records),
@@ -88,13 +101,14 @@ def read_dicts(
 class _Rows:
     """The annotations of all dicts, one row each."""
 
-    def __init__(self, shown: str) -> None:
+    def __init__(self, shown: str, num_keypoints: int = 0) -> None:
         self.shown = shown
         self.image_index: list[int] = []
         self.class_ids: list[int] = []
         self.boxes: list[list[float]] = []
         self.is_crowd: list[bool] = []
         self.segmentations: list[Any] = []
+        self.keypoints = KeypointRows(num_keypoints) if num_keypoints else None
         self.changes = ChangeLog()
 
     def add(self, position: int, record: dict[str, Any], annotation: Any) -> None:
@@ -114,6 +128,8 @@ class _Rows:
         self.boxes.append(_box(where, annotation))
         self.is_crowd.append(self._is_crowd(where, annotation))
         self.segmentations.append(annotation.get("segmentation"))
+        if self.keypoints is not None:
+            self.keypoints.append(_plain_keypoints(annotation.get("keypoints")))
 
     def _is_crowd(self, where: str, annotation: dict[str, Any]) -> bool:
         flags = []
@@ -161,6 +177,18 @@ def _plain_segmentation(segmentation: Any) -> Any:
     if isinstance(segmentation, (list, tuple)):
         return [_plain_values(polygon) for polygon in segmentation]
     return segmentation
+
+
+def _plain_keypoints(keypoints: Any) -> Any:
+    """Return what detectron2 accepts, such as (P, 3), as a list of numbers; else unchanged."""
+    if isinstance(keypoints, np.ndarray):
+        return keypoints.reshape(-1).tolist()
+    if isinstance(keypoints, (list, tuple)):
+        plain = [_plain_values(point) for point in _plain_values(keypoints)]
+        if plain and all(isinstance(point, list) and len(point) == 3 for point in plain):
+            return [value for point in plain for value in point]
+        return plain
+    return keypoints
 
 
 def _plain_values(values: Any) -> Any:

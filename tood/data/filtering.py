@@ -9,6 +9,7 @@ from tood_runtime.image_io import printable_path
 
 from ..errors import DataError
 from .dataset import MIN_BOX_SIDE, DetectionDataset
+from .keypoint_arrays import count_labeled
 
 logger = logging.getLogger(__name__)
 
@@ -16,15 +17,19 @@ logger = logging.getLogger(__name__)
 MIN_IMAGE_SIDE = 32
 
 
-def filter_training_set(dataset: DetectionDataset, filter_empty: bool) -> DetectionDataset:
+def filter_training_set(
+    dataset: DetectionDataset, filter_empty: bool, min_keypoints: int = 0
+) -> DetectionDataset:
     """Skip what cannot be learned from, and log how much that was.
 
     As in the reference implementation, these are skipped: boxes with a side below 1 pixel, boxes
-    outside of their image, images with a side below 32 pixels, and images without ground truth.
+    outside of their image, images with a side below 32 pixels, and images without ground truth. As
+    in detectron2, images with too few keypoints too.
 
     Args:
         dataset: not changed.
         filter_empty: skip images without usable boxes. Crowds do not count as usable.
+        min_keypoints: skip images with fewer labeled keypoints; 0 keeps all.
 
     Returns:
         The images to train on, each with its usable boxes.
@@ -57,6 +62,12 @@ def filter_training_set(dataset: DetectionDataset, filter_empty: bool) -> Detect
         counts[f"images without ground truth{note}"] = int((~has_objects).sum())
         if not has_objects.all():
             kept = kept.select_images(has_objects)
+    if min_keypoints > 0 and kept.keypoints is not None:
+        found = np.bincount(kept.image_index, count_labeled(kept.keypoints), minlength=len(kept))
+        counts[f"images with fewer than {min_keypoints} labeled keypoints"] = int(
+            (found < min_keypoints).sum()
+        )
+        kept = kept.select_images(found >= min_keypoints)
     _log_skipped_images(counts)
     if kept.is_crowd.all():  # also without any box
         raise DataError(_describe_nothing_left(dataset, counts))

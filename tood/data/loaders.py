@@ -13,6 +13,7 @@ from .batches import Batch, TrainingBatches, start_fetching
 from .dataset import DetectionDataset, concatenate
 from .fetching import Mapper, TestImages
 from .filtering import filter_training_set
+from .keypoints import min_keypoints
 from .mapper import DetectionMapper, ErrorContextMapper
 from .multi_image import MultiImageMapper, uses_several_images
 from .registration import load_dataset
@@ -104,7 +105,9 @@ def load_training_set(cfg: CfgNode) -> DetectionDataset:
             "DATASETS.TRAIN_ANNOTATIONS and DATASETS.TRAIN_IMAGES."
         )
     dataset = concatenate([load_dataset(name) for name in cfg.DATASETS.TRAIN])
-    dataset = filter_training_set(dataset, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    dataset = filter_training_set(
+        dataset, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, min_keypoints(cfg)
+    )
     _detail_logger.info(
         "Distribution of instances among all %d categories:\n%s",
         len(dataset.class_names),

@@ -16,6 +16,8 @@ from tood_runtime.image_header import read_header
 from tood_runtime.image_io import ImageReadError, printable_path, read_image
 
 from ..errors import ConfigError, DataError
+from .keypoint_flips import flip_indices
+from .keypoints import validate_keypoint_keys
 from .mosaic import LabeledImage
 from .transforms import build_augmentations, convert_format
 from .views import TestViews, to_tensor, with_views
@@ -32,14 +34,15 @@ class DetectionMapper:
     are read with `read_image`, like everywhere in this project.
 
     Args:
-        cfg: the config: ``INPUT``, ``MODEL.MASK_ON``.
+        cfg: the config: ``INPUT``, ``MODEL.MASK_ON``, ``MODEL.KEYPOINT_ON``.
         is_train: augment the image and return its ground truth.
         with_ground_truth: return the ground truth of a test image too.
         views: of test-time augmentation, which are added to a test image.
         with_crowds: return the crowds too, as ``crowds``. The model does not read them.
 
     Raises:
-        ConfigError: keypoints or precomputed proposals are used, which datasets do not hold.
+        ConfigError: precomputed proposals are used, which datasets do not hold; or it is not known
+            which keypoints a mirror exchanges.
     """
 
     def __init__(
@@ -50,12 +53,12 @@ class DetectionMapper:
         views: TestViews | None = None,
         with_crowds: bool = False,
     ) -> None:
-        for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
-            if cfg.MODEL[key]:
-                raise ConfigError(
-                    f"MODEL.{key} is not supported: datasets hold boxes and masks only. Set it to "
-                    "False."
-                )
+        if cfg.MODEL.LOAD_PROPOSALS:
+            raise ConfigError(
+                "MODEL.LOAD_PROPOSALS is not supported: datasets hold no proposals. Set it to "
+                "False."
+            )
+        validate_keypoint_keys(cfg)
         self.is_train = is_train
         self.with_ground_truth = is_train or with_ground_truth
         self.views = views
@@ -64,6 +67,8 @@ class DetectionMapper:
         self.apply_orientation = cfg.INPUT.APPLY_EXIF_ORIENTATION
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train))
         self.use_masks = is_train and cfg.MODEL.MASK_ON
+        self.use_keypoints = is_train and cfg.MODEL.KEYPOINT_ON
+        self.flipped_keypoints = flip_indices(cfg) if is_train else None
         self.mask_format = cfg.INPUT.MASK_FORMAT
         # A cropped object may be smaller than its cropped box.
         crops = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
@@ -148,8 +153,12 @@ class DetectionMapper:
         for annotation in annotations:
             if not self.use_masks:
                 annotation.pop("segmentation", None)
+            if not self.use_keypoints:
+                annotation.pop("keypoints", None)
         transformed = [
-            detection_utils.transform_instance_annotations(annotation, transforms, size)
+            detection_utils.transform_instance_annotations(
+                annotation, transforms, size, keypoint_hflip_indices=self.flipped_keypoints
+            )
             for annotation in annotations
         ]
         instances = detection_utils.annotations_to_instances(transformed, size, self.mask_format)

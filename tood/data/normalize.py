@@ -40,6 +40,8 @@ def build_dataset(
     is_crowd: npt.ArrayLike | None = None,
     areas: npt.ArrayLike | None = None,
     segmentations: list[Any] | None = None,
+    keypoints: npt.ArrayLike | None = None,
+    keypoint_names: Sequence[str] = (),
     describe: Callable[[int], str] = lambda row: f"box {row + 1}",
     changes: ChangeLog | None = None,
     annotated: bool = True,
@@ -64,6 +66,8 @@ def build_dataset(
         is_crowd: (M,) see `DetectionDataset`; None for no crowds.
         areas: (M,) of the objects, NaN where unknown; None where no area is known.
         segmentations: M masks where masks are used.
+        keypoints: (M, P, 3) where keypoints are used; see `DetectionDataset`.
+        keypoint_names: P names; none where they are not known.
         describe: names a box in the file, for messages.
         changes: what the reader has changed already.
         annotated: see `DetectionDataset`.
@@ -86,10 +90,6 @@ def build_dataset(
     # A stable sort: boxes of an image keep their order.
     order = kept[np.argsort(image_index[kept], kind="stable")]
     boxes, image_index, crowd = boxes[order], image_index[order], crowd[order]
-    box_areas = boxes[:, 2] * boxes[:, 3]
-    if areas is not None:
-        given = np.asarray(areas, np.float64).reshape(-1)[order]
-        box_areas = _plausible_areas(given, boxes, lambda row: describe(int(order[row])), changes)
     _warn_about_corners(boxes, heights[image_index], widths[image_index], order, describe, changes)
     counts = np.bincount(image_index, minlength=len(file_names))
     dataset = DetectionDataset(
@@ -104,8 +104,10 @@ def build_dataset(
         boxes=boxes,
         class_ids=np.asarray(class_ids, np.int32).reshape(-1)[order],
         is_crowd=crowd,
-        areas=box_areas,
+        areas=_plausible_areas(areas, boxes, order, describe, changes),
         segmentations=None if segmentations is None else [segmentations[row] for row in order],
+        keypoints=None if keypoints is None else np.asarray(keypoints, np.float32)[order],
+        keypoint_names=list(keypoint_names),
         changes=changes,
         annotated=annotated,
     )
@@ -175,13 +177,17 @@ def _refuse_fractions(
 
 
 def _plausible_areas(
-    areas: npt.NDArray[np.float64],
+    given: npt.ArrayLike | None,
     boxes: npt.NDArray[np.float64],
+    order: npt.NDArray[np.int64],
     describe: Callable[[int], str],
     changes: ChangeLog,
 ) -> npt.NDArray[np.float64]:
     """Replace areas that an object in this box cannot have; unknown ones without counting."""
     width, height = boxes[:, 2], boxes[:, 3]
+    if given is None:
+        return np.asarray(width * height)
+    areas = np.asarray(given, np.float64).reshape(-1)[order]
     unknown = np.isnan(areas)
     # Tools that count pixels have an area of up to (width + 1) * (height + 1).
     with np.errstate(invalid="ignore"):
@@ -194,7 +200,7 @@ def _plausible_areas(
         first = int(wrong[0])
         changes.add(
             WRONG_AREAS,
-            f"{describe(first)}: {areas[first]:g}",
+            f"{describe(int(order[first]))}: {areas[first]:g}",
             len(wrong),
         )
     return np.where(possible, areas, width * height)

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..compat import compute_on_main_process
 from ..config.architecture import has_tood
 from ..errors import ConfigError, DataError
+from . import keypoints
 from .catalog import (
     ConfiguredDataset,
     ReadOptions,
@@ -61,6 +62,7 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
     datasets = _prepare(cfg, splits)
     for prepared in datasets:
         _validate_use(cfg, prepared)
+        keypoints.validate_equal_keypoints(prepared.dataset, datasets[0].dataset)
         if has_tood(cfg):
             set_classes(cfg, prepared.name)
         else:
@@ -90,6 +92,7 @@ def read_datasets(cfg: CfgNode) -> dict[str, list[str]]:
             dataset = prepared.dataset
             if not (dataset.annotated and dataset.is_crowd.all()):  # also without any box
                 _validate_use(cfg, prepared)
+            keypoints.validate_equal_keypoints(dataset, datasets[0].dataset)
             if prepared is datasets[0] and has_tood(cfg):
                 set_classes(cfg, prepared.name)
         except (ConfigError, DataError) as error:
@@ -103,7 +106,10 @@ def _prepare(
     """Read and register the datasets of some splits."""
     _validate_keys(cfg, splits)
     options = ReadOptions(
-        bool(cfg.MODEL.MASK_ON), bool(cfg.INPUT.APPLY_EXIF_ORIENTATION), keep_unreadable
+        bool(cfg.MODEL.MASK_ON),
+        bool(cfg.INPUT.APPLY_EXIF_ORIENTATION),
+        keep_unreadable,
+        keypoints.num_keypoints(cfg),
     )
     set_read_options(options)
     datasets = compute_on_main_process(lambda: _read_all(cfg, splits, options))
@@ -129,6 +135,7 @@ def _validate_use(cfg: CfgNode, prepared: _Prepared) -> None:
     """Check that a dataset can be trained on, or evaluated."""
     dataset = prepared.dataset
     _validate_masks(cfg, dataset)
+    keypoints.validate_keypoints(cfg, prepared.name, dataset, prepared.split)
     if prepared.split == "TEST":
         validate_ground_truth(dataset)
     elif not dataset.annotated:
@@ -149,14 +156,8 @@ def _read_all(cfg: CfgNode, splits: tuple[str, ...], options: ReadOptions) -> li
     for split in splits:
         annotations, images = cfg.DATASETS[f"{split}_ANNOTATIONS"], cfg.DATASETS[f"{split}_IMAGES"]
         if annotations:
-            source = DataSource(
-                annotations,
-                images,
-                cfg.DATASETS[f"{split}_SPLIT"],
-                options.with_masks,
-                options.apply_exif,
-                options.keep_unreadable,
-            )
+            part = cfg.DATASETS[f"{split}_SPLIT"]
+            source = DataSource(annotations, images, part, **vars(options))
             function = _configured(source, cfg.DATASETS.FORMAT)
             known = [x for x in prepared if x.name == function.name]
             if not known:
@@ -250,11 +251,7 @@ def _validate_keys(cfg: CfgNode, splits: tuple[str, ...]) -> None:
                 f"{coco[0]} would be evaluated instead. Set DATASETS.TEST_ANNOTATIONS and "
                 "DATASETS.TEST_IMAGES, or set DATASETS.TEST '()' to train without evaluation."
             )
-    if cfg.MODEL.KEYPOINT_ON:
-        raise ConfigError(
-            "MODEL.KEYPOINT_ON is set, but keypoints are not read. Boxes and masks (MODEL.MASK_ON) "
-            "work; to train keypoints, use detectron2's own tools/train_net.py."
-        )
+    keypoints.validate_keypoint_keys(cfg)
 
 
 def _validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:

@@ -19,10 +19,18 @@ def read_dataset(source: DataSource, format: str = "auto") -> DetectionDataset:
         format: a name of a format, or "auto" to recognize it (``DATASETS.FORMAT``).
 
     Raises:
-        ConfigError: the format is unknown.
+        ConfigError: the format is unknown, or keypoints are asked for and not read of this format.
         DataError: it cannot be read; the message names file, entry and fix.
     """
-    return find_format(source, format).read(source)
+    reader = find_format(source, format)
+    if source.num_keypoints and not reader.has_keypoints:
+        available = ", ".join(cls.name for _, cls in DATASET_FORMAT_REGISTRY if cls.has_keypoints)
+        raise ConfigError(
+            f"MODEL.KEYPOINT_ON is True, but {printable(source.annotations, 300)} has the format "
+            f"{reader.name!r}, of which keypoints are not read. Available with keypoints: "
+            f"{available}. Convert the annotations, or set MODEL.KEYPOINT_ON False."
+        )
+    return reader.read(source)
 
 
 def find_format(source: DataSource, format: str = "auto") -> type[DatasetFormat]:

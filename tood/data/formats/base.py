@@ -26,6 +26,8 @@ class DataSource:
         apply_exif: images are turned as their EXIF orientation says
             (``INPUT.APPLY_EXIF_ORIENTATION``). Formats without image sizes, or with boxes in
             fractions of them, take the sizes of the turned images then, else of the stored ones.
+        num_keypoints: of each object, where the model needs keypoints, so they are read and checked
+            too (``MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS``); 0 reads none.
         keep_unreadable: go on where images are missing or unreadable, so that they can be reported
             together. Those whose size nothing else says are left out.
     """
@@ -36,6 +38,7 @@ class DataSource:
     with_masks: bool = False
     apply_exif: bool = True
     keep_unreadable: bool = False
+    num_keypoints: int = 0
 
 
 class DatasetFormat(ABC):
@@ -46,10 +49,12 @@ class DatasetFormat(ABC):
     Attributes:
         name: the value of ``DATASETS.FORMAT``.
         has_splits: whether what is read depends on ``DataSource.split``.
+        has_keypoints: whether keypoints are read where ``DataSource.num_keypoints`` asks for them.
     """
 
     name: str
     has_splits: bool = True
+    has_keypoints: bool = False
 
     @staticmethod
     @abstractmethod

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ...errors import DataError
 from ..dataset import ChangeLog, DetectionDataset, FileId
+from ..keypoint_arrays import PIXEL_CENTER
 from ..normalize import build_dataset, distinct_names
 from .base import DATASET_FORMAT_REGISTRY, DatasetFormat, DataSource
 from .coco_categories import read_categories
@@ -16,6 +17,7 @@ from .files import image_sizes, read_headers
 from .ids import IdTable, whole_number
 from .image_paths import find_images
 from .json_file import printable
+from .keypoints import read_keypoint_names
 from .masks import select_masks
 
 Rows = npt.NDArray[np.int64]
@@ -31,6 +33,7 @@ class COCOFormat(DatasetFormat):
 
     name = "coco"
     has_splits = False
+    has_keypoints = True
 
     @staticmethod
     def matches(path: Path) -> bool:
@@ -49,7 +52,7 @@ class COCOFormat(DatasetFormat):
         Raises:
             DataError: see `DatasetFormat.read`.
         """
-        file = parse_coco(source.annotations, source.with_masks)
+        file = parse_coco(source.annotations, source.with_masks, source.num_keypoints)
         images = file.entries("images")
         table = IdTable(file.shown, "images", file.values("images", "id"))
         names = _file_names(file)
@@ -65,6 +68,21 @@ class COCOFormat(DatasetFormat):
                 file, used, heights[image_index], widths[image_index]
             )
         rows = file.rows
+        keypoints, keypoint_names = None, []
+        if rows.keypoints is not None:
+            keypoint_names = read_keypoint_names(
+                file.shown, file.content["categories"], source.num_keypoints
+            )
+            sizes = np.stack([heights, widths], axis=1)[image_index[used]]
+            keypoints = rows.keypoints.select(
+                used,
+                file.shown,
+                lambda row: f"{rows.describe(row)} of {printable(names[image_index[row]])}",
+                rows.boxes[used],
+                sizes,
+                changes,
+                PIXEL_CENTER,
+            )
         has_annotations = file.has_annotations
         del images
         file.content.clear()  # hundreds of MB that are not needed any more
@@ -84,6 +102,8 @@ class COCOFormat(DatasetFormat):
             is_crowd=np.frombuffer(rows.is_crowd, bool)[part],
             areas=rows.areas[part],
             segmentations=segmentations,
+            keypoints=keypoints,
+            keypoint_names=keypoint_names,
             describe=lambda row: rows.describe(int(used[row])),
             changes=changes,
             annotated=has_annotations,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..dataset import ChangeLog
 from ..normalize import WRONG_AREAS
 from .json_file import printable
+from .keypoints import KeypointRows
 from .masks import polygon_box
 
 # The value of a field that an entry does not have.
@@ -52,10 +53,12 @@ class AnnotationCollector:
     """Collects annotations in arrays: a million take 100 MB, as dicts they would take 1 GB.
 
     An instance is an ``object_hook`` of ``json.loads``. Whatever looks like an annotation is added
-    and becomes ``COLLECTED``; everything else stays a dict. Masks are kept only if they are needed.
+    and becomes ``COLLECTED``; everything else stays a dict. Masks and keypoints are kept only if
+    they are needed.
 
     Args:
         with_masks: keep the segmentations.
+        num_keypoints: keep so many keypoints of each object; 0 keeps none.
 
     Attributes:
         image_ids: as the file has them, by row.
@@ -63,16 +66,18 @@ class AnnotationCollector:
         is_crowd: 0 or 1.
         has_box: 0 for annotations without any box.
         segmentations: as the file has them; None where masks are not needed.
+        keypoints: of all rows; None where they are not needed.
         changes: what was changed.
         error: what is wrong with the first annotation that cannot be read, if there is one.
     """
 
-    def __init__(self, with_masks: bool = False) -> None:
+    def __init__(self, with_masks: bool = False, num_keypoints: int = 0) -> None:
         self.image_ids = References()
         self.category_ids = References()
         self.is_crowd = bytearray()
         self.has_box = bytearray()
         self.segmentations: list[Any] | None = [] if with_masks else None
+        self.keypoints = KeypointRows(num_keypoints) if num_keypoints else None
         self.changes = ChangeLog()
         self.error = ""
         self._boxes = array("d")
@@ -121,6 +126,8 @@ class AnnotationCollector:
             self._add_odd_crowd(row, crowd, get("ignore", MISSING))
         if self.segmentations is not None:
             self.segmentations.append(get("segmentation"))
+        if self.keypoints is not None:
+            self.keypoints.append(get("keypoints"), get("num_keypoints"))
 
     def describe(self, row: int) -> str:
         """Name an annotation in the file, for messages."""

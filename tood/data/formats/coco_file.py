@@ -106,19 +106,20 @@ class COCOFile:
         return np.nan_to_num(found, nan=-1).astype(np.int64)
 
 
-def parse_coco(json_file: str, with_masks: bool = False) -> COCOFile:
+def parse_coco(json_file: str, with_masks: bool = False, num_keypoints: int = 0) -> COCOFile:
     """Parse a file, in one pass that collects its annotations.
 
     Args:
         json_file: path of the file.
         with_masks: keep the segmentations.
+        num_keypoints: keep so many keypoints of each object; 0 keeps none.
 
     Raises:
         DataError: it cannot be read, or has another structure.
     """
     text = load_text(json_file)
     shown = printable(json_file, 300)
-    rows = AnnotationCollector(with_masks)
+    rows = AnnotationCollector(with_masks, num_keypoints)
     content = parse(json_file, text, rows)
     entries = content.get("annotations") if isinstance(content, dict) else None
     collected = entries.count(COLLECTED) if isinstance(entries, list) else 0
@@ -126,7 +127,7 @@ def parse_coco(json_file: str, with_masks: bool = False) -> COCOFile:
         # Something else looks like an annotation, or an annotation does not. Go by where they are
         # instead, which takes more memory.
         content = parse(json_file, text)
-        rows = AnnotationCollector(with_masks)
+        rows = AnnotationCollector(with_masks, num_keypoints)
         if isinstance(content, dict):
             _add_annotations(shown, content.get("annotations"), rows)
     if not isinstance(content, dict):

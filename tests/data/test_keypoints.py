@@ -1,0 +1,266 @@
+"""Keypoints of a config's datasets: what is read, and what does not fit."""
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from tests.data.keypoint_files import (
+    NAMES,
+    SIGMAS,
+    face,
+    face_content,
+    keypoint_rcnn_cfg,
+    write_faces,
+)
+from tood.cli.check_data import check_sets, prepare_splits
+from tood.data import setup_datasets
+from tood.data.catalog import ReadOptions, load_dataset, set_read_options
+from tood.data.dataset import concatenate
+from tood.data.keypoints import oks_sigmas
+from tood.data.model_input import ModelInput
+from tood.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def clean_catalogs():
+    names = set(DatasetCatalog.list())
+    yield
+    set_read_options(ReadOptions())
+    for name in set(DatasetCatalog.list()) - names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    return keypoint_rcnn_cfg(write_faces(tmp_path), tmp_path)
+
+
+def train_set(cfg):
+    return load_dataset(cfg.DATASETS.TRAIN[0])
+
+
+# ---- what is read ----------------------------------------------------------------------------
+
+
+def test_arrays(cfg):
+    setup_datasets(cfg)
+    dataset = train_set(cfg)
+    assert dataset.keypoints.shape == (6, 5, 3) and dataset.keypoints.dtype == np.float32
+    assert dataset.keypoint_names == NAMES and not dataset.changes.counts
+    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    assert metadata.keypoint_names == NAMES
+    assert metadata.keypoint_flip_map == [("left_eye", "right_eye"), ("left_ear", "right_ear")]
+
+
+def test_back_to_coco(cfg, tmp_path):
+    """The ground truth of the evaluation is that of the file."""
+    content = face_content()
+    content["annotations"][0]["keypoints"][0] += 0.25
+    write_faces(tmp_path, content)
+    setup_datasets(cfg)
+    for ours, entry in zip(
+        train_set(cfg).to_coco()["annotations"], content["annotations"], strict=True
+    ):
+        assert ours["keypoints"] == entry["keypoints"]
+        assert ours["num_keypoints"] == entry["num_keypoints"] == 4
+
+
+def test_selected_and_joined_with_their_boxes(cfg):
+    setup_datasets(cfg)
+    dataset = train_set(cfg)
+    some = dataset.select_images(np.array([False, True, False]))
+    np.testing.assert_array_equal(some.keypoints, dataset.keypoints[2:4])
+    both = concatenate([some, dataset])
+    np.testing.assert_array_equal(both.keypoints[2:], dataset.keypoints)
+    assert both.keypoint_names == NAMES
+
+
+def test_not_read_unless_asked_for(cfg):
+    cfg.MODEL.KEYPOINT_ON = False
+    setup_datasets(cfg)
+    dataset = train_set(cfg)
+    assert dataset.keypoints is None and "keypoints" not in dataset.record(0)["annotations"][0]
+    assert not dataset.keypoint_names
+    assert MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("keypoint_names") is None
+    cfg.MODEL.KEYPOINT_ON = True
+    setup_datasets(cfg)
+    assert train_set(cfg).keypoints is not None
+
+
+# ---- registered datasets ---------------------------------------------------------------------
+
+
+def use_registered(cfg, name="faces"):
+    for split in ("TRAIN", "TEST"):
+        cfg.DATASETS[f"{split}_ANNOTATIONS"] = cfg.DATASETS[f"{split}_IMAGES"] = ""
+        cfg.DATASETS[split] = (name,)
+    setup_datasets(cfg)
+    return load_dataset(name), MetadataCatalog.get(name)
+
+
+def test_registered_files(cfg, tmp_path, caplog):
+    path = cfg.DATASETS.TRAIN_ANNOTATIONS
+    setup_datasets(cfg)
+    expected = train_set(cfg).keypoints
+    register_coco_instances("faces", {}, path, str(tmp_path))
+    dataset, metadata = use_registered(cfg)
+    np.testing.assert_array_equal(dataset.keypoints, expected)
+    assert metadata.keypoint_names == NAMES and len(metadata.keypoint_flip_map) == 2
+    names = ["nose", "a", "b", "c", "d"]
+    register_coco_instances(
+        "other", {"keypoint_names": names, "keypoint_flip_map": [("a", "b")]}, path, str(tmp_path)
+    )
+    dataset, metadata = use_registered(cfg, "other")
+    assert dataset.keypoint_names == metadata.keypoint_names == names
+    assert metadata.keypoint_flip_map == [("a", "b")]
+    assert (
+        "other has the keypoints nose, a, b, c, d, but its file has nose, left_eye" in caplog.text
+    )
+
+
+def test_registered_functions(cfg):
+    """Their coordinates are detectron2's already; shapes and types vary."""
+    setup_datasets(cfg)
+    dicts = train_set(cfg).dicts()
+    annotations = [entry for record in dicts for entry in record["annotations"]]
+    annotations[0]["keypoints"] = np.array(annotations[0]["keypoints"])
+    annotations[1]["keypoints"] = np.array(annotations[1]["keypoints"]).reshape(5, 3).tolist()
+    annotations[2]["keypoints"] = tuple(np.float32(x) for x in annotations[2]["keypoints"])
+    del annotations[3]["keypoints"]
+    expected = train_set(cfg).keypoints.copy()
+    expected[3] = 0
+    DatasetCatalog.register("faces", lambda: dicts)
+    with pytest.raises(ConfigError, match="faces does not say .* its keypoints are not known"):
+        use_registered(cfg)
+    MetadataCatalog.get("faces").keypoint_names = NAMES
+    dataset, metadata = use_registered(cfg)
+    np.testing.assert_array_equal(dataset.keypoints, expected)
+    assert dict(metadata.keypoint_flip_map) == {"left_eye": "right_eye", "left_ear": "right_ear"}
+    annotations[4]["keypoints"] = [1.0, 2.0]
+    DatasetCatalog.remove("faces")
+    DatasetCatalog.register("faces", lambda: list(dicts))
+    with pytest.raises(DataError, match=r"a box of .*3\.png: its keypoints have 2 values"):
+        use_registered(cfg)
+
+
+def test_registered_metadata_of_another_number(cfg, tmp_path):
+    register_coco_instances(
+        "faces", {"keypoint_names": ["a", "b"]}, cfg.DATASETS.TRAIN_ANNOTATIONS, str(tmp_path)
+    )
+    with pytest.raises(ConfigError, match=r"faces has 2 keypoints \(a, b\).*NUM_KEYPOINTS is 5"):
+        use_registered(cfg)
+
+
+# ---- what does not fit -----------------------------------------------------------------------
+
+
+def test_another_number_of_keypoints(cfg):
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 17
+    with pytest.raises(ConfigError, match=r"'face' of .*a\.json has 5 keypoints.*is 17.*Set .* 5"):
+        setup_datasets(cfg)
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 0
+    with pytest.raises(ConfigError, match="NUM_KEYPOINTS is 0, but must be an integer from 1"):
+        setup_datasets(cfg)
+
+
+def test_files_without_keypoints(cfg, tmp_path):
+    content = face_content()
+    for entry in content["annotations"]:
+        del entry["keypoints"]
+    write_faces(tmp_path, content)
+    with pytest.raises(
+        DataError, match=r"no labeled keypoints, .*person_keypoints_train2017\.json"
+    ):
+        setup_datasets(cfg)
+    crowd = face([1, 1, 9, 9])
+    content["annotations"].append({**crowd, "id": 99, "image_id": 1, "iscrowd": 1})
+    write_faces(tmp_path, content)
+    with pytest.raises(DataError, match="no labeled keypoints"):
+        setup_datasets(cfg)
+
+
+def test_other_formats(cfg, tmp_path):
+    (tmp_path / "data.yaml").write_text("train: .\nnames: [face]\n")
+    cfg.DATASETS.TRAIN_ANNOTATIONS = str(tmp_path / "data.yaml")
+    with pytest.raises(ConfigError, match="has the format 'yolo', of which .* keypoints: coco"):
+        setup_datasets(cfg)
+
+
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (["INPUT.MOSAIC.ENABLED", True], "INPUT.MOSAIC.ENABLED is True, but MODEL.KEYPOINT_ON"),
+        (["INPUT.MIXUP.ENABLED", True], "keypoints of several images are not put together"),
+        (["TEST.AUG.ENABLED", True], "no test-time augmentation of keypoints"),
+        (["MODEL.META_ARCHITECTURE", "TOOD"], "TOOD predicts boxes only"),
+        (["TEST.KEYPOINT_OKS_SIGMAS", []], r"has 17 values \(it is empty.*there are 5 keypoints"),
+        (["TEST.KEYPOINT_OKS_SIGMAS", [0.1] * 4], "has 4 values, but there are 5 keypoints"),
+        (["TEST.KEYPOINT_OKS_SIGMAS", [0.1] * 4 + [0]], "must be numbers above 0"),
+    ],
+)
+def test_keys_that_do_not_fit(cfg, opts, message):
+    cfg.merge_from_list(opts)
+    with pytest.raises(ConfigError, match=message):
+        setup_datasets(cfg)
+
+
+def test_sigmas_do_not_matter_without_evaluation(cfg):
+    cfg.TEST.KEYPOINT_OKS_SIGMAS = []
+    cfg.DATASETS.TEST_ANNOTATIONS = cfg.DATASETS.TEST_IMAGES = ""
+    cfg.DATASETS.TEST = ()
+    setup_datasets(cfg)
+
+
+def test_sigmas():
+    assert oks_sigmas(SIGMAS, 5) == SIGMAS
+    default = oks_sigmas([], 17)
+    assert default[:2] == pytest.approx([0.026, 0.025]) and len(default) == 17
+
+
+def test_sets_with_other_keypoints(cfg, tmp_path):
+    content = face_content()
+    content["categories"][0]["keypoints"] = [*NAMES[:3], "right_ear", "left_ear"]
+    cfg.DATASETS.TEST_ANNOTATIONS = write_faces(tmp_path, content, "test.json")
+    with pytest.raises(ConfigError, match="must have the same keypoints in the same order"):
+        setup_datasets(cfg)
+
+
+# ---- tood check-data -------------------------------------------------------------------------
+
+
+def check(cfg):
+    problems = prepare_splits(cfg)
+    sets, _ = check_sets(cfg, problems, ModelInput.from_config(cfg), decode=False)
+    return {f.kind.name: f for f in sets["train"].report.findings}
+
+
+def test_check_data(cfg, tmp_path):
+    """By default nobody has labeled the right ear."""
+    findings = check(cfg)
+    assert {"keypoints-never-labeled"} == {name for name in findings if "keypoint" in name}
+    assert findings["keypoints-never-labeled"].examples == ("right_ear",)
+    content = face_content()
+    for entry in content["annotations"][2:5]:
+        entry.update(face(entry["bbox"], (0,) * 5))
+    content["annotations"][0]["keypoints"][:3] = [60, 30, 2]
+    write_faces(tmp_path, content)
+    findings = check(cfg)
+    assert {name: (f.count, f.kind.severity) for name, f in findings.items() if "keyp" in name} == {
+        "keypoints-never-labeled": (1, "warning"),
+        "objects-without-keypoints": (3, "note"),
+        "images-without-keypoints": (1, "note"),
+        "keypoints-beyond-box": (1, "note"),
+    }
+    example = findings["keypoints-beyond-box"].examples[0]
+    assert example.startswith("nose at (60.5, 30.5) of face [7, 8, 40, 48] in ")
+    assert findings["images-without-keypoints"].examples[0].endswith("2.png")
+
+
+def test_check_data_says_what_training_would_refuse(cfg, tmp_path):
+    content = face_content()
+    content["categories"][0]["keypoints"][1] = "eye"
+    write_faces(tmp_path, content)
+    finding = check(cfg)["not-usable"]
+    assert "'right_eye' has no counterpart 'left_eye'" in finding.kind.what
