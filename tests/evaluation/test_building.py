@@ -95,6 +95,17 @@ def test_pascal_voc(tiny_cfg, register, tmp_path):
     assert isinstance(build_evaluator(tiny_cfg, "boxes"), PascalVOCDetectionEvaluator)
 
 
+def test_keypoints_need_the_type_of_coco(tiny_cfg, register):
+    tiny_cfg.MODEL.KEYPOINT_ON = True
+    tiny_cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1, 0.2]
+    tiny_cfg.DATASETS.TEST = (register("boxes", "coco"),)
+    validate_evaluators(tiny_cfg)
+    assert build_evaluator(tiny_cfg, "boxes")._kpt_oks_sigmas == [0.1, 0.2]
+    MetadataCatalog.get("boxes").__dict__["evaluator_type"] = "pascal_voc"
+    with pytest.raises(ConfigError, match="boxes has .* 'pascal_voc', .* not evaluate keypoints"):
+        validate_evaluators(tiny_cfg)
+
+
 @pytest.mark.parametrize("kind", ["cityscapes_instance", "sem_seg", "my_own"])
 def test_types_that_do_not_evaluate_boxes(tiny_cfg, register, kind):
     tiny_cfg.DATASETS.TEST = (register("boxes", kind),)

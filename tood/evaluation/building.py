@@ -48,7 +48,10 @@ def build_evaluator(
     kind = _evaluator_type(dataset_name)
     if kind in COCO_TYPES:
         return FastCOCOEvaluator(
-            dataset_name, output_dir=folder, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE
+            dataset_name,
+            output_dir=folder,
+            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+            max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
     if kind == "lvis":
         return FixedLVISEvaluator(dataset_name, output_dir=folder)
@@ -59,10 +62,15 @@ def validate_evaluators(cfg: CfgNode) -> None:
     """Check that boxes can be evaluated on every dataset of ``DATASETS.TEST``, before training.
 
     Raises:
-        ConfigError: the type of a dataset's evaluator is not supported here.
+        ConfigError: the type of a dataset's evaluator is not supported here, or has no keypoints.
     """
     for name in cfg.DATASETS.TEST:
-        _evaluator_type(name)
+        kind = _evaluator_type(name)
+        if cfg.MODEL.KEYPOINT_ON and kind not in COCO_TYPES:
+            raise ConfigError(
+                f"{name} has the evaluator type {kind!r}, which does not evaluate keypoints. To "
+                f"evaluate as COCO does, set MetadataCatalog.get({name!r}).evaluator_type = 'coco'."
+            )
 
 
 def _evaluator_type(dataset_name: str) -> str:

@@ -23,6 +23,12 @@ from ..data.formats.json_file import printable
 from ..data.registration import load_dataset, validate_ground_truth
 from ..errors import CheckpointError, ConfigError, DataError
 from .coco_metrics import STANDARD_LIMITS, format_summary, make_coco, run_coco_evaluation
+from .keypoint_tasks import (
+    dataset_sigmas,
+    validate_predicted_keypoints,
+    warn_about_crowded_keypoints,
+    with_copied_keypoints,
+)
 
 try:
     from faster_coco_eval import COCOeval_faster
@@ -51,17 +57,19 @@ class FastCOCOEvaluator(COCOEvaluator):
 
     Args:
         dataset_name: of a registered dataset.
-        tasks: "bbox", "segm" or both; by default what the model predicts. "segm" needs a dataset
-            that was read with ``MODEL.MASK_ON``.
+        tasks: some of "bbox", "segm" and "keypoints"; by default what the model predicts. "segm"
+            needs a dataset that was read with ``MODEL.MASK_ON``, "keypoints" one that was read with
+            ``MODEL.KEYPOINT_ON``.
         distributed: collect the results of all processes.
         output_dir: folder for the results; None writes none. A file that cannot be written is an
             error in the log, unless there is no ground truth and so no AP.
         use_fast_impl: ignored; ``COCOEvaluator`` selects detectron2's own C++ with it.
-        kpt_oks_sigmas: ignored.
+        kpt_oks_sigmas: one for each keypoint (``TEST.KEYPOINT_OKS_SIGMAS``); none for COCO's 17.
         max_dets_per_image: how many detections per image and class count; at least 100, COCO's
-            number. A negative number means all.
+            number. A negative number means all. Up to 100, COCO's 20 count for keypoints.
 
     Raises:
+        ConfigError: there are not as many sigmas as keypoints.
         DataError: the dataset has no ground truth to evaluate against.
     """
 
@@ -84,13 +92,16 @@ class FastCOCOEvaluator(COCOEvaluator):
         self._tasks = tasks
         self._cpu_device = "cpu"
         self._metadata = MetadataCatalog.get(dataset_name)
-        self._kpt_oks_sigmas: list[float] = []
         dataset = load_dataset(dataset_name)
         validate_ground_truth(dataset)
         self._dataset = _ignore_outside_boxes(dataset)
         self._do_evaluation = self._dataset.annotated
         self._positions = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
         self._max_dets = STANDARD_LIMITS[-1] if max_dets_per_image is None else max_dets_per_image
+        self._kpt_oks_sigmas = list(kpt_oks_sigmas)
+        if dataset.keypoints is not None and "keypoints" in (tasks or ("keypoints",)):
+            self._kpt_oks_sigmas = dataset_sigmas(dataset, kpt_oks_sigmas)
+            warn_about_crowded_keypoints(self._dataset, self._max_dets)
         _warn_about_crowded_images(self._dataset, self._max_dets)
 
     @functools.cached_property
@@ -114,7 +125,7 @@ class FastCOCOEvaluator(COCOEvaluator):
                     f"The image {x.get('image_id')!r} is not in {self._dataset.source}. Evaluate "
                     "the dataset that the evaluator was built for."
                 )
-        super().process(inputs, outputs)
+        super().process(inputs, [with_copied_keypoints(output) for output in outputs])
 
     def _eval_predictions(
         self, predictions: Predictions, img_ids: Sequence[FileId] | None = None
@@ -154,10 +165,8 @@ class FastCOCOEvaluator(COCOEvaluator):
         self, task: str, results: list[dict[str, Any]], image_ids: Sequence[int] | None
     ) -> Any | None:
         if task == "keypoints":
-            raise ConfigError(
-                "FastCOCOEvaluator evaluates boxes and masks. For keypoints, use detectron2's "
-                "COCOEvaluator."
-            )
+            sigmas = dataset_sigmas(self._dataset, self._kpt_oks_sigmas)
+            validate_predicted_keypoints(results, len(sigmas))
         if task == "segm" and self._dataset.segmentations is None:
             raise ConfigError(
                 f"The masks of {self._dataset.source} were not read. Set MODEL.MASK_ON True, or "
@@ -170,9 +179,14 @@ class FastCOCOEvaluator(COCOEvaluator):
             logger.info("Evaluating with pycocotools. For speed: pip install faster-coco-eval")
         elif task == "bbox":
             implementation = functools.partial(COCOeval_faster, print_function=logger.debug)
-        limit = self._max_dets if self._max_dets >= 0 else _largest_count(results)
+        limit = self._max_dets
+        if limit < 0:
+            # All of them, also of fewer keypoints than the limit of boxes.
+            least = STANDARD_LIMITS[-1] + 1 if task == "keypoints" else 0
+            limit = max(least, _largest_count(results))
         evaluated = run_coco_evaluation(
-            self._coco_api, results, task, limit, image_ids, implementation
+            *(self._coco_api, results, task, limit, image_ids, implementation),
+            oks_sigmas=self._kpt_oks_sigmas,
         )
         logger.info("Results for %s:\n%s", task, format_summary(evaluated))
         return evaluated
