@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import load_coco_json, register_coco_instances
+from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
 from tests.data.keypoint_files import (
     NAMES,
@@ -18,6 +19,7 @@ from tood.data import setup_datasets
 from tood.data.catalog import ReadOptions, load_dataset, set_read_options
 from tood.data.dataset import concatenate
 from tood.data.keypoints import oks_sigmas
+from tood.data.mapper import DetectionMapper
 from tood.data.model_input import ModelInput
 from tood.errors import ConfigError, DataError
 
@@ -118,6 +120,40 @@ def test_registered_files(cfg, tmp_path, caplog):
     assert (
         "other has the keypoints nose, a, b, c, d, but its file has nose, left_eye" in caplog.text
     )
+
+
+def test_persons_of_coco(cfg, tmp_path):
+    """As keypoints_coco_2017_train is registered; the file has the same names."""
+    metadata = _get_builtin_metadata("coco_person")
+    content = face_content()
+    content["categories"][0]["keypoints"] = list(metadata["keypoint_names"])
+    for entry in content["annotations"]:
+        entry.update(keypoints=[20, 30, 2] * 17, num_keypoints=17)
+    register_coco_instances("persons", metadata, write_faces(tmp_path, content), str(tmp_path))
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS, cfg.TEST.KEYPOINT_OKS_SIGMAS = 17, []
+    dataset, published = use_registered(cfg, "persons")
+    assert dataset.keypoints.shape == (6, 17, 3)
+    assert published.keypoint_flip_map == metadata["keypoint_flip_map"]
+    flipped = DetectionMapper(cfg, is_train=True).flipped_keypoints
+    assert flipped == [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+
+
+def test_masks_too(cfg, tmp_path):
+    """An object without a mask is left out with its keypoints, whoever reads the file."""
+    content = face_content()
+    for number, entry in enumerate(content["annotations"]):
+        x, y, _, _ = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + 9, y, x, y + 9]] if number != 2 else []
+    path = write_faces(tmp_path, content)
+    setup_datasets(cfg)
+    expected = np.delete(train_set(cfg).keypoints, 2, axis=0)
+    cfg.MODEL.MASK_ON = True
+    setup_datasets(cfg)
+    np.testing.assert_array_equal(train_set(cfg).keypoints, expected)
+    dicts = load_coco_json(path, str(tmp_path), "faces")
+    DatasetCatalog.register("faces", lambda: dicts)
+    MetadataCatalog.get("faces").keypoint_names = NAMES
+    np.testing.assert_array_equal(use_registered(cfg)[0].keypoints, expected)
 
 
 def test_registered_functions(cfg):

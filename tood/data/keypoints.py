@@ -36,6 +36,11 @@ def validate_keypoint_keys(cfg: CfgNode) -> None:
     """
     if not cfg.MODEL.KEYPOINT_ON:
         return
+    if cfg.MODEL.META_ARCHITECTURE == "TOOD":
+        raise ConfigError(
+            "MODEL.KEYPOINT_ON is True, but MODEL.META_ARCHITECTURE TOOD predicts boxes only. Set "
+            "MODEL.KEYPOINT_ON False, or use a model with a keypoint head, such as GeneralizedRCNN."
+        )
     count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     if type(count) is not int or count < 1:
         raise ConfigError(f"{KEY} is {count!r}, but must be an integer from 1.")
@@ -86,11 +91,6 @@ def validate_keypoints(cfg: CfgNode, name: str, dataset: DetectionDataset, split
     """
     if not cfg.MODEL.KEYPOINT_ON or dataset.keypoints is None:
         return
-    if cfg.MODEL.META_ARCHITECTURE == "TOOD":
-        raise ConfigError(
-            "MODEL.KEYPOINT_ON is True, but MODEL.META_ARCHITECTURE TOOD predicts boxes only. Set "
-            "MODEL.KEYPOINT_ON False, or use a model with a keypoint head, such as GeneralizedRCNN."
-        )
     names, count = dataset.keypoint_names, num_keypoints(cfg)
     if names and len(names) != count:
         raise ConfigError(

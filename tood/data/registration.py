@@ -135,11 +135,11 @@ def _validate_use(cfg: CfgNode, prepared: _Prepared) -> None:
     """Check that a dataset can be trained on, or evaluated."""
     dataset = prepared.dataset
     _validate_masks(cfg, dataset)
-    keypoints.validate_keypoints(cfg, prepared.name, dataset, prepared.split)
     if prepared.split == "TEST":
         validate_ground_truth(dataset)
     elif not dataset.annotated:
         raise DataError(f"{dataset.source} has no annotations, so nothing can be trained on it.")
+    keypoints.validate_keypoints(cfg, prepared.name, dataset, prepared.split)
 
 
 def _validate_equal_classes(prepared: _Prepared, first: _Prepared) -> None:

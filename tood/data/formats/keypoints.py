@@ -88,7 +88,8 @@ class KeypointRows:
         Raises:
             DataError: a value cannot be understood; the message names the annotation.
         """
-        for row in self._odd.keys() & set(rows.tolist()):
+        used = set(rows.tolist()) if self._odd else ()
+        for row in (row for row in self._odd if row in used):
             raise DataError(f"{source}: {describe(row)}: {self._explain(self._odd[row])}")
         stored = np.frombuffer(self._values, np.float32).reshape(-1, self.num_keypoints, 3)
         points = stored[rows]
