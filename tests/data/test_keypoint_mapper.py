@@ -100,6 +100,38 @@ def test_a_flip_exchanges_sides(cfg):
     assert all(torch.equal(points, plain) for points in others)
 
 
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", [80, 112], "INPUT.LSJ.MIN_SCALE", 0.4],
+        ["INPUT.CROP.ENABLED", True, "INPUT.COLOR_JITTER.ENABLED", True],
+    ],
+)
+def test_keypoints_in_the_corners_stay_there(make_cfg, opts):
+    """Left ones are left in the image here, also after flips; those cut away are unlabeled."""
+    content = face_content()
+    for entry in content["annotations"]:
+        x, y, width, height = entry["bbox"]
+        corners = [(x, y), (x + width, y), (x, y + height), (x + width, y + height)]
+        entry["bbox"] = [x + 0.5, y + 0.5, width, height]
+        entry["keypoints"] = [0, 0, 0] + [value for corner in corners for value in (*corner, 2)]
+    cfg = make_cfg(content, *opts)
+    setup_datasets(cfg)
+    mapper = DetectionMapper(cfg, is_train=True)
+    counts = np.zeros(2, int)
+    for seed in range(20):
+        np.random.seed(seed)
+        for record in load_dataset(cfg.DATASETS.TRAIN[0]):
+            instances = mapper(record)["instances"]
+            boxes, points = instances.gt_boxes.tensor, instances.gt_keypoints.tensor[:, 1:]
+            expected = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]]
+            labeled = points[..., 2] > 0
+            torch.testing.assert_close(points[..., :2][labeled], expected[labeled])
+            assert not points[~labeled].any()
+            counts += int(labeled.sum()), int((~labeled).sum())
+    assert (counts > 20).all()
+
+
 def test_only_training_has_keypoints(cfg):
     record = load_dataset(cfg.DATASETS.TEST[0]).record(0)
     assert "instances" not in DetectionMapper(cfg, is_train=False)(record)
