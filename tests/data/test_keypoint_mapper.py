@@ -221,6 +221,22 @@ def test_what_flips_exchange_is_logged(make_cfg, caplog):
     assert record.levelname == "WARNING"
 
 
+def test_several_training_sets(cfg):
+    """Lists and tuples, and either order in a pair, mean the same."""
+    (name,) = cfg.DATASETS.TRAIN
+    pairs = (("right_eye", "left_eye"), ("left_ear", "right_ear"))
+    other = MetadataCatalog.get("other set")
+    other.set(keypoint_names=tuple(NAMES), keypoint_flip_map=pairs)
+    try:
+        cfg.DATASETS.TRAIN = (name, "other set")
+        assert DetectionMapper(cfg, is_train=True).flipped_keypoints == FLIPPED
+        other.__dict__["keypoint_flip_map"] = pairs[:1]
+        with pytest.raises(ConfigError, match="keypoint_flip_map of other set differs from that"):
+            DetectionMapper(cfg, is_train=True)
+    finally:
+        MetadataCatalog.pop("other set")
+
+
 def test_evaluation_alone_does_not_flip(make_cfg):
     cfg = make_cfg(rename("nose", "left_eye", "x", "y", "z"))
     setup_datasets(cfg, ("TEST",))
@@ -234,6 +250,9 @@ def test_the_metadata_decide(cfg):
     assert DetectionMapper(cfg, is_train=True).flipped_keypoints == [1, 0, 2, 3, 4]
     metadata.__dict__["keypoint_flip_map"] = [("nose", "left_knee")]
     with pytest.raises(ConfigError, match="'left_knee', which is not one of its keypoint_names"):
+        DetectionMapper(cfg, is_train=True)
+    metadata.__dict__["keypoint_flip_map"] = [("nose", "left_eye"), ("nose", "right_eye")]
+    with pytest.raises(ConfigError, match="exchanges 'nose' or 'right_eye' with another"):
         DetectionMapper(cfg, is_train=True)
     cfg.DATASETS.TRAIN = ()
     with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN is empty"):

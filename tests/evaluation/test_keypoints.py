@@ -206,7 +206,7 @@ def test_as_many_persons_as_coco_counts(register, caplog):
 def test_sigmas_of_another_number(register):
     name = register(face_content())
     for sigmas, message in (
-        ((), "has 17 values .it is empty, which means .* but there are 5 keypoints"),
+        ((), "is empty, which means COCO's 17, but there are 5 keypoints"),
         (SIGMAS[:4], "has 4 values, but there are 5"),
         ([0.1, 0.1, 0.1, 0.1, -1], "must be numbers above 0"),
     ):

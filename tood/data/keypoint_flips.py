@@ -120,6 +120,14 @@ def _flip_pairs(name: str) -> Pairs:
             f"The keypoint_flip_map of {name} has {unknown[0]!r}, which is not one of its "
             f"keypoint_names: {', '.join(names)}. Correct it."
         )
+    partners: dict[str, str] = {}
+    for first, second in pairs:
+        known = partners.setdefault(first, second), partners.setdefault(second, first)
+        if known != (second, first):  # detectron2 would take one of them
+            raise ConfigError(
+                f"The keypoint_flip_map of {name} exchanges {first!r} or {second!r} with another "
+                "keypoint too. Correct it."
+            )
     return [(str(first), str(second)) for first, second in pairs]
 
 
@@ -139,10 +147,16 @@ def flip_indices(cfg: CfgNode) -> list[int] | None:
         return None
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty, so it is not known how keypoints are flipped.")
+    found: list[list[int]] = []
     for name in cfg.DATASETS.TRAIN:
         _flip_pairs(name)
-    indices: list[int] = create_keypoint_hflip_indices(list(cfg.DATASETS.TRAIN))
-    return indices
+        found.append(create_keypoint_hflip_indices(name))
+        if found[-1] != found[0]:
+            raise ConfigError(
+                f"The keypoint_flip_map of {name} differs from that of {cfg.DATASETS.TRAIN[0]}. "
+                "All training sets must have the same keypoints and pairs."
+            )
+    return found[0]
 
 
 def validate_flip(cfg: CfgNode, name: str) -> None:
@@ -164,7 +178,7 @@ def validate_flip(cfg: CfgNode, name: str) -> None:
         logger.info("Keypoints of %s that flipped images exchange: %s.", name, exchanged)
     elif len(registered_keypoint_names(name)) > 1:
         logger.warning(
-            "Flipped images exchange no keypoints of %s: none of the names has a left or right. "
-            "%s if there are two sides.",
-            *(name, _HOW_TO_FIX),
+            "Flipped images exchange no keypoints of %s (%s). If some are on the left or right of "
+            "an object: %s.",
+            *(name, ", ".join(registered_keypoint_names(name)), _HOW_TO_FIX),
         )

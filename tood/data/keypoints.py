@@ -115,7 +115,8 @@ def validate_equal_keypoints(dataset: DetectionDataset, first: DetectionDataset)
     Raises:
         ConfigError: they have different names, or the same in another order.
     """
-    if dataset.keypoint_names and first.keypoint_names != dataset.keypoint_names:
+    known = dataset.keypoint_names and first.keypoint_names
+    if known and first.keypoint_names != dataset.keypoint_names:
         raise ConfigError(
             f"{dataset.source} has the keypoints {dataset.keypoint_names}, but {first.source} has "
             f"{first.keypoint_names}. All sets must have the same keypoints in the same order."
@@ -132,15 +133,16 @@ def oks_sigmas(sigmas: Sequence[float], count: int) -> list[float]:
     Raises:
         ConfigError: there are not P numbers above 0.
     """
-    values = list(sigmas) or Params(iouType="keypoints").kpt_oks_sigmas.tolist()
+    given = list(sigmas)
+    values = given or Params(iouType="keypoints").kpt_oks_sigmas.tolist()
     if len(values) != count:
-        empty = "" if sigmas else " (it is empty, which means those of COCO's persons)"
+        found = f"has {len(given)} values" if given else "is empty, which means COCO's 17"
         raise ConfigError(
-            f"TEST.KEYPOINT_OKS_SIGMAS has {len(values)} values{empty}, but there are {count} "
-            f"keypoints. Give one for each keypoint: how far annotators differ, relative to the "
-            "size of the object (COCO: 0.025 for eyes to 0.107 for hips)."
+            f"TEST.KEYPOINT_OKS_SIGMAS {found}, but there are {count} keypoints. Give one for each "
+            "keypoint: how far annotators differ, relative to the size of the object (COCO: from "
+            "0.025 for eyes to 0.107 for hips)."
         )
-    if not all(type(x) in (int, float) and np.isfinite(x) and x > 0 for x in values):
+    if not all(isinstance(x, (int, float)) and np.isfinite(x) and x > 0 for x in values):
         raise ConfigError(
             f"TEST.KEYPOINT_OKS_SIGMAS is {values}, but must be numbers above 0, one for each "
             "keypoint."
