@@ -227,7 +227,6 @@ def test_other_formats(cfg, tmp_path):
     [
         (["INPUT.MOSAIC.ENABLED", True], "INPUT.MOSAIC.ENABLED is True, but MODEL.KEYPOINT_ON"),
         (["INPUT.MIXUP.ENABLED", True], "keypoints of several images are not put together"),
-        (["TEST.AUG.ENABLED", True], "no test-time augmentation of keypoints"),
         (["MODEL.META_ARCHITECTURE", "TOOD"], "TOOD predicts boxes only"),
         (
             ["TEST.KEYPOINT_OKS_SIGMAS", []],

@@ -8,8 +8,19 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from tests.data.keypoint_files import NAMES, face, face_content, keypoint_rcnn_cfg, write_faces
+from tests.data.keypoint_files import (
+    NAMES,
+    SIDE,
+    SIGMAS,
+    face,
+    face_content,
+    keypoint_rcnn_cfg,
+    write_faces,
+)
 from tests.engine.helpers import read_metrics
+from tests.engine.test_two_stage import NARROW
+from tests.helpers import CONFIGS
+from tood.config.loading import load_config
 from tood.data import setup_datasets
 from tood.data.mapper import DetectionMapper
 from tood.data.registration import load_dataset
@@ -44,6 +55,23 @@ def test_training_and_evaluation(train, tmp_path):
     path = tmp_path / "out" / "inference" / "coco_instances_results.json"
     entries = json.loads(path.read_text())
     assert {len(entry["keypoints"]) for entry in entries} == {3 * len(NAMES)}
+
+
+def test_on_proposals_of_tood(tmp_path):
+    """The config for COCO's persons, with other data."""
+    faces = keypoint_rcnn_cfg(write_faces(tmp_path), tmp_path)
+    opts = [*NARROW.split(), "MODEL.WEIGHTS", "", "OUTPUT_DIR", str(tmp_path / "out")]
+    opts += ["MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", (8,), "TEST.KEYPOINT_OKS_SIGMAS", SIGMAS]
+    opts += ["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 5]
+    cfg = load_config(str(CONFIGS / "two_stage" / "TOOD-KeypointRCNN-R50-1x.yaml"), opts)
+    cfg.DATASETS, cfg.INPUT.MIN_SIZE_TRAIN = faces.DATASETS, (SIDE,)
+    setup_datasets(cfg)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    rows = read_metrics(tmp_path / "out")
+    assert all(math.isfinite(x) and x > 0 for x in losses(rows))
+    assert 0 <= rows[-1]["keypoints/AP"] <= 100
 
 
 def test_images_without_anything_to_learn(tmp_path):

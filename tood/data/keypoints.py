@@ -39,7 +39,8 @@ def validate_keypoint_keys(cfg: CfgNode) -> None:
     if cfg.MODEL.META_ARCHITECTURE == "TOOD":
         raise ConfigError(
             "MODEL.KEYPOINT_ON is True, but MODEL.META_ARCHITECTURE TOOD predicts boxes only. Set "
-            "MODEL.KEYPOINT_ON False, or use a model with a keypoint head, such as GeneralizedRCNN."
+            "MODEL.KEYPOINT_ON False, or use a model with a keypoint head, such as the config "
+            "two_stage/TOOD-KeypointRCNN-R50-1x."
         )
     count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
     if type(count) is not int or count < 1:
@@ -50,11 +51,6 @@ def validate_keypoint_keys(cfg: CfgNode) -> None:
                 f"INPUT.{name}.ENABLED is True, but MODEL.KEYPOINT_ON is too, and keypoints of "
                 "several images are not put together. Set one of them to False."
             )
-    if cfg.TEST.AUG.ENABLED:
-        raise ConfigError(
-            "TEST.AUG.ENABLED is True, but MODEL.KEYPOINT_ON is too, and there is no test-time "
-            "augmentation of keypoints. Set one of them to False."
-        )
 
 
 def has_registered_names(name: str, dataset: DetectionDataset) -> bool:
