@@ -137,11 +137,11 @@ def test_persons_of_coco(cfg, tmp_path):
 
 
 def test_masks_too(cfg, tmp_path):
-    """An object without a mask is left out with its keypoints, whoever reads the file."""
+    """An object with an invalid mask is left out with its keypoints, whoever reads the file."""
     content = face_content()
     for number, entry in enumerate(content["annotations"]):
         x, y, _, _ = entry["bbox"]
-        entry["segmentation"] = [[x, y, x + 9, y, x, y + 9]] if number != 2 else []
+        entry["segmentation"] = [[x, y, x + 9, y, x, y + 9]] if number != 2 else [[x, y, x + 9, y]]
     path = write_faces(tmp_path, content)
     setup_datasets(cfg)
     expected = np.delete(train_set(cfg).keypoints, 2, axis=0)
