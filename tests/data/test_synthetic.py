@@ -4,7 +4,10 @@ import json
 
 import cv2
 import numpy as np
+from pycocotools import mask as mask_util
 
+from tood.data import synthetic
+from tood.data.formats import DataSource, read_dataset
 from tood.data.synthetic import draw_image, main
 
 
@@ -55,6 +58,41 @@ def test_annotations_do_not_change():
         [71, 72, 20, 20],
     ]
     np.testing.assert_allclose([a["bbox"] for a in annotations], expected, atol=1)
+
+
+def test_masks_are_the_visible_pixels(monkeypatch):
+    """Also of shapes that others cut into pieces, or lie on."""
+    visible = []
+    original = synthetic.mask_to_polygons
+    monkeypatch.setattr(
+        synthetic, "mask_to_polygons", lambda mask: visible.append(mask) or original(mask)
+    )
+    num_pieces, num_holes = [], []
+    for index in range(40):
+        visible.clear()
+        image, annotations = draw_image(0, index)
+        size = image.shape[:2]
+        together = np.zeros(size, int)
+        for mask, annotation in zip(visible, annotations, strict=True):
+            rle = mask_util.merge(mask_util.frPyObjects(annotation["segmentation"], *size))
+            np.testing.assert_array_equal(mask_util.decode(rle), mask)
+            assert mask_util.area(rle) == annotation["area"]
+            assert mask_util.toBbox(rle).tolist() == annotation["bbox"]
+            together += mask
+            pieces, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+            around, _ = cv2.connectedComponents(np.pad(~mask, 1, constant_values=1).view(np.uint8))
+            num_pieces.append(pieces - 1)
+            num_holes.append(around - 2)
+        assert together.max() <= 1  # a pixel belongs to the topmost shape
+    assert num_pieces.count(2) > 0 and num_holes.count(1) > 0
+
+
+def test_masks_are_read_where_they_are_used(shapes):
+    source = (str(shapes / "train.json"), str(shapes / "images"))
+    assert read_dataset(DataSource(*source)).segmentations is None
+    dataset = read_dataset(DataSource(*source, with_masks=True))
+    assert dataset.num_boxes == len(dataset.segmentations) > 0
+    assert not dataset.changes.counts and not dataset.changes.warnings
 
 
 def test_command_line(tmp_path, capsys):

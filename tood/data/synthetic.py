@@ -14,6 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .shape_polygons import mask_to_polygons
+
 CLASSES = ("circle", "square", "triangle", "star", "cross")
 
 # Minimum visible fraction of a shape. Shapes that are covered further are not annotated.
@@ -77,7 +79,8 @@ def draw_image(seed: int, index: int, size: int = 160) -> tuple[np.ndarray, list
         size: side of the square image, in pixels.
 
     Returns:
-        The image (size, size, 3) uint8 BGR, and its annotations in COCO format, without ids.
+        The image (size, size, 3) uint8 BGR, and its annotations in COCO format, without ids. Boxes,
+        areas and masks are those of the visible pixels.
     """
     rng = np.random.default_rng((seed, index))
     image = rng.uniform(60, 190, 3).astype(np.float32) + _texture(rng, size, 30)
@@ -104,7 +107,13 @@ def draw_image(seed: int, index: int, size: int = 160) -> tuple[np.ndarray, list
         count = int(visible.sum())
         if count and count >= MIN_VISIBLE * area:
             annotations.append(
-                {"category_id": category + 1, "bbox": _box(visible), "area": count, "iscrowd": 0}
+                {
+                    "category_id": category + 1,
+                    "bbox": _box(visible),
+                    "area": count,
+                    "iscrowd": 0,
+                    "segmentation": mask_to_polygons(visible),
+                }
             )
     image = cv2.GaussianBlur(image, (3, 3), 0.6) + rng.normal(0, 4, image.shape)
     return image.clip(0, 255).astype(np.uint8), annotations
