@@ -163,7 +163,8 @@ def test_masks_of_an_own_function(records):
     assert polygons == [[1, 2, 11, 2, 11, 22]] and rle["size"] == [40, 50]
     assert (mask_util.decode(rle) == bitmap).all()
     assert dataset.changes.counts == {
-        "boxes without a valid segmentation dropped": 2,
+        "boxes without a mask dropped": 1,
+        "boxes without a valid segmentation dropped": 1,
         "invalid polygons dropped": 1,
     }
 

@@ -1,16 +1,19 @@
 """Registration of datasets by the config, and matching of their classes."""
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
 
 from tood.data import setup_datasets
 from tood.data.formats import coco_file
 from tood.data.registration import (
     load_dataset,
+    read_datasets,
     validate_available,
 )
 from tood.data.synthetic import CLASSES
@@ -182,6 +185,58 @@ def test_masks_are_read_where_the_model_has_them(shapes_cfg, edited_json):
         setup_datasets(shapes_cfg)
     shapes_cfg.INPUT.MASK_FORMAT = "bitmask"
     setup_datasets(shapes_cfg)
+
+
+def test_rle_of_crowds_needs_no_bitmasks(shapes_cfg, edited_json):
+    """COCO's crowds have RLE, and its objects have polygons."""
+
+    def crowd(content):
+        size = [content["images"][0][side] for side in ("height", "width")]
+        rle = {"counts": [0, size[0] * size[1]], "size": size}
+        content["annotations"][0].update(iscrowd=1, segmentation=rle)
+
+    shapes_cfg.MODEL.MASK_ON = True
+    shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = edited_json(crowd)
+    setup_datasets(shapes_cfg)
+    dataset = load_dataset(shapes_cfg.DATASETS.TRAIN[0])
+    assert dataset.is_crowd[0] and isinstance(dataset.segmentations[0], dict)
+
+
+@pytest.mark.parametrize("split", ["TRAIN", "TEST"])
+@pytest.mark.parametrize("missing", [None, [], [[]]])
+def test_objects_without_masks_are_refused_before_training(shapes_cfg, edited_json, split, missing):
+    def remove(content):
+        for entry in content["annotations"][1:3]:
+            entry["segmentation"] = missing
+        content["annotations"][3].update(iscrowd=1, segmentation=missing)  # needs none
+
+    path = edited_json(remove)
+    count = len(json.loads(Path(path).read_text())["annotations"]) - 1
+    shapes_cfg.DATASETS[f"{split}_ANNOTATIONS"] = path
+    setup_datasets(shapes_cfg)  # boxes need no masks
+    shapes_cfg.MODEL.MASK_ON = True
+    message = rf"2 of the {count} objects of .*edited\.json have no mask \(for example annotation 2"
+    with pytest.raises(DataError, match=message) as caught:
+        setup_datasets(shapes_cfg)
+    assert "polygons or RLE" in str(caught.value) and "MODEL.MASK_ON False" in str(caught.value)
+    assert re.search(message, read_datasets(shapes_cfg)[split][0])  # and tood check-data says so
+
+
+def test_formats_without_masks_are_refused_before_training(shapes_cfg, tmp_path):
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / "images" / split / "a.png")
+        (tmp_path / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n" * 2)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cell]\n")
+    for split in ("TRAIN", "TEST"):
+        shapes_cfg.DATASETS[f"{split}_ANNOTATIONS"] = str(tmp_path / "data.yaml")
+        shapes_cfg.DATASETS[f"{split}_IMAGES"] = ""
+    shapes_cfg.MODEL.TOOD.NUM_CLASSES = 80
+    shapes_cfg.MODEL.MASK_ON = True
+    message = r"none of the 2 objects of .*data\.yaml.* has a mask \(for example \[24.* in .*a\.png"
+    with pytest.raises(DataError, match=message):
+        setup_datasets(shapes_cfg)
 
 
 def test_masks_of_a_registered_function_do_not_matter_to_a_detector_of_boxes(

@@ -158,6 +158,8 @@ class _Rows:
                     zip(self.segmentations, self.image_index, strict=True)
                 )
             ),
+            np.array(self.boxes, np.float64).reshape(-1, 4),
+            self.is_crowd,
             describe,
             self.changes,
         )

@@ -25,6 +25,7 @@ from .classes import class_info, compare_class_names, match_classes, name_classe
 from .dataset import DetectionDataset
 from .formats import DataSource, find_format
 from .formats.coco import COCOFormat
+from .mask_checks import validate_masks
 
 __all__ = [
     "class_info",
@@ -90,6 +91,7 @@ def read_datasets(cfg: CfgNode) -> dict[str, list[str]]:
         _validate_equal_classes(prepared, next(x for x in datasets if x.split == prepared.split))
         try:
             dataset = prepared.dataset
+            validate_masks(cfg, dataset)
             if not (dataset.annotated and dataset.is_crowd.all()):  # also without any box
                 _validate_use(cfg, prepared)
             keypoints.validate_equal_keypoints(dataset, datasets[0].dataset)
@@ -134,7 +136,7 @@ class _Prepared:
 def _validate_use(cfg: CfgNode, prepared: _Prepared) -> None:
     """Check that a dataset can be trained on, or evaluated."""
     dataset = prepared.dataset
-    _validate_masks(cfg, dataset)
+    validate_masks(cfg, dataset)
     if prepared.split == "TEST":
         validate_ground_truth(dataset)
     elif not dataset.annotated:
@@ -252,18 +254,6 @@ def _validate_keys(cfg: CfgNode, splits: tuple[str, ...]) -> None:
                 "DATASETS.TEST_IMAGES, or set DATASETS.TEST '()' to train without evaluation."
             )
     keypoints.validate_keypoint_keys(cfg)
-
-
-def _validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
-    """detectron2 makes polygons of polygons only."""
-    if not cfg.MODEL.MASK_ON:
-        return
-    rle = any(isinstance(mask, dict) for mask in dataset.segmentations or ())
-    if rle and cfg.INPUT.MASK_FORMAT == "polygon":
-        raise ConfigError(
-            f"{dataset.source} has masks in run-length encoding (RLE). Set INPUT.MASK_FORMAT "
-            "bitmask."
-        )
 
 
 def validate_ground_truth(dataset: DetectionDataset) -> None:

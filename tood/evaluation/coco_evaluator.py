@@ -155,11 +155,18 @@ class FastCOCOEvaluator(COCOEvaluator):
             for result in results
         ]
         positions = None if img_ids is None else [self._positions[x] + 1 for x in img_ids]
-        for task in sorted(self._tasks or self._tasks_from_predictions(results)):
+        for task in sorted(self._tasks or self._tasks_of(results)):
             evaluated = self._evaluate_task(task, results, positions)
             self._results[task] = self._derive_coco_results(
                 evaluated, task, class_names=self._dataset.class_names
             )
+
+    def _tasks_of(self, results: list[dict[str, Any]]) -> set[str]:
+        """What a model predicts; without predictions, what its dataset was read for."""
+        tasks = set(self._tasks_from_predictions(results))
+        if not results and self._dataset.segmentations is not None:
+            tasks.add("segm")
+        return tasks
 
     def _evaluate_task(
         self, task: str, results: list[dict[str, Any]], image_ids: Sequence[int] | None
@@ -169,8 +176,8 @@ class FastCOCOEvaluator(COCOEvaluator):
             validate_predicted_keypoints(results, len(sigmas))
         if task == "segm" and self._dataset.segmentations is None:
             raise ConfigError(
-                f"The masks of {self._dataset.source} were not read. Set MODEL.MASK_ON True, or "
-                'evaluate boxes only with tasks=("bbox",).'
+                f"No masks of {self._dataset.source} were read. If it has masks, set MODEL.MASK_ON "
+                'True; else evaluate boxes only with tasks=("bbox",).'
             )
         if not results:
             return None  # pycocotools cannot load them; all metrics are NaN

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as mask_util
 
 from tests.data.coco_files import coco_content
+from tood.data.formats.masks import INVALID_MASK, WITHOUT_MASK
 
 POLYGON = [[4, 6, 26, 6, 26, 36]]
 
@@ -21,6 +22,7 @@ POLYGON = [[4, 6, 26, 6, 26, 36]]
         ({"counts": [5000, 20, 100], "size": [64, 80]}, 20),
         (None, None),
         ([], None),
+        ([[]], None),
         ([[4, 6, 26, 36]], None),
         ([4, 6, 26, 6, 26, 36], None),
         ([[4, 6, 26, 6, 26, math.nan]], None),
@@ -41,7 +43,8 @@ def test_masks_are_checked_where_masks_are_used(read, mask, expected):
     dataset = read(content, with_masks=True)
     if expected is None:
         assert dataset.num_boxes == 5 == len(dataset.segmentations)
-        assert dataset.changes.counts["boxes without a valid segmentation dropped"] == 1
+        what = INVALID_MASK if mask and mask != [[]] else WITHOUT_MASK
+        assert dataset.changes.counts == {what: 1} and dataset.changes.lost == {what}
     elif isinstance(expected, int):
         assert mask_util.area(dataset.segmentations[0]) == expected
     else:
@@ -62,3 +65,17 @@ def test_compressed_masks(read):
         areas.append(int(mask.sum()))
     dataset = read(content, with_masks=True)
     assert [int(mask_util.area(mask)) for mask in dataset.segmentations] == areas
+
+
+@pytest.mark.parametrize("mask", [None, [], {"counts": [1], "size": [64, 80]}])
+def test_crowds_without_a_mask_cover_their_box(read, mask):
+    """They stay, because what lies in them must not count as wrong."""
+    content = coco_content()
+    for entry in content["annotations"]:
+        entry["segmentation"] = POLYGON
+    content["annotations"][0] |= {"iscrowd": 1, "segmentation": mask, "bbox": [4, 6, 22, 30]}
+    dataset = read(content, with_masks=True)
+    assert dataset.num_boxes == 6 and dataset.is_crowd.sum() == 1
+    assert dataset.segmentations[0] == [[4, 6, 26, 6, 26, 36, 4, 36]]
+    assert dataset.changes.counts == {"masks of crowds set to their boxes": 1}
+    assert not dataset.changes.lost

@@ -183,6 +183,8 @@ def _check_masks(
             (row, (rows.segmentations or [])[row], int(heights[row]), int(widths[row]))
             for row in used.tolist()
         ),
+        rows.boxes,
+        rows.is_crowd,
         rows.describe,
         rows.changes,
     )

@@ -1,9 +1,11 @@
 """Segmentations of COCO files: polygons and run-length encodings (RLE)."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pycocotools.mask as mask_util
 
 from ..dataset import ChangeLog
@@ -11,6 +13,10 @@ from ..normalize import MAX_COORDINATE
 from .json_file import printable
 
 Polygons = list[list[float]]
+
+# How boxes are called that have no mask, or one that cannot be used, in the changes of a dataset.
+WITHOUT_MASK = "boxes without a mask dropped"
+INVALID_MASK = "boxes without a valid segmentation dropped"
 
 
 def valid_polygons(segmentation: Any) -> Polygons:
@@ -32,13 +38,20 @@ def polygon_box(segmentation: Any) -> tuple[float, float, float, float] | None:
 
 def select_masks(
     segmentations: Iterable[tuple[int, Any, int, int]],
+    boxes: npt.NDArray[np.float64],
+    is_crowd: Sequence[int] | bytearray,
     describe: Callable[[int], str],
     changes: ChangeLog,
 ) -> tuple[list[int], list[Any]]:
     """Select the boxes that have a mask: a model with masks cannot learn the others.
 
+    Crowds are not learned, and evaluation needs to know where they are: those without a valid mask
+    cover their box.
+
     Args:
         segmentations: of each box its row, its segmentation, and height and width of its image.
+        boxes: [x, y, width, height] of each row.
+        is_crowd: of each row.
         describe: names the box of a row, for messages.
         changes: counts what is dropped.
 
@@ -48,15 +61,29 @@ def select_masks(
     kept, masks = [], []
     for row, given, height, width in segmentations:
         mask = valid_segmentation(given, height, width)
+        if mask is None and is_crowd[row]:
+            changes.add("masks of crowds set to their boxes", describe(row))
+            mask = _box_polygons(*boxes[row].tolist())
         if mask is None:
-            example = f"{describe(row)}: {printable(given)}"
-            changes.add("boxes without a valid segmentation dropped", example, lost=True)
-        else:
-            kept.append(row)
-            masks.append(mask)
-            if isinstance(given, list) and len(mask) < len(given):
-                changes.add("invalid polygons dropped", describe(row), lost=True)
+            what = WITHOUT_MASK if _is_missing(given) else INVALID_MASK
+            changes.add(what, f"{describe(row)}: {printable(given)}", lost=True)
+            continue
+        kept.append(row)
+        masks.append(mask)
+        if isinstance(given, list) and len(mask) < len(given):
+            changes.add("invalid polygons dropped", describe(row), lost=True)
     return kept, masks
+
+
+def _is_missing(segmentation: Any) -> bool:
+    """Whether there is none: tools write [] or [[]] for objects that have a box only."""
+    if isinstance(segmentation, list):
+        return not any(segmentation)
+    return segmentation is None or segmentation == {}
+
+
+def _box_polygons(x: float, y: float, width: float, height: float) -> Polygons:
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
 def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None:
