@@ -1,9 +1,12 @@
 """Detections of an image in the forms that other programs take."""
 
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .masks import Masks
 from .missing_packages import import_optional
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ def to_supervision(found: "Detections") -> Any:
         confidence=found.confidence.copy(),
         class_id=found.class_id.copy(),
         tracker_id=None if found.tracker_id is None else found.tracker_id.copy(),
+        mask=None if found.mask is None else found.mask.to_array(),
         data={"class_name": np.array(found.class_names, dtype=str)},
     )
 
@@ -30,7 +34,31 @@ def to_instances(found: "Detections") -> dict[str, Any]:
     instances.pred_boxes = structures.Boxes(torch.from_numpy(found.xyxy.copy()))
     instances.scores = torch.from_numpy(found.confidence.copy())
     instances.pred_classes = torch.from_numpy(found.class_id.copy())
+    if found.mask is not None:
+        instances.pred_masks = torch.from_numpy(found.mask.to_array())
     return {"instances": instances}
+
+
+def to_coco(
+    found: "Detections", image_id: int | str, category_ids: Sequence[int | str]
+) -> list[dict[str, Any]]:
+    """See :meth:`tood_runtime.Detections.to_coco`."""
+    boxes = found.xyxy.copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = boxes.tolist(), found.confidence.tolist(), found.class_id.tolist()
+    results = [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[class_id],
+            "bbox": [round(value, 3) for value in box],
+            "score": round(score, 6),
+        }
+        for box, score, class_id in zip(*columns, strict=True)
+    ]
+    if found.mask is not None:
+        for result, segmentation in zip(results, found.mask.to_coco(), strict=True):
+            result["segmentation"] = segmentation
+    return results
 
 
 #: Columns of tables of detections, and PyArrow's names of their types. frame and time are those of
@@ -47,6 +75,14 @@ TABLE_COLUMNS = {
     **dict.fromkeys(("image_width", "image_height"), "int64"),
 }
 
+#: The column that masks add: COCO's RLE as the text of a JSON object.
+MASK_COLUMN = {"segmentation": "string"}
+
+
+def table_columns(with_masks: bool) -> dict[str, str]:
+    """The columns of a table of detections with or without masks, and PyArrow's types."""
+    return TABLE_COLUMNS | MASK_COLUMN if with_masks else TABLE_COLUMNS
+
 
 def table_rows(found: "Detections", path: str | None) -> dict[str, list[Any]]:
     """The columns of a table of detections, one row each; None where there is no value.
@@ -54,6 +90,9 @@ def table_rows(found: "Detections", path: str | None) -> dict[str, list[Any]]:
     Args:
         found: the detections of an image.
         path: what to call it.
+
+    Raises:
+        ImportError: pycocotools is not installed, and there are masks.
     """
     count = len(found)
     height, width = found.image_size
@@ -70,8 +109,19 @@ def table_rows(found: "Detections", path: str | None) -> dict[str, list[Any]]:
         "image_width": [width] * count,
         "image_height": [height] * count,
     }
-    assert list(columns) == list(TABLE_COLUMNS)
+    if found.mask is not None:
+        columns["segmentation"] = segmentation_texts(found.mask)
+    assert list(columns) == list(table_columns(found.mask is not None))
     return columns
+
+
+def segmentation_texts(masks: Masks) -> list[str]:
+    """COCO's RLE of masks, for tables: the texts of JSON objects.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+    """
+    return [json.dumps(rle, separators=(",", ":")) for rle in masks.to_coco()]
 
 
 def to_dataframe(found: "Detections") -> Any:
@@ -80,7 +130,8 @@ def to_dataframe(found: "Detections") -> Any:
     # Types that hold None, also of a table without rows.
     types = {"string": object, "int64": "int64", "float32": "float32"}
     optional = {"frame": "Int64", "time": "Float64", "tracker_id": "Int64"}
-    kinds = {name: types.get(kind) for name, kind in TABLE_COLUMNS.items()} | optional
+    columns = table_columns(found.mask is not None)
+    kinds = {name: types.get(kind) for name, kind in columns.items()} | optional
     return pandas.DataFrame(table_rows(found, found.path)).astype(kinds)
 
 

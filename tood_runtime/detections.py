@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from PIL import Image
 from . import conversions
 from .drawing import draw_detections, require_own_image
 from .image_io import ImageInput, read_image
+from .masks import Masks
 
 Index: TypeAlias = int | slice | Sequence[int] | npt.NDArray[Any]
 
@@ -20,7 +21,7 @@ Index: TypeAlias = int | slice | Sequence[int] | npt.NDArray[Any]
 class Detections:
     """Objects found in one image, best first.
 
-    The first three fields have the names and types of ``supervision.Detections``.
+    xyxy, confidence, class_id, tracker_id and mask are named as in ``supervision.Detections``.
 
     Attributes:
         xyxy: (D, 4) float32, the corners x1, y1, x2, y2 in pixels of the image.
@@ -35,6 +36,10 @@ class Detections:
         time: when it is shown in a video, in seconds from the start; None for an image.
         tracker_id: (D,) int64, the same for one object in all frames, -1 for objects that are not
             followed yet; None without a tracker.
+        mask: (D, H, W) bool, the pixels of the objects in the image; None of models that predict
+            boxes only. A (D, H, W) array is packed into :class:`~tood_runtime.masks.Masks`, which
+            can be indexed like it and needs a fraction of its memory; ``np.asarray(mask)`` unpacks
+            it.
 
     Raises:
         ValueError: a field has another type, shape or length.
@@ -51,6 +56,7 @@ class Detections:
     frame: int | None = None
     time: float | None = None
     tracker_id: npt.NDArray[np.int64] | None = None
+    mask: Masks | None = None
 
     def __post_init__(self) -> None:
         _validate_array("xyxy", self.xyxy, np.float32, (None, 4))
@@ -69,6 +75,8 @@ class Detections:
         _validate_image_size(self.image_size)
         if self.path is not None and not isinstance(self.path, str):
             raise ValueError(f"path must be a str or None, got {type(self.path).__name__}.")
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _packed(self.mask, num, self.image_size))
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -98,6 +106,7 @@ class Detections:
             class_id=self.class_id[rows],
             class_names=[self.class_names[row] for row in rows],
             tracker_id=None if self.tracker_id is None else self.tracker_id[rows],
+            mask=None if self.mask is None else self.mask[rows],
         )
 
     def __iter__(self) -> Iterator["Detections"]:
@@ -166,6 +175,8 @@ class Detections:
     def to_supervision(self) -> Any:
         """Convert to ``supervision.Detections``, with names in ``data["class_name"]``.
 
+        Masks become a (D, H, W) array, which needs D bytes per pixel of the image.
+
         Raises:
             ImportError: supervision is not installed.
         """
@@ -175,8 +186,9 @@ class Detections:
         """Convert to what a detector of detectron2 returns for an image.
 
         Returns:
-            ``{"instances": Instances}`` with pred_boxes, scores and pred_classes on the CPU, which
-            ``Visualizer`` and ``supervision.Detections.from_detectron2`` take.
+            ``{"instances": Instances}`` with pred_boxes, scores, pred_classes and, if there are
+            masks, pred_masks on the CPU, which ``Visualizer`` and
+            ``supervision.Detections.from_detectron2`` take.
 
         Raises:
             ImportError: PyTorch or detectron2 is not installed.
@@ -187,15 +199,16 @@ class Detections:
         """Convert to a ``pandas.DataFrame``, one row per detection.
 
         Columns: path, frame, time, tracker_id (the last three of videos), class_id, class_name,
-        confidence, x1, y1, x2, y2, image_width, image_height (the last six in pixels).
+        confidence, x1, y1, x2, y2, image_width, image_height (the last six in pixels). Masks add
+        the column segmentation: COCO's RLE as the text of a JSON object.
 
         Raises:
-            ImportError: pandas is not installed.
+            ImportError: pandas is not installed; or pycocotools is not, and there are masks.
         """
         return conversions.to_dataframe(self)
 
     def to_yolo(self, confidence: bool = True) -> str:
-        """Convert to the lines of a YOLO label file.
+        """Convert to the lines of a YOLO label file, which hold boxes and no masks.
 
         Args:
             confidence: append it to each line, as in predictions; ground truth has none.
@@ -217,28 +230,19 @@ class Detections:
 
         Returns:
             One dict per detection: image_id, category_id, bbox ([x, y, width, height] in pixels,
-            rounded to 3 decimals) and score (rounded to 6).
+            rounded to 3 decimals) and score (rounded to 6); with masks also segmentation, COCO's
+            compressed RLE.
 
         Raises:
             ValueError: a class index has no category id.
+            ImportError: pycocotools is not installed, and there are masks.
         """
         if len(self) and self.class_id.max() >= len(category_ids):
             raise ValueError(
                 f"class_id {self.class_id.max()} has no category id: category_ids has "
                 f"{len(category_ids)} entries, one per class."
             )
-        boxes = self.xyxy.copy()
-        boxes[:, 2:] -= boxes[:, :2]
-        rows = zip(boxes.tolist(), self.confidence.tolist(), self.class_id.tolist(), strict=True)
-        return [
-            {
-                "image_id": image_id,
-                "category_id": category_ids[class_id],
-                "bbox": [round(value, 3) for value in box],
-                "score": round(score, 6),
-            }
-            for box, score, class_id in rows
-        ]
+        return conversions.to_coco(self, image_id, category_ids)
 
 
 def _validate_array(
@@ -255,6 +259,17 @@ def _validate_array(
     )
     if not matches or array.dtype != dtype:
         raise ValueError(f"{expected}, got shape {array.shape} of {array.dtype}.")
+
+
+def _packed(mask: object, num: int, image_size: tuple[int, int]) -> Masks:
+    """Masks of a field, which may be an array."""
+    expected = (num, *image_size)
+    if not isinstance(mask, Masks):
+        _validate_array("mask", mask, np.bool_, expected)
+        return Masks.from_arrays(cast(npt.NDArray[np.bool_], mask), image_size)
+    if mask.shape != expected:
+        raise ValueError(f"mask must have the shape {expected}, got {mask.shape}.")
+    return mask
 
 
 def _validate_image_size(size: object) -> None:

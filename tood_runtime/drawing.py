@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from .colors import Color, class_color, to_linear
 from .image_io import ImageInput, RGBImage, as_rgb
 from .labels import Label, LabelPlacer, fit_label
+from .mask_drawing import draw_masks
 
 if TYPE_CHECKING:
     from .detections import Detections
@@ -34,7 +35,7 @@ def display_scale(image: RGBImage) -> float:
 def draw_detections(
     image: ImageInput, detections: "Detections", scale: float | None = None
 ) -> Image.Image:
-    """Draw boxes, each with a label of its class name and score.
+    """Draw boxes, each with a label of its class name and score, and below them the masks.
 
     Labels stay inside the image and avoid each other; where two must overlap, the higher score is
     on top. Class names are drawn literally, in any script for which a font is installed.
@@ -63,6 +64,8 @@ def draw_detections(
     if scale != 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         canvas = canvas.resize(size, Image.Resampling.BICUBIC)
+    if detections.mask is not None:
+        canvas = _with_masks(canvas, detections)
     boxes = _to_canvas(detections.xyxy, (width, height), canvas.size)
     order = _visible_best_first(boxes, detections.confidence, canvas.size)
     draw = ImageDraw.Draw(canvas)
@@ -105,6 +108,20 @@ def _visible_best_first(
     visible &= np.all(boxes[:, :2] < canvas_size, axis=1) & np.all(boxes[:, 2:] > 0, axis=1)
     order = np.argsort(-scores, kind="stable")
     return [int(i) for i in order[visible[order]]]
+
+
+def _with_masks(canvas: Image.Image, detections: "Detections") -> Image.Image:
+    """The drawing with the masks of all objects, the best one on top."""
+    assert detections.mask is not None
+    pixels = np.array(canvas)
+    draw_masks(
+        pixels,
+        detections.mask,
+        np.argsort(-detections.confidence, kind="stable").tolist(),
+        [class_color(class_id) for class_id in detections.class_id.tolist()],
+        _scaled(canvas.size, _LINE_FRACTION, _MIN_LINE),
+    )
+    return Image.fromarray(pixels)
 
 
 def _draw_boxes(

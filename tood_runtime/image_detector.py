@@ -39,9 +39,11 @@ class ImageDetector(ABC, Generic[InputT]):
         apply_orientation: likewise.
         fixed_batch_size: of an exported file; None for any. Smaller batches are filled up with
             copies, and larger ones are split.
+        predicts_masks: whether its detections have masks.
     """
 
     fixed_batch_size: int | None = None
+    predicts_masks: bool = False
 
     def __init__(
         self,
@@ -257,6 +259,7 @@ class ImageDetector(ABC, Generic[InputT]):
             class_id=found.classes.astype(np.int64),
             class_names=[names[i] if i < len(names) else f"class {i}" for i in found.classes],
             image_size=image_size,
+            mask=found.masks,
             apply_orientation=self.apply_orientation,
             **origin,
         )

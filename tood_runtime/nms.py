@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .masks import Masks
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
@@ -17,20 +19,30 @@ class Candidates(NamedTuple):
         boxes: (D, 4) float32, the corners x1, y1, x2, y2.
         scores: (D,) float32.
         classes: (D,) int64.
+        masks: D masks of a model that predicts them, else None.
     """
 
     boxes: FloatArray
     scores: FloatArray
     classes: IntArray
+    masks: Masks | None = None
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "Candidates":
         """The rows that an array of indices or a mask selects."""
-        return Candidates(self.boxes[rows], self.scores[rows], self.classes[rows])
+        masks = None if self.masks is None else self.masks[rows]
+        return Candidates(self.boxes[rows], self.scores[rows], self.classes[rows], masks)
 
 
 def concatenate(parts: Sequence[Candidates]) -> Candidates:
-    """Join candidates, such as those of all levels or views of an image; at least one part."""
-    return Candidates(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    """Join candidates, such as those of all levels or views of an image; at least one part.
+
+    Raises:
+        ValueError: they have masks, which are not joined.
+    """
+    if any(part.masks is not None for part in parts):
+        raise ValueError("Several views of an image are joined by their boxes, without masks.")
+    columns = zip(*((part.boxes, part.scores, part.classes) for part in parts), strict=True)
+    return Candidates(*map(np.concatenate, columns))
 
 
 def nms(

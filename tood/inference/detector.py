@@ -28,6 +28,7 @@ from .augmentation import add_views, build_views, model_input, require_no_flip
 from .exported_model import ExportedModel
 from .model_limits import is_dense, nms_threshold_of, require_possible
 from .tensors import instances_to_candidates, tensor_to_image, to_candidates
+from .two_stage import can_paste_later, detect_with_masks, predicts_masks
 
 
 class Detector(ImageDetector["ImageInput | Tensor"]):
@@ -41,6 +42,8 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         detections.draw().save("street_detections.jpg")
         for detections in detector.predict("images/", batch_size=8):
             print(detections.path, len(detections))
+
+    Models of detectron2 with masks, such as Mask R-CNN, fill ``Detections.mask``.
 
     Images are resized as in evaluation, by ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``, and
     are converted to ``INPUT.FORMAT``. Tensors are taken too: (3, H, W) uint8.
@@ -102,6 +105,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         if compile:
             compile_parts(model)
         self.fixed_batch_size = model.info.batch if exported else None
+        self.predicts_masks = predicts_masks(model)
         self.model = model
         self.cfg = cfg.clone()
         self._views = build_views(model, cfg) if tta else None
@@ -266,6 +270,8 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         model = self.model
         if isinstance(model, ExportedModel):
             return model.detect(inputs, settings)
+        if can_paste_later(model):
+            return detect_with_masks(model, inputs, settings)
         if not is_dense(model):
             return [instances_to_candidates(output["instances"]) for output in model(inputs)]
         if settings.is_plain:

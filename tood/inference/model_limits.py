@@ -8,6 +8,7 @@ from tood_runtime.prediction import OptionError, PredictionSettings
 from ..errors import ConfigError
 from ..modeling import find_dense_core
 from .exported_model import ExportedModel
+from .two_stage import predicts_masks
 
 # Of NMS in models of other projects, where it is needed to join views.
 _OTHER_NMS_THRESHOLD = 0.5
@@ -38,8 +39,15 @@ def require_possible(model: nn.Module, cfg: CfgNode, settings: PredictionSetting
 
     Raises:
         ConfigError: the model drops detections that score more than the threshold.
-        OptionError: the model cannot have another NMS, or more detections.
+        OptionError: the model cannot have another NMS, or more detections, or its masks cannot be
+            joined.
     """
+    if predicts_masks(model) and settings.has_views:
+        raise OptionError(
+            "slice_size and flip look at an image several times and join the boxes, but masks "
+            "cannot be joined yet. Leave these options out, or set MODEL.MASK_ON False before "
+            "building the detector."
+        )
     if isinstance(model, ExportedModel):
         model.require_settings(settings)
         return

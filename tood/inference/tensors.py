@@ -6,6 +6,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from tood_runtime.image_io import RGBImage
+from tood_runtime.masks import Masks
 from tood_runtime.nms import Candidates
 
 from ..modeling.structures import ImageDetections
@@ -72,9 +73,20 @@ def _dtype_hint(image: Tensor) -> str:
 
 
 def instances_to_candidates(instances: Instances) -> Candidates:
-    """Convert detectron2's detections of one image."""
+    """Convert detectron2's detections of one image, with their masks if they have any.
+
+    Raises:
+        ValueError: masks of another size than the image's.
+    """
     boxes, scores, classes = instances.pred_boxes.tensor, instances.scores, instances.pred_classes
-    return to_candidates(ImageDetections(boxes, scores, classes))
+    found = to_candidates(ImageDetections(boxes, scores, classes))
+    if not instances.has("pred_masks"):
+        return found
+    masks = instances.pred_masks
+    masks = getattr(masks, "tensor", masks)
+    # One by one, so that no more than one is on the CPU as an array. Without any, they are uint8.
+    arrays = (mask.bool().cpu().numpy() for mask in masks)
+    return found._replace(masks=Masks.from_arrays(arrays, instances.image_size))
 
 
 def to_candidates(found: ImageDetections) -> Candidates:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST_FILE = "manifest.json"
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)

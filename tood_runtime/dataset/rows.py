@@ -1,17 +1,20 @@
 """Rows of results, one per image, and the columns that Parquet, pandas and DuckDB get."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ..conversions import segmentation_texts
 from ..detections import Detections
 from ..missing_packages import MissingPackageError, import_optional
 
 Row: TypeAlias = dict[str, Any]
 
-#: The columns, in order. Those of detections hold one list per image, best detection first.
+#: The columns, in order. Those of detections hold one list per image, best detection first;
+#: segmentation is COCO's RLE as the text of a JSON object, and None of models without masks.
 COLUMNS = (
     "path",
     "image_id",
@@ -24,6 +27,7 @@ COLUMNS = (
     "y1",
     "x2",
     "y2",
+    "segmentation",
     "error",
 )
 
@@ -31,7 +35,11 @@ _CORNERS = ("x1", "y1", "x2", "y2")
 
 
 def detection_row(path: str | None, image_id: int | None, found: Detections) -> Row:
-    """The row of an image whose detections are known; plain Python values."""
+    """The row of an image whose detections are known; plain Python values.
+
+    Raises:
+        MissingPackageError: pycocotools is not installed, and there are masks.
+    """
     height, width = found.image_size
     corners = {name: found.xyxy[:, i].tolist() for i, name in enumerate(_CORNERS)}
     return {
@@ -43,6 +51,7 @@ def detection_row(path: str | None, image_id: int | None, found: Detections) -> 
         "class_name": list(found.class_names),
         "confidence": found.confidence.tolist(),
         **corners,
+        "segmentation": None if found.mask is None else segmentation_texts(found.mask),
         "error": None,
     }
 
@@ -75,6 +84,10 @@ def to_coco(rows: Sequence[Row], category_ids: Sequence[int | str]) -> list[dict
     image_ids = [row["image_id"] for row in rows for _ in row["class_id"]]
     for result, image_id in zip(results, image_ids, strict=True):
         result["image_id"] = image_id
+    texts = [text for row in rows for text in row["segmentation"] or [None] * len(row["class_id"])]
+    for result, text in zip(results, texts, strict=True):
+        if text is not None:
+            result["segmentation"] = json.loads(text)
     return results
 
 
@@ -101,6 +114,7 @@ def arrow_schema() -> Any:
         "class_name": texts,
         "confidence": numbers,
         **dict.fromkeys(_CORNERS, numbers),
+        "segmentation": texts,
         "error": pa.string(),
     }
     return pa.schema([(name, types[name]) for name in COLUMNS])

@@ -1,5 +1,6 @@
 """Folders with a file per image or object: YOLO labels and crops."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from ..output_files import OutputError, make_output_folder
 from ..sources import Input
 from .base import Output, Result
 from .naming import folder_name, frame_path, output_paths
+
+logger = logging.getLogger(__name__)
 
 
 class YoloFolder(Output):
@@ -33,6 +36,8 @@ class YoloFolder(Output):
     def open(self, detector: ImageDetector[Any]) -> None:
         """Create the folder."""
         make_output_folder(self._folder, "--yolo")
+        if detector.predicts_masks:
+            logger.warning("--yolo writes boxes only. --json, --csv and --parquet have the masks.")
         for path in self._paths:
             if path.is_file() and _is_ground_truth(path):
                 raise OutputError(

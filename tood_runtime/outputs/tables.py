@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..conversions import TABLE_COLUMNS, table_rows
+from ..conversions import table_columns, table_rows
 from ..image_detector import ImageDetector
 from ..missing_packages import import_optional
 from ..output_files import OutputError, validate_output_file, write_json
@@ -92,13 +92,15 @@ class CsvFile(Output):
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "w", encoding="utf-8", newline="")  # noqa: SIM115
             self._writer = csv.writer(self._file)
-            self._writer.writerow(TABLE_COLUMNS)
+            self._columns = table_columns(detector.predicts_masks)
+            self._writer.writerow(self._columns)
         except OSError as error:
             raise _error(self.path, error) from error
 
     def add(self, result: Result) -> None:
         """Write the detections of an image."""
         columns = table_rows(result.found, result.name)
+        assert list(columns) == list(self._columns)
         try:
             self._writer.writerows(zip(*columns.values(), strict=True))
         except OSError as error:
@@ -129,14 +131,15 @@ class ParquetFile(Output):
         self._pyarrow = import_optional("pyarrow", "--parquet", "pyarrow")
         validate_output_file("--parquet", path)
         self.path = path
-        self._columns: dict[str, list[Any]] = {name: [] for name in TABLE_COLUMNS}
-        self._schema = self._pyarrow.schema(
-            [(name, getattr(self._pyarrow, kind)()) for name, kind in TABLE_COLUMNS.items()]
-        )
 
     def open(self, detector: ImageDetector[Any]) -> None:
         """Create the file."""
         parquet = import_optional("pyarrow.parquet", "--parquet", "pyarrow")
+        names = table_columns(detector.predicts_masks)
+        self._schema = self._pyarrow.schema(
+            [(name, getattr(self._pyarrow, kind)()) for name, kind in names.items()]
+        )
+        self._columns: dict[str, list[Any]] = {name: [] for name in names}
         try:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             self._writer = parquet.ParquetWriter(self.path, self._schema)
@@ -145,7 +148,9 @@ class ParquetFile(Output):
 
     def add(self, result: Result) -> None:
         """Add the detections of an image."""
-        for name, values in table_rows(result.found, result.name).items():
+        columns = table_rows(result.found, result.name)
+        assert list(columns) == list(self._columns)
+        for name, values in columns.items():
             self._columns[name] += values
         if len(self._columns["path"]) >= _ROWS_AT_ONCE:
             self._write()
@@ -162,7 +167,7 @@ class ParquetFile(Output):
 
     def _write(self) -> None:
         table = self._pyarrow.table(self._columns, schema=self._schema)
-        self._columns = {name: [] for name in TABLE_COLUMNS}
+        self._columns = {name: [] for name in self._columns}
         try:
             self._writer.write_table(table)
         except OSError as error:

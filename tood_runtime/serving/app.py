@@ -187,17 +187,21 @@ def _to_json(answer: Answer) -> dict[str, Any]:
         found.class_names,
         strict=True,
     )
+    detections: list[dict[str, Any]] = [
+        {
+            "box": [round(value, 3) for value in box],
+            "score": round(score, 6),
+            "class_id": class_id,
+            "class_name": name,
+        }
+        for box, score, class_id, name in rows
+    ]
+    if found.mask is not None:
+        for detection, segmentation in zip(detections, found.mask.to_coco(), strict=True):
+            detection["segmentation"] = segmentation
     return {
         "image": {"width": width, "height": height},
-        "detections": [
-            {
-                "box": [round(value, 3) for value in box],
-                "score": round(score, 6),
-                "class_id": class_id,
-                "class_name": name,
-            }
-            for box, score, class_id, name in rows
-        ],
+        "detections": detections,
         "milliseconds": answer.milliseconds,
         "batch_size": answer.batch_size,
     }

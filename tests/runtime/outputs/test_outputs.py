@@ -28,7 +28,7 @@ from tood_runtime.outputs import (
 from tood_runtime.sources import ImageInput, SourceError, VideoInput
 from tood_runtime.sources.videos import read_frames
 
-DETECTOR = SimpleNamespace(category_ids=[10, 20])
+DETECTOR = SimpleNamespace(category_ids=[10, 20], predicts_masks=False)
 INPUTS = [ImageInput("a/x.png"), ImageInput("b/x.png"), VideoInput("clip.mp4"), ImageInput("y.gif")]
 
 

@@ -1,0 +1,77 @@
+"""Detection by detectron2's two-stage detectors with masks, with little memory for the masks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.modeling import GeneralizedRCNN, detector_postprocess
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from tood_runtime.masks import Mask, Masks
+from tood_runtime.nms import Candidates
+from tood_runtime.prediction import PredictionSettings
+
+from .tensors import instances_to_candidates
+
+# Bytes that masks of the image's size may take while they are packed. The model itself would give
+# those of all objects of a batch at once: 1.2 GB for 100 objects of one image of 4000x3000 pixels.
+_MOST_BYTES = 2**27
+
+
+def predicts_masks(model: nn.Module) -> bool:
+    """Whether the detections of a model have masks, as those of detectron2's Mask R-CNN."""
+    return any(getattr(module, "mask_on", False) is True for module in model.modules())
+
+
+def can_paste_later(model: nn.Module) -> bool:
+    """Whether `detect_with_masks` is for this model."""
+    return (
+        isinstance(model, GeneralizedRCNN)
+        and type(model).inference is GeneralizedRCNN.inference
+        and predicts_masks(model)
+    )
+
+
+def detect_with_masks(
+    model: nn.Module, inputs: list[dict[str, Any]], settings: PredictionSettings
+) -> list[Candidates]:
+    """Detect objects as the model does, and paste the masks of those that are kept.
+
+    Args:
+        model: see `can_paste_later`.
+        inputs: of the model, with "height" and "width".
+        settings: scores and classes that are kept.
+    """
+    outputs = model.inference(inputs, do_postprocess=False)
+    return [
+        _to_candidates(_selected(instances, settings), (int(x["height"]), int(x["width"])))
+        for instances, x in zip(outputs, inputs, strict=True)
+    ]
+
+
+def _selected(instances: Instances, settings: PredictionSettings) -> Instances:
+    """Leave out what will not be kept anyway."""
+    keep: Tensor = instances.scores.float() > np.float32(settings.score_threshold).item()
+    if settings.class_ids is not None:
+        classes = instances.pred_classes
+        keep &= torch.isin(classes, torch.tensor(settings.class_ids, device=classes.device))
+    return instances[keep]
+
+
+def _to_candidates(instances: Instances, image_size: tuple[int, int]) -> Candidates:
+    """Detections in pixels of the image, with masks that are pasted and packed part by part."""
+    at_once = max(1, _MOST_BYTES // (image_size[0] * image_size[1]))
+    pasted: list[Instances] = []
+
+    def masks() -> Iterator[Mask]:
+        for start in range(0, max(len(instances), 1), at_once):
+            part = detector_postprocess(instances[start : start + at_once], *image_size)
+            for mask in part.pred_masks:
+                yield mask.bool().cpu().numpy()
+            part.remove("pred_masks")
+            pasted.append(part)
+
+    packed = Masks.from_arrays(masks(), image_size)
+    return instances_to_candidates(Instances.cat(pasted))._replace(masks=packed)
