@@ -41,8 +41,11 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
     """
     if any(part.masks is not None for part in parts):
         raise ValueError("Several views of an image are joined by their boxes, without masks.")
-    columns = zip(*((part.boxes, part.scores, part.classes) for part in parts), strict=True)
-    return Candidates(*map(np.concatenate, columns))
+    return Candidates(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+    )
 
 
 def nms(

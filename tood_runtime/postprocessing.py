@@ -90,7 +90,8 @@ def detections_of_image(
             original_size=original_size,
         )
     count = int(outputs["num_dets"][index])
-    found = Candidates(*(outputs[name][index, :count] for name in ("boxes", "scores", "labels")))
+    boxes, scores, labels = (outputs[name][index, :count] for name in ("boxes", "scores", "labels"))
+    found = Candidates(boxes, scores, labels)
     return found if settings is None else settings.select(found)
 
 
