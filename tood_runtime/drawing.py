@@ -65,7 +65,13 @@ def draw_detections(
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         canvas = canvas.resize(size, Image.Resampling.BICUBIC)
     if detections.mask is not None:
-        canvas = _with_masks(canvas, detections)
+        draw_masks(
+            canvas,
+            detections.mask,
+            np.argsort(-detections.confidence, kind="stable").tolist(),
+            [class_color(class_id) for class_id in detections.class_id.tolist()],
+            _scaled(canvas.size, _LINE_FRACTION, _MIN_LINE),
+        )
     boxes = _to_canvas(detections.xyxy, (width, height), canvas.size)
     order = _visible_best_first(boxes, detections.confidence, canvas.size)
     draw = ImageDraw.Draw(canvas)
@@ -108,20 +114,6 @@ def _visible_best_first(
     visible &= np.all(boxes[:, :2] < canvas_size, axis=1) & np.all(boxes[:, 2:] > 0, axis=1)
     order = np.argsort(-scores, kind="stable")
     return [int(i) for i in order[visible[order]]]
-
-
-def _with_masks(canvas: Image.Image, detections: "Detections") -> Image.Image:
-    """The drawing with the masks of all objects, the best one on top."""
-    assert detections.mask is not None
-    pixels = np.array(canvas)
-    draw_masks(
-        pixels,
-        detections.mask,
-        np.argsort(-detections.confidence, kind="stable").tolist(),
-        [class_color(class_id) for class_id in detections.class_id.tolist()],
-        _scaled(canvas.size, _LINE_FRACTION, _MIN_LINE),
-    )
-    return Image.fromarray(pixels)
 
 
 def _draw_boxes(

@@ -3,39 +3,37 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from .colors import Color
-from .image_io import RGBImage
 from .masks import Mask, Masks, Window
 
-# Part of the color in the pixels of an object.
-_OPACITY = 0.5
+# Part of the color in the pixels of an object, of 255.
+_OPACITY = 128
 
 
 def draw_masks(
-    canvas: RGBImage, masks: Masks, order: Sequence[int], colors: Sequence[Color], line: int
+    canvas: Image.Image, masks: Masks, order: Sequence[int], colors: Sequence[Color], line: int
 ) -> None:
     """Draw masks on an image, in place.
 
     Args:
-        canvas: (H', W', 3) uint8; masks are scaled to its size.
+        canvas: RGB; masks are scaled to its size.
         masks: of the objects.
         order: the masks to draw, the best first. It is on top.
         colors: of each mask.
         line: width of the outlines in pixels of the canvas; those of small objects are thinner.
     """
     for index in reversed(order):
-        mask, (x1, y1, x2, y2) = _scaled(masks, index, (canvas.shape[0], canvas.shape[1]))
+        mask, (x1, y1, x2, y2) = _scaled(masks, index, (canvas.height, canvas.width))
         if not mask.any():
             continue
-        pixels = canvas[y1:y2, x1:x2]
-        color = np.array(colors[index], np.float32)
-        pixels[mask] = (pixels[mask] * (1 - _OPACITY) + color * _OPACITY).round().astype(np.uint8)
         # A thick line would hide a small object.
-        shorter = int((np.array([x2, y2]) - (x1, y1)).min())
-        pixels[mask & ~_eroded(mask, min(line, max(1, shorter // 12)))] = colors[index]
+        width = min(line, max(1, min(x2 - x1, y2 - y1) // 12))
+        outline = mask & ~_eroded(mask, width)
+        for part, opacity in ((mask, _OPACITY), (outline, 255)):
+            alpha = Image.fromarray(part * np.uint8(opacity))
+            canvas.paste(colors[index], (x1, y1, x2, y2), alpha)
 
 
 def _scaled(masks: Masks, index: int, canvas_size: tuple[int, int]) -> tuple[Mask, Window]:
@@ -59,11 +57,16 @@ def _eroded(mask: Mask, width: int) -> Mask:
     What is beyond the window is not, so that an outline is closed where its object leaves the
     image.
     """
-    padded: npt.NDArray[np.bool_] = np.pad(mask, width)
-    kept = mask.copy()
-    height, length = mask.shape
-    for shift in range(1, width + 1):
-        for sign in (-shift, shift):
-            kept &= padded[width + sign : width + sign + height, width : width + length]
-            kept &= padded[width : width + height, width + sign : width + sign + length]
-    return kept
+    columns = _minimum(np.pad(mask, ((width, width), (0, 0))), 2 * width + 1)
+    rows = _minimum(np.pad(mask, ((0, 0), (width, width))).T, 2 * width + 1).T
+    return columns & rows
+
+
+def _minimum(mask: Mask, span: int) -> Mask:
+    """Whether this row and the following ones, so many in all, are set; for all where they are."""
+    size = 1
+    while size < span:  # of twice as many rows each time
+        step = min(size, span - size)
+        mask = mask[:-step] & mask[step:]
+        size += step
+    return mask

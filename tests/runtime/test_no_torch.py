@@ -19,7 +19,7 @@ for name in ("torch", "torchvision", "detectron2", "fvcore", "cv2", "matplotlib"
 """
 
 CODE = """
-import importlib, pkgutil
+import dataclasses, importlib, pkgutil
 import tood_runtime
 assert not {"numpy", "PIL"} & set(sys.modules), "the package itself must import nothing"
 for module in pkgutil.walk_packages(tood_runtime.__path__, "tood_runtime."):
@@ -33,7 +33,15 @@ image = np.zeros((64, 64, 3), np.uint8)
 boxes = np.array([[4, 4, 40, 40]], np.float32)
 found = Detections(boxes, np.ones(1, np.float32), np.zeros(1, np.int64), ["caf\\u00e9"], (64, 64))
 assert found.draw(image).size == (480, 480)
-print("done")
+masks = np.zeros((1, 64, 64), bool)
+masks[:, 4:20, 4:40] = True
+found = dataclasses.replace(found, mask=masks)
+assert found.draw(image).size == (480, 480) and found[0].mask.area.tolist() == [576]
+try:
+    found.to_coco(1, [1])
+except ImportError as error:
+    assert "pip install pycocotools" in str(error)
+    print("done")
 """
 
 DETECT = """

@@ -125,7 +125,10 @@ def _add_detect(app: Any, service: DetectionService) -> None:
             result, drawing = await _unless_gone(answer(), request.receive)
             if drawing is not None:
                 return Response(drawing, media_type=f"image/{format}")
-            return JSONResponse(_to_json(result))
+            if result.found.mask is None:
+                return JSONResponse(_to_json(result))
+            # Masks of a large image take longer than other requests should wait for the event loop.
+            return JSONResponse(await asyncio.to_thread(_to_json, result))
 
 
 async def _receive_image(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.runtime.serving.fake_detector import CLASSES, FakeDetector, as_json, encoded, image
+from tood_runtime.masks import Masks
 from tood_runtime.prediction import OptionError
 from tood_runtime.serving import ServingSettings, create_app
 
@@ -46,6 +47,25 @@ def test_detections_are_those_of_the_detector(client):
         content = response.json()
         assert set(content.pop("milliseconds")) == {"queue", "decode", "model"}
         assert content == expected
+
+
+def test_masks_are_rle(make_client):
+    """Three masks: the whole image of 2x3 pixels, its first column, and nothing."""
+    arrays = np.ones((3, 2, 3), bool)
+    arrays[1, :, 1:] = arrays[2] = False
+
+    class MaskDetector(FakeDetector):
+        @staticmethod
+        def find(pixels):
+            return FakeDetector.find(pixels)._replace(masks=Masks.from_arrays(arrays, (2, 3)))
+
+    client = make_client(MaskDetector())
+    content = detect(client, encoded(image(0, 2, 3)), "?score_threshold=0.1").json()
+    # Runs down the columns, zeros first: [0, 6], [0, 2, 4] and [6], as characters from "0" on.
+    assert [found["segmentation"] for found in content["detections"]] == [
+        {"size": [2, 3], "counts": counts} for counts in ("06", "024", "6")
+    ]
+    assert "segmentation" not in detect(make_client(), encoded(image())).text
 
 
 @pytest.mark.parametrize(
