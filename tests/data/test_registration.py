@@ -169,7 +169,7 @@ def test_masks_are_read_where_the_model_has_them(shapes_cfg, edited_json):
         polygons(content)
         height, width = content["images"][0]["height"], content["images"][0]["width"]
         content["annotations"][0]["segmentation"] = {
-            "counts": [height * width],
+            "counts": [0, height * width],
             "size": [height, width],
         }
 
@@ -247,7 +247,7 @@ def test_masks_of_a_registered_function_do_not_matter_to_a_detector_of_boxes(
     for record in records:
         for annotation in record["annotations"]:
             size = [record["height"], record["width"]]
-            annotation["segmentation"] = {"size": size, "counts": [size[0] * size[1]]}
+            annotation["segmentation"] = {"size": size, "counts": [0, size[0] * size[1]]}
     DatasetCatalog.register(registered, lambda: records)
     shapes_cfg.DATASETS.TRAIN, shapes_cfg.DATASETS.TRAIN_ANNOTATIONS = (registered,), ""
     shapes_cfg.DATASETS.TRAIN_IMAGES = ""

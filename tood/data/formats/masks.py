@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from .json_file import printable
 
 Polygons = list[list[float]]
 
+# Areas below that are rounding errors, in square pixels.
+_MIN_AREA = 1e-6
+
 # How boxes are called that have no mask, or one that cannot be used, in the changes of a dataset.
 WITHOUT_MASK = "boxes without a mask dropped"
 INVALID_MASK = "boxes without a valid segmentation dropped"
 
 
 def valid_polygons(segmentation: Any) -> Polygons:
-    """Return the polygons of a segmentation that have an area: 3 points or more, finite numbers."""
+    """Return the polygons of a segmentation: those with 3 points or more, all finite numbers."""
     if not isinstance(segmentation, list):
         return []
     return [polygon for polygon in segmentation if _is_polygon(polygon)]
@@ -95,17 +99,19 @@ def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None
         width: of the image.
 
     Returns:
-        Its valid polygons, or a compressed RLE of the image's size; None if it is neither.
+        Its valid polygons, or a compressed RLE of the image's size; None if it is neither, or has
+        no pixel. detectron2 would leave out such objects without a word.
     """
     if not isinstance(segmentation, dict):
-        return valid_polygons(segmentation) or None
+        polygons = valid_polygons(segmentation)
+        return [polygon for polygon in polygons if _has_area(polygon, height, width)] or None
     counts = segmentation.get("counts")
     if segmentation.get("size") != [height, width]:
         return None
     runs = _decompress(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
         return None
-    if sum(runs) != height * width:
+    if sum(runs) != height * width or not any(runs[1::2]):
         return None
     if isinstance(counts, list):
         return mask_util.frPyObjects({"size": [height, width], "counts": runs}, height, width)
@@ -144,3 +150,13 @@ def _is_polygon(polygon: Any) -> bool:
         and all(type(value) in (int, float) and abs(value) <= MAX_COORDINATE for value in polygon)
         and all(math.isfinite(value) for value in polygon)
     )
+
+
+def _has_area(polygon: list[float], height: int, width: int) -> bool:
+    """Whether the points of a polygon are not all on one line."""
+    xs, ys = polygon[::2], polygon[1::2]
+    twice = sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, xs[1:] + xs[:1], ys))
+    if abs(twice) > _MIN_AREA:
+        return True
+    # Lines that cross each other may enclose as much on one side as on the other.
+    return bool(mask_util.area(mask_util.frPyObjects([polygon], height, width))[0])
