@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
@@ -19,7 +21,7 @@ from tood.data.catalog import ReadOptions, set_read_options
 from tood.data.registration import load_dataset
 from tood.data.synthetic import write_dataset
 from tood.engine import Trainer
-from tood.errors import ConfigError
+from tood.errors import ConfigError, DataError
 from tood.evaluation import FastCOCOEvaluator
 
 
@@ -142,6 +144,24 @@ def test_masks_of_a_model_need_masks_in_the_data(set_up, shapes):
     setup_datasets(cfg)
     with pytest.raises(ConfigError, match=r"No masks of .*val\.json were read.*MODEL.MASK_ON True"):
         evaluate(name, found)
+
+
+def test_objects_without_masks_are_not_left_out_of_the_ap(set_up, tmp_path):
+    """Also of datasets that were read without the checks of setup_datasets."""
+    content = rectangles()
+    write_images(tmp_path, content)
+    path = write_coco(tmp_path, content)
+    (name,) = set_up(path, path, tmp_path).DATASETS.TEST
+    found = truth_with_masks(load_dataset(name))
+    content["annotations"][1]["segmentation"] = []
+    write_coco(tmp_path, content)
+    register_coco_instances("one_mask", {}, path, str(tmp_path))
+    try:
+        with pytest.raises(DataError, match="1 of the 2 objects of .* have no mask .*annotation 2"):
+            evaluate("one_mask", found)
+    finally:
+        DatasetCatalog.remove("one_mask")
+        MetadataCatalog.pop("one_mask")
 
 
 @pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import GeneralizedRCNN, build_model
+from detectron2.modeling import GeneralizedRCNN, build_model, detector_postprocess
+from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 
 from tests.mask_rcnn import make_mask_rcnn_cfg
@@ -83,6 +84,23 @@ def test_a_model_with_its_own_inference_gives_the_same(detector, image):
     for threshold in (0, 1):
         expected = detector(image, score_threshold=threshold)
         assert_same(other(image, score_threshold=threshold), expected)
+
+
+def test_lower_precision_pastes_as_float32_does():
+    """In bfloat16, coordinates of neighboring pixels would be the same."""
+
+    def make(dtype):
+        found = Instances((64, 96))
+        found.pred_boxes = Boxes(torch.tensor([[1, 2, 90, 60.0], [10, 0, 96, 64]]))
+        found.scores, found.pred_classes = torch.ones(2).to(dtype), torch.zeros(2).long()
+        masks = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        found.pred_masks = masks.bfloat16().to(dtype)
+        return found
+
+    expected = detector_postprocess(make(torch.float32), 600, 1000).pred_masks
+    with torch.autocast("cpu", torch.bfloat16):
+        candidates = two_stage._to_candidates(make(torch.bfloat16), (600, 1000))
+    np.testing.assert_array_equal(candidates.masks, expected.numpy())
 
 
 def test_options_select_masks_with_their_boxes(detector, image):

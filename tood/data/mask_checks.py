@@ -18,10 +18,6 @@ _FIX = (
 def validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
     """Check that all objects of a dataset have masks, in a format that the config can use.
 
-    Objects without a mask cannot be left out: their pixels would be learned as background, and
-    detections of them would count as wrong. Masks that are invalid are counted when the dataset is
-    read, with a warning. Crowds need no masks.
-
     Args:
         cfg: ``MODEL.MASK_ON``, ``INPUT.MASK_FORMAT``.
         dataset: as it was read with this config.
@@ -33,25 +29,39 @@ def validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
     """
     if not cfg.MODEL.MASK_ON:
         return
+    require_masks(dataset)
     rows = np.flatnonzero(~dataset.is_crowd)
-    if dataset.segmentations is None and len(rows):
-        image = printable(dataset.file_names[dataset.image_index[rows[0]]])
-        raise DataError(
-            f"MODEL.MASK_ON is True, but none of the {len(rows)} objects of {dataset.source} has a "
-            f"mask (for example {dataset.boxes[rows[0]].tolist()} in {image}): of its format, "
-            f"boxes are read and no masks. {_FIX}"
-        )
-    lacking = dataset.changes.counts[WITHOUT_MASK]
-    if lacking:
-        raise DataError(
-            f"MODEL.MASK_ON is True, but {lacking} of the {lacking + len(rows)} objects of "
-            f"{dataset.source} have no mask (for example "
-            f"{dataset.changes.examples[WITHOUT_MASK]}). {_FIX}"
-        )
     masks = dataset.segmentations or []
     rle = [row for row in rows if isinstance(masks[row], dict)]
     if rle and cfg.INPUT.MASK_FORMAT == "polygon":
         raise ConfigError(
             f"{dataset.source} has masks in run-length encoding (RLE): {len(rle)} of {len(rows)} "
             "objects. Set INPUT.MASK_FORMAT bitmask."
+        )
+
+
+def require_masks(dataset: DetectionDataset) -> None:
+    """Check that all objects of a dataset that was read with masks have one.
+
+    Objects without a mask cannot be left out: their pixels would be learned as background, and
+    detections of them would count as wrong. Masks that are invalid are counted when the dataset is
+    read, with a warning. Crowds need no masks.
+
+    Raises:
+        DataError: objects have none.
+    """
+    rows = np.flatnonzero(~dataset.is_crowd)
+    if dataset.segmentations is None and len(rows):
+        image = printable(dataset.file_names[dataset.image_index[rows[0]]])
+        raise DataError(
+            f"The model predicts masks, but none of the {len(rows)} objects of {dataset.source} "
+            f"has a mask (for example {dataset.boxes[rows[0]].tolist()} in {image}): of its "
+            f"format, boxes are read and no masks. {_FIX}"
+        )
+    lacking = dataset.changes.counts[WITHOUT_MASK]
+    if lacking:
+        raise DataError(
+            f"The model predicts masks, but {lacking} of the {lacking + len(rows)} objects of "
+            f"{dataset.source} have no mask (for example "
+            f"{dataset.changes.examples[WITHOUT_MASK]}). {_FIX}"
         )

@@ -20,6 +20,7 @@ from pycocotools.cocoeval import COCOeval
 from ..checkpoint.saving import make_folder, write_bytes, write_text
 from ..data.dataset import DetectionDataset, FileId
 from ..data.formats.json_file import printable
+from ..data.mask_checks import require_masks
 from ..data.registration import load_dataset, validate_ground_truth
 from ..errors import CheckpointError, ConfigError, DataError
 from .coco_metrics import STANDARD_LIMITS, format_summary, make_coco, run_coco_evaluation
@@ -179,6 +180,8 @@ class FastCOCOEvaluator(COCOEvaluator):
                 f"No masks of {self._dataset.source} were read. If it has masks, set MODEL.MASK_ON "
                 'True; else evaluate boxes only with tasks=("bbox",).'
             )
+        if task == "segm":
+            require_masks(self._dataset)
         if not results:
             return None  # pycocotools cannot load them; all metrics are NaN
         implementation = COCOeval

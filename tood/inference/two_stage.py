@@ -63,6 +63,8 @@ def _selected(instances: Instances, settings: PredictionSettings) -> Instances:
 def _to_candidates(instances: Instances, image_size: tuple[int, int]) -> Candidates:
     """Detections in pixels of the image, with masks that are pasted and packed part by part."""
     at_once = max(1, _MOST_BYTES // (image_size[0] * image_size[1]))
+    # In lower precision, pixels of large images have no coordinates of their own.
+    instances.pred_masks = instances.pred_masks.float()
     pasted: list[Instances] = []
 
     def masks() -> Iterator[Mask]:
