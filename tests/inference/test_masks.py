@@ -12,7 +12,9 @@ from detectron2.modeling import GeneralizedRCNN, build_model, detector_postproce
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 
+from tests.conftest import make_tiny_cfg
 from tests.mask_rcnn import make_mask_rcnn_cfg
+from tests.modeling.two_stage import to_two_stage
 from tood.errors import ConfigError
 from tood.inference import Detector, two_stage
 from tood_runtime.cli import main
@@ -84,6 +86,23 @@ def test_a_model_with_its_own_inference_gives_the_same(detector, image):
     for threshold in (0, 1):
         expected = detector(image, score_threshold=threshold)
         assert_same(other(image, score_threshold=threshold), expected)
+
+
+@pytest.mark.parametrize("roi_heads", ["TOODStandardROIHeads", "TOODCascadeROIHeads"])
+def test_second_stages_on_toods_proposals(image, tmp_path, roi_heads):
+    cfg = to_two_stage(make_tiny_cfg(), roi_heads)
+    cfg.MODEL.MASK_ON, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = True, 0.0
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.FORMAT = 64, "BGR"
+    cfg.MODEL.TOOD.CLASS_NAMES = ["ant", "bee", "cat", "dog", "elk"]
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model.pth")
+    model = build_model(cfg)
+    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=2)
+    torch.save(model.state_dict(), cfg.MODEL.WEIGHTS)
+    expected = DefaultPredictor(cfg)(image[:, :, ::-1])["instances"]
+    found = Detector.from_config(cfg)(image, score_threshold=0)
+    assert len(found) == len(expected) > 5
+    np.testing.assert_array_equal(found.xyxy, expected.pred_boxes.tensor.numpy())
+    np.testing.assert_array_equal(found.mask, expected.pred_masks.numpy())
 
 
 def test_lower_precision_pastes_as_float32_does():
