@@ -113,6 +113,16 @@ def test_test_time_augmentation(cfg, tmp_path):
     assert set(trainer._last_eval_results) == {"bbox", "bbox_TTA"}
 
 
+def test_detections_have_no_keypoints(tiny_cfg, caplog):
+    """Which is said once, when the detector is built."""
+    cfg = to_two_stage(tiny_cfg)
+    Detector(Trainer.build_model(cfg).eval(), cfg)
+    assert "keypoints" not in caplog.text
+    cfg.MODEL.KEYPOINT_ON = True
+    Detector(Trainer.build_model(cfg).eval(), cfg)
+    assert "The model predicts keypoints, but Detections hold boxes and masks" in caplog.text
+
+
 def test_augmentation_has_no_keypoints(cfg):
     cfg.TEST.AUG.ENABLED = cfg.MODEL.KEYPOINT_ON = True
     with pytest.raises(ConfigError, match="has no keypoints"):

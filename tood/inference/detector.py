@@ -28,7 +28,12 @@ from .augmentation import add_views, build_views, model_input, require_no_flip
 from .exported_model import ExportedModel
 from .model_limits import is_dense, nms_threshold_of, require_possible
 from .tensors import instances_to_candidates, tensor_to_image, to_candidates
-from .two_stage import can_paste_later, detect_with_masks, predicts_masks
+from .two_stage import (
+    can_paste_later,
+    detect_with_masks,
+    predicts_masks,
+    warn_about_keypoints,
+)
 
 
 class Detector(ImageDetector["ImageInput | Tensor"]):
@@ -106,6 +111,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             compile_parts(model)
         self.fixed_batch_size = model.info.batch if exported else None
         self.predicts_masks = predicts_masks(model)
+        warn_about_keypoints(model)
         self.model = model
         self.cfg = cfg.clone()
         self._views = build_views(model, cfg) if tta else None

@@ -1,5 +1,6 @@
 """Detection by detectron2's two-stage detectors with masks, with little memory for the masks."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from tood_runtime.prediction import PredictionSettings
 
 from .tensors import instances_to_candidates
 
+logger = logging.getLogger(__name__)
+
 # Bytes that masks of the image's size may take while they are packed. The model itself would give
 # those of all objects of a batch at once: 1.2 GB for 100 objects of one image of 4000x3000 pixels.
 _MOST_BYTES = 2**27
@@ -23,6 +26,15 @@ _MOST_BYTES = 2**27
 def predicts_masks(model: nn.Module) -> bool:
     """Whether the detections of a model have masks, as those of detectron2's Mask R-CNN."""
     return any(getattr(module, "mask_on", False) is True for module in model.modules())
+
+
+def warn_about_keypoints(model: nn.Module) -> None:
+    """Say that `Detections` has no keypoints, if a model predicts some."""
+    if any(getattr(module, "keypoint_on", False) is True for module in model.modules()):
+        logger.warning(
+            "The model predicts keypoints, but Detections hold boxes and masks only: call the "
+            "model itself for its pred_keypoints."
+        )
 
 
 def can_paste_later(model: nn.Module) -> bool:
