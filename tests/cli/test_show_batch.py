@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 from PIL import Image
 
 from tood.analysis.batch_figures import draw_batch
@@ -118,3 +118,34 @@ def test_channel_order():
     for image_format, color in (("RGB", (255, 0, 0)), ("BGR", (0, 0, 255))):
         drawing = np.asarray(draw_batch(batch, image_format, ["a", "b"]))
         assert tuple(drawing[300, 300]) == color
+
+
+@pytest.mark.parametrize("kind", ["polygons", "bitmask"])
+def test_masks(kind):
+    """A triangle in its box is tinted, and the other half of the box is not."""
+    x = sample(80, 80)
+    x["image"][:] = 255
+    bits = torch.zeros(1, 80, 80, dtype=torch.bool)
+    for row in range(20, 40):
+        bits[0, row, 30 : 30 + int(1.5 * (row - 20))] = True
+    triangle = np.array([30.0, 20, 60, 40, 30, 40])
+    masks = PolygonMasks([[triangle]]) if kind == "polygons" else BitMasks(bits)
+    x["instances"].gt_masks = masks
+    drawing = np.asarray(draw_batch([x], "RGB", ["a", "b"]))
+    tint = np.array(class_color(0)) * 128 / 255 + 255 * 127 / 255
+    assert np.abs(drawing[8 + 8 * 35, 8 + 8 * 35].astype(float) - tint).max() < 2
+    assert tuple(drawing[8 + 8 * 23, 8 + 8 * 55]) == (255, 255, 255)
+
+
+def test_keypoints():
+    """Seen ones are dots, hidden ones rings, and those without a label are not drawn."""
+    x = sample(80, 80)
+    x["instances"].gt_keypoints = Keypoints(
+        torch.tensor([[[20.0, 60.0, 2.0], [40.0, 60.0, 1.0], [60.0, 60.0, 0.0]]])
+    )
+    drawing = np.asarray(draw_batch([x], "RGB", ["a", "b"]))
+    center, edge = [tuple(drawing[8 + 8 * 60, 8 + 8 * 20 + right]) for right in (0, 4)]
+    assert center == edge == class_color(0)
+    center, edge = [tuple(drawing[8 + 8 * 60, 8 + 8 * 40 + right]) for right in (0, 4)]
+    assert center == (0, 0, 0) and edge == class_color(0)
+    assert not drawing[8 + 8 * 55 : 8 + 8 * 65, 8 + 8 * 55 : 8 + 8 * 65].any()
