@@ -4,6 +4,7 @@ Shapes: **N** images, **P** proposals of one image, **K** classes. Boxes (x1, y1
 of the network's input.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
+from ..config.architecture import has_roi_heads
+from ..config.validation.two_stage import KNOWN_ROI_HEADS
+from ..errors import ConfigError
 from .core_args import core_args, validate_config
 from .dense_detector import DenseDetectorCore
 from .ground_truth import to_ground_truth
@@ -87,6 +91,8 @@ class TOODProposalNetwork(DenseDetectorCore):
             ConfigError: keys or values of ``cfg.MODEL.TOOD`` that do not exist or do not fit.
         """
         validate_config(cfg)
+        if has_roi_heads(cfg) and cfg.MODEL.ROI_HEADS.NAME in KNOWN_ROI_HEADS:
+            _validate_pooled_maps(cfg, input_shape)
         num_gt_classes, node = cfg.MODEL.TOOD.NUM_CLASSES, cfg.MODEL.TOOD.PROPOSALS
         if node.CLASS_AGNOSTIC:
             cfg = cfg.clone()
@@ -199,3 +205,23 @@ def _to_proposals(found: ImageDetections, image_size: tuple[int, int]) -> Instan
     # Scores are probabilities, but detectron2 and its ROI heads expect logits.
     proposals.objectness_logits = torch.logit(found.scores.float(), eps=_LOGIT_EPS)
     return proposals
+
+
+def _validate_pooled_maps(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
+    """Raise a ConfigError if detectron2's ROI heads cannot pool from the maps that they name."""
+    key, names = "MODEL.ROI_HEADS.IN_FEATURES", list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
+    missing = [name for name in names if name not in input_shape]
+    if missing:
+        available = sorted(input_shape, key=lambda name: input_shape[name].stride or 0)
+        raise ConfigError(
+            f"{key} lists {missing}, which the backbone {cfg.MODEL.BACKBONE.NAME} does not "
+            f"produce. Available: {', '.join(available)}. An FPN has p2 if "
+            "MODEL.RESNETS.OUT_FEATURES and MODEL.FPN.IN_FEATURES have res2."
+        )
+    strides = [input_shape[name].stride for name in names]
+    # detectron2 compares the first and the last only.
+    if any(2 * a != b for a, b in itertools.pairwise(strides)):
+        raise ConfigError(
+            f"{key} is {names}, with the strides {strides}, but each has to be twice the one "
+            "before it. List neighboring maps, the finest first."
+        )

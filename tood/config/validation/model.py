@@ -10,16 +10,32 @@ from detectron2.modeling import (
     PROPOSAL_GENERATOR_REGISTRY,
     ROI_HEADS_REGISTRY,
 )
-from detectron2.utils.registry import Registry
 
 from ...errors import ConfigError
-from ..architecture import TOOD_META_ARCH, TOOD_PROPOSAL_NETWORK, has_tood, is_two_stage
+from ..architecture import (
+    TOOD_META_ARCH,
+    TOOD_PROPOSAL_NETWORK,
+    has_roi_heads,
+    has_tood,
+    is_two_stage,
+)
 from ..merging import get_value, shown
 from . import norms
 from .data import FORMAT_CHANNELS
-from .rules import Kind, Rule, apply_rules, integer, list_of, number, one_of, text, unknown_choice
+from .rules import (
+    Kind,
+    Rule,
+    apply_rules,
+    integer,
+    list_of,
+    number,
+    one_of,
+    text,
+    unknown_choice,
+    validate_registered,
+)
 from .tood_node import HEAD_RULES, MAX_CHANNELS, TOOD_RULES
-from .two_stage import TOOD_ROI_HEADS, validate_two_stage
+from .two_stage import TOOD_ROI_HEADS, validate_proposal_scores, validate_two_stage
 
 # Registered by tood.modeling, which is above this layer.
 _TOOD_BACKBONE = "build_tood_resnet_fpn_backbone"
@@ -71,6 +87,8 @@ _TIMM_RULES = (
     Rule("MODEL.TIMM.NORM", one_of(("BN", norms.FROZEN_STATS_BN, norms.FROZEN_BN, "SyncBN"))),
     Rule("MODEL.TIMM.DROP_PATH", number(0, below=1)),
 )
+# detectron2's meta-architectures whose detections are those of MODEL.ROI_HEADS.
+_WITH_ROI_HEADS = ("GeneralizedRCNN", "PanopticFPN")
 # detectron2's one-stage detectors, which take a negative number as an index from the end.
 _NO_NEGATIVE_MAXIMUM = ("RetinaNet", "FCOS")
 
@@ -87,12 +105,14 @@ def validate_parts(cfg: CfgNode) -> None:
     Args:
         cfg: the config, after its ``CUSTOM_IMPORTS``.
     """
-    _validate_name(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, {TOOD_META_ARCH})
+    validate_registered(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, {TOOD_META_ARCH})
     own = {_TOOD_BACKBONE, _TIMM_BACKBONE}
-    _validate_name(cfg, "MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, own)
+    validate_registered(cfg, "MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, own)
     own = {TOOD_PROPOSAL_NETWORK, _PRECOMPUTED}
-    _validate_name(cfg, "MODEL.PROPOSAL_GENERATOR.NAME", PROPOSAL_GENERATOR_REGISTRY, own)
-    _validate_name(cfg, "MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY, set(TOOD_ROI_HEADS))
+    validate_registered(cfg, "MODEL.PROPOSAL_GENERATOR.NAME", PROPOSAL_GENERATOR_REGISTRY, own)
+    validate_registered(cfg, "MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY, set(TOOD_ROI_HEADS))
+    if cfg.MODEL.META_ARCHITECTURE in _WITH_ROI_HEADS or has_roi_heads(cfg):
+        validate_proposal_scores(cfg)
     _validate_device(cfg.MODEL.DEVICE)
     _validate_max_detections(cfg)
     _validate_pixels(cfg)
@@ -149,14 +169,6 @@ def validate_batch_norm(cfg: CfgNode, world_size: int) -> None:
         stride = 2 ** max(map(int, levels), default=0)
         found["MODEL.TOOD.HEAD.NORM"] = (model.TOOD.HEAD.NORM, stride)
     norms.validate_batch_norm(cfg, found, world_size)
-
-
-def _validate_name(cfg: CfgNode, key: str, registry: Registry, own: set[str]) -> None:
-    value = get_value(cfg, key)
-    names = sorted({name for name, _ in registry} | own)
-    if value not in names:
-        fix = "To use your own, list its file in MODEL.TOOD.CUSTOM_IMPORTS."
-        raise unknown_choice(key, value, names, fix)
 
 
 def _validate_device(name: str) -> None:

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.utils.registry import Registry
 
 from ...errors import ConfigError
 from ..merging import get_value, has_key, shown
@@ -57,6 +58,24 @@ def apply_rules(cfg: CfgNode, rules: Iterable[Rule]) -> None:
         raise ConfigError(
             _sentences(f"{rule.key} is {shown(value)}, but must be {rule.kind.text}.", rule.fix)
         )
+
+
+def validate_registered(
+    cfg: CfgNode, key: str, registry: Registry, own: Collection[str] = ()
+) -> None:
+    """Raise a ConfigError if the value of a key is no name of a registry.
+
+    Args:
+        cfg: the config, after its ``CUSTOM_IMPORTS``.
+        key: full name.
+        registry: detectron2's, of parts of models.
+        own: names that are registered later.
+    """
+    value = get_value(cfg, key)
+    names = sorted({name for name, _ in registry}.union(own))
+    if value not in names:
+        fix = "To use your own, list its file in MODEL.TOOD.CUSTOM_IMPORTS."
+        raise unknown_choice(key, value, names, fix)
 
 
 def unknown_choice(key: str, value: object, choices: Iterable[str], fix: str = "") -> ConfigError:
