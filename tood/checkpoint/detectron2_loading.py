@@ -17,6 +17,7 @@ from ..modeling.dense_detector import find_dense_core
 from .key_mapping import LAYOUT_DESCRIPTIONS, detect_layout, to_tood_keys
 from .key_report import compare_keys, parts_without_one_stage_weights
 from .loading import LoadedWeights
+from .roi_classes import roi_class_parameters
 from .state_dict import extract_state_dict
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def rename_loaded(model: nn.Module, loaded: dict[str, Any], path: str) -> dict[s
         allow_new_classes=model.training,
         class_specific_parameters=getattr(core.head, "class_specific_parameters", ()),
         head_prefix=f"{prefix}head.",
+        roi_class_parameters=roi_class_parameters(model),
         optional_parts=optional if model.training else (),
     )
     if report.missing or report.mismatched or (report.unexpected and not is_known):

@@ -9,6 +9,7 @@ from torch import Tensor
 from .key_mapping import is_backbone_only, is_batch_counter
 from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights
+from .roi_classes import have_other_classes
 
 # The convolutions of one level of detectron2's FPN.
 _FPN_LEVEL = re.compile(r"backbone\.fpn_(?:lateral|output)(\d+)\.")
@@ -24,9 +25,9 @@ _BACKBONE_HINT = (
     "The file holds only a backbone, and the whole model needs weights. Use the weights of a "
     "trained detector."
 )
-_NUM_CLASSES_HINT = (
-    "The number of classes seems to differ. Set MODEL.TOOD.NUM_CLASSES to that of the weights."
-)
+_NUM_CLASSES_HINT = "The number of classes seems to differ. Set {} to that of the weights."
+_KEYS = "MODEL.TOOD.NUM_CLASSES"
+_TWO_STAGE_KEYS = f"{_KEYS} and MODEL.ROI_HEADS.NUM_CLASSES"
 _UNLISTED_HINT = (
     "To fine-tune with another number of classes, list the parameters that have one row per class "
     "in the head's class: class_specific_parameters = {names}. Otherwise, use the config that the "
@@ -91,6 +92,7 @@ def compare_keys(
     allow_new_classes: bool,
     class_specific_parameters: Iterable[str] = (),
     head_prefix: str = "head.",
+    roi_class_parameters: Collection[str] = (),
     optional_parts: Sequence[Collection[str]] = (),
 ) -> KeyReport:
     """Compare weights with a model's state_dict.
@@ -106,6 +108,8 @@ def compare_keys(
         class_specific_parameters: parameters whose first dimension is the class, relative to the
             head. Names that the head does not have (an optional bias) are skipped.
         head_prefix: prefix of the head's parameters in the model.
+        roi_class_parameters: the model's parameters of a second stage that depend on the number of
+            classes. See `tood.checkpoint.roi_classes`.
         optional_parts: groups of the model's keys; a file may lack all keys of a group. See
             `parts_without_one_stage_weights`.
     """
@@ -129,18 +133,22 @@ def compare_keys(
     listed = {head_prefix + name for name in class_specific_parameters} & expected.keys()
     resized = {key for key in mismatched if _differs_in_rows(expected[key], tensors[key])}
     new_classes: set[str] = set()
-    if allow_new_classes and mismatched == listed == resized:
+    roi_rows = resized.intersection(roi_class_parameters)
+    other_classes = mismatched == resized and have_other_classes(
+        mismatched, listed, roi_class_parameters
+    )
+    if allow_new_classes and other_classes:
         new_classes, mismatched = mismatched, new_classes
 
     hint = _HINT
     only_rows = mismatched == resized and not (missing or unexpected)
-    in_head = all(key.startswith(head_prefix) for key in mismatched)
+    in_head = all(key.startswith(head_prefix) for key in mismatched - roi_rows)
     if is_backbone_only(weights.layout) and not backbone_only:
         hint = _BACKBONE_HINT
     elif only_rows and in_head and not allow_new_classes:
-        hint = _NUM_CLASSES_HINT
-    elif only_rows and in_head and mismatched - listed:
-        names = tuple(key.removeprefix(head_prefix) for key in sorted(mismatched))
+        hint = _NUM_CLASSES_HINT.format(_TWO_STAGE_KEYS if roi_rows else _KEYS)
+    elif only_rows and in_head and mismatched - listed - roi_rows:
+        names = tuple(key.removeprefix(head_prefix) for key in sorted(mismatched - roi_rows))
         hint = _UNLISTED_HINT.format(names=names)
     return KeyReport(
         weights.path,

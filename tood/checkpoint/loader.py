@@ -15,6 +15,7 @@ from .key_mapping import LAYOUT_DESCRIPTIONS
 from .key_report import KeyReport, compare_keys, parts_without_one_stage_weights
 from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights, read_checkpoint
+from .roi_classes import roi_class_parameters
 from .safe_load import load_file, resolve_path
 from .state_check import validate_checkpointable
 from .state_dict import extract_state_dict, is_average_entry
@@ -122,6 +123,7 @@ class CheckpointLoader(DetectionCheckpointer):
             allow_new_classes=not self.strict,
             class_specific_parameters=class_specific,
             head_prefix=head_prefix,
+            roi_class_parameters=roi_class_parameters(self.model),
             optional_parts=() if self.strict else optional,
         )
         if not report.is_match:
@@ -229,7 +231,7 @@ class CheckpointLoader(DetectionCheckpointer):
         if report.new_parts:
             modules = sorted({key.rpartition(".")[0] for key in report.new_parts})
             self.logger.info(
-                "The file is of a one-stage detector: %s keep their initialization.",
+                "The file does not have all parts of the model: %s keep their initialization.",
                 ", ".join(modules),
             )
         if report.new_classes and self.class_rows is None:

@@ -1,4 +1,4 @@
-"""Values with which detectron2's ROI heads cannot be built on TOOD's proposals, or learn nothing."""
+"""Values with which ROI heads cannot be built on TOOD's proposals, or learn nothing."""
 
 import pytest
 from detectron2.modeling import ROI_HEADS_REGISTRY, build_model
