@@ -1,6 +1,7 @@
 """Training and evaluation of detectors on TOOD's proposals, by the same engine."""
 
 import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.helpers import CONFIGS
 from tests.modeling.two_stage import to_two_stage
 from tood.config.loading import load_config
 from tood.data import setup_datasets
+from tood.data.registration import load_dataset
 from tood.engine import Trainer
 from tood.errors import ConfigError, ExportError
 from tood.export.networks import require_exportable
@@ -138,3 +140,20 @@ def test_validation_losses_need_a_detector_of_one_stage(cfg):
 def test_no_export(cfg):
     with pytest.raises(ExportError, match="A GeneralizedRCNN cannot be exported"):
         require_exportable(Trainer.build_model(cfg).eval())
+
+
+def test_proposals_alone(quick_cfg, tmp_path):
+    """Trained and evaluated by ProposalNetwork; the file has the ids of the dataset's images."""
+    cfg = to_two_stage(quick_cfg)
+    cfg.MODEL.META_ARCHITECTURE, cfg.SOLVER.MAX_ITER = "ProposalNetwork", 2
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(False)
+    trainer.train()
+    results = trainer._last_eval_results["box_proposals"]
+    assert 0 <= results["AR@100"] <= 100
+    contents = pickle.loads((tmp_path / "inference" / "box_proposals.pkl").read_bytes())
+    images = load_dataset(cfg.DATASETS.TEST[0])
+    assert sorted(contents["ids"]) == sorted(images.image_ids)
+    assert len(contents["boxes"]) == len(contents["objectness_logits"]) == len(images)
+    with pytest.raises(ConfigError, match="A ProposalNetwork detects no objects"):
+        Detector(trainer.model.eval(), cfg)(torch.zeros(3, 64, 64, dtype=torch.uint8))

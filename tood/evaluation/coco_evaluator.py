@@ -30,6 +30,7 @@ from .keypoint_tasks import (
     warn_about_crowded_keypoints,
     with_copied_keypoints,
 )
+from .proposal_files import dump_proposals
 
 try:
     from faster_coco_eval import COCOeval_faster
@@ -203,13 +204,23 @@ class FastCOCOEvaluator(COCOEvaluator):
 
     def _eval_box_proposals(self, predictions: Predictions) -> None:
         """Evaluate proposals, which ``COCOEvaluator`` matches by the ids of the ground truth."""
-        self._output_dir = self._folder
+        predictions = _one_per_image(predictions)
         try:
             super()._eval_box_proposals(
                 [{**x, "image_id": self._positions[x["image_id"]] + 1} for x in predictions]
             )
         finally:
-            self._output_dir = None
+            if self._folder is not None:
+                self._write_proposals(self._folder, predictions)
+
+    def _write_proposals(self, folder: str, predictions: Predictions) -> None:
+        try:
+            make_folder(folder)
+            write_bytes(os.path.join(folder, "box_proposals.pkl"), dump_proposals(predictions))
+        except CheckpointError as error:
+            if not self._do_evaluation:
+                raise
+            logger.error("%s", error)
 
     def _known_classes(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Leave out classes beyond the dataset's, if it does not say how many it has."""

@@ -31,6 +31,7 @@ from .tensors import instances_to_candidates, tensor_to_image, to_candidates
 from .two_stage import (
     can_paste_later,
     detect_with_masks,
+    instances_of,
     predicts_masks,
     warn_about_keypoints,
 )
@@ -279,7 +280,7 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
         if can_paste_later(model):
             return detect_with_masks(model, inputs, settings)
         if not is_dense(model):
-            return [instances_to_candidates(output["instances"]) for output in model(inputs)]
+            return [instances_to_candidates(instances_of(x, model)) for x in model(inputs)]
         if settings.is_plain:
             outputs = model.inference(inputs, score_thresh=settings.score_threshold)
             return [instances_to_candidates(output["instances"]) for output in outputs]

@@ -14,6 +14,7 @@ from tood_runtime.masks import Mask, Masks
 from tood_runtime.nms import Candidates
 from tood_runtime.prediction import PredictionSettings
 
+from ..errors import ConfigError
 from .tensors import instances_to_candidates
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,22 @@ def warn_about_keypoints(model: nn.Module) -> None:
             "The model predicts keypoints, but Detections hold boxes and masks only: call the "
             "model itself for its pred_keypoints."
         )
+
+
+def instances_of(output: dict[str, Any], model: nn.Module) -> Instances:
+    """Return the detections in the output of a model that is not a TOOD.
+
+    Raises:
+        ConfigError: it has none, but proposals or pixel classes alone.
+    """
+    if "instances" not in output:
+        raise ConfigError(
+            f"A {type(model).__name__} detects no objects: its output has "
+            f"{', '.join(sorted(output))}. Call the model itself, or use a MODEL.META_ARCHITECTURE "
+            "with detections, such as GeneralizedRCNN."
+        )
+    instances: Instances = output["instances"]
+    return instances
 
 
 def can_paste_later(model: nn.Module) -> bool:
