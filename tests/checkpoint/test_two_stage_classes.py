@@ -73,5 +73,13 @@ def test_evaluation_needs_the_classes_of_the_weights(build, tmp_path):
         TOODCheckpointer(model, strict=True).load(path)
 
 
+def test_evaluation_needs_the_first_stage_of_the_weights(build, tmp_path):
+    """The number of classes is the same in both."""
+    path = save(build(5, 1), tmp_path / "weights.pth")
+    model = build(5, 2, agnostic=False)
+    with pytest.raises(CheckpointError, match=r"MODEL.TOOD.PROPOSALS.CLASS_AGNOSTIC seems to"):
+        TOODCheckpointer(model, strict=True).load(path)
+
+
 def test_one_stage_has_none(tiny_cfg):
     assert roi_class_parameters(build_model(tiny_cfg)) == []

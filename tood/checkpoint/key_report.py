@@ -28,6 +28,10 @@ _BACKBONE_HINT = (
 _NUM_CLASSES_HINT = "The number of classes seems to differ. Set {} to that of the weights."
 _KEYS = "MODEL.TOOD.NUM_CLASSES"
 _TWO_STAGE_KEYS = f"{_KEYS} and MODEL.ROI_HEADS.NUM_CLASSES"
+_AGNOSTIC_HINT = (
+    "Only the classes of the first stage differ. MODEL.TOOD.PROPOSALS.CLASS_AGNOSTIC seems to "
+    "differ from that of the weights."
+)
 _UNLISTED_HINT = (
     "To fine-tune with another number of classes, list the parameters that have one row per class "
     "in the head's class: class_specific_parameters = {names}. Otherwise, use the config that the "
@@ -147,6 +151,8 @@ def compare_keys(
         hint = _BACKBONE_HINT
     elif only_rows and in_head and not allow_new_classes:
         hint = _NUM_CLASSES_HINT.format(_TWO_STAGE_KEYS if roi_rows else _KEYS)
+        if roi_class_parameters and not roi_rows:
+            hint = _AGNOSTIC_HINT
     elif only_rows and in_head and mismatched - listed - roi_rows:
         names = tuple(key.removeprefix(head_prefix) for key in sorted(mismatched - roi_rows))
         hint = _UNLISTED_HINT.format(names=names)
