@@ -120,9 +120,8 @@ def compare_keys(
     tensors = weights.tensors
     missing = {key for key in expected.keys() - tensors.keys() if not is_batch_counter(key)}
     unexpected = {key for key in tensors.keys() - expected.keys() if not is_batch_counter(key)}
-    mismatched = {
-        k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape
-    }
+    shared = expected.keys() & tensors.keys()
+    mismatched = {k for k in shared if expected[k].shape != tensors[k].shape}
 
     backbone_only = allow_backbone_only and is_backbone_only(weights.layout)
     offsets: set[str] = set()
@@ -137,40 +136,46 @@ def compare_keys(
     listed = {head_prefix + name for name in class_specific_parameters} & expected.keys()
     resized = {key for key in mismatched if _differs_in_rows(expected[key], tensors[key])}
     new_classes: set[str] = set()
-    roi_rows = resized.intersection(roi_class_parameters)
-    other_classes = mismatched == resized and have_other_classes(
-        mismatched, listed, roi_class_parameters
-    )
-    if allow_new_classes and other_classes:
+    if (
+        allow_new_classes
+        and mismatched == resized
+        and have_other_classes(mismatched, listed, roi_class_parameters)
+    ):
         new_classes, mismatched = mismatched, new_classes
 
-    hint = _HINT
+    hint, roi_rows = _HINT, mismatched.intersection(roi_class_parameters)
+    rows = mismatched - roi_rows
     only_rows = mismatched == resized and not (missing or unexpected)
-    in_head = all(key.startswith(head_prefix) for key in mismatched - roi_rows)
+    in_head = all(key.startswith(head_prefix) for key in rows)
     if is_backbone_only(weights.layout) and not backbone_only:
         hint = _BACKBONE_HINT
     elif only_rows and in_head and not allow_new_classes:
-        hint = _NUM_CLASSES_HINT.format(_TWO_STAGE_KEYS if roi_rows else _KEYS)
-        if roi_class_parameters and not roi_rows:
-            hint = _AGNOSTIC_HINT
-    elif only_rows and in_head and mismatched - listed - roi_rows:
-        names = tuple(key.removeprefix(head_prefix) for key in sorted(mismatched - roi_rows))
+        hint = _classes_hint(bool(roi_class_parameters), bool(roi_rows))
+    elif only_rows and in_head and rows - listed:
+        names = tuple(key.removeprefix(head_prefix) for key in sorted(rows))
         hint = _UNLISTED_HINT.format(names=names)
     return KeyReport(
         weights.path,
         missing=sorted(missing),
         unexpected=sorted(weights.origins[key] for key in unexpected),
-        mismatched=[
-            f"{weights.origins[key]} {tuple(tensors[key].shape)}, in the model "
-            f"{tuple(expected[key].shape)}"
-            for key in sorted(mismatched)
-        ],
+        mismatched=[_describe_shapes(key, expected, weights) for key in sorted(mismatched)],
         hint=hint,
         backbone_only=backbone_only,
         untrained_offsets=bool(offsets),
         new_classes=sorted(new_classes),
         new_parts=sorted(new_parts),
     )
+
+
+def _describe_shapes(key: str, expected: Mapping[str, Tensor], weights: LoadedWeights) -> str:
+    found, wanted = weights.tensors[key].shape, expected[key].shape
+    return f"{weights.origins[key]} {tuple(found)}, in the model {tuple(wanted)}"
+
+
+def _classes_hint(is_two_stage: bool, in_second_stage: bool) -> str:
+    if not is_two_stage:
+        return _NUM_CLASSES_HINT.format(_KEYS)
+    return _NUM_CLASSES_HINT.format(_TWO_STAGE_KEYS) if in_second_stage else _AGNOSTIC_HINT
 
 
 def parts_without_one_stage_weights(
