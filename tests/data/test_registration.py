@@ -187,6 +187,18 @@ def test_masks_are_read_where_the_model_has_them(shapes_cfg, edited_json):
     setup_datasets(shapes_cfg)
 
 
+@pytest.mark.parametrize("key", ["CROP", "LSJ"])
+def test_crops_of_polygons_need_a_package(shapes_cfg, monkeypatch, key):
+    """Not in evaluation, which crops nothing."""
+    shapes_cfg.MODEL.MASK_ON = shapes_cfg.INPUT[key].ENABLED = True
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"INPUT.{key}.ENABLED is True.*pip install shapely"):
+        setup_datasets(shapes_cfg)
+    setup_datasets(shapes_cfg, ("TEST",))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "installed")
+    setup_datasets(shapes_cfg)
+
+
 def test_rle_of_crowds_needs_no_bitmasks(shapes_cfg, edited_json):
     """COCO's crowds have RLE, and its objects have polygons."""
 

@@ -1,5 +1,7 @@
 """Whether a dataset has the masks that a model with ``MODEL.MASK_ON`` needs."""
 
+import importlib.util
+
 import numpy as np
 from detectron2.config import CfgNode
 
@@ -37,6 +39,23 @@ def validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
         raise ConfigError(
             f"{dataset.source} has masks in run-length encoding (RLE): {len(rle)} of {len(rows)} "
             "objects. Set INPUT.MASK_FORMAT bitmask."
+        )
+
+
+def require_crops(cfg: CfgNode, dataset: DetectionDataset) -> None:
+    """Check that the masks of a training set can be cropped, if images are.
+
+    Raises:
+        ConfigError: there are polygons, which are cropped with a package that is not installed.
+    """
+    crops = [key for key in ("CROP", "LSJ") if cfg.INPUT[key].ENABLED]
+    if not (cfg.MODEL.MASK_ON and crops) or importlib.util.find_spec("shapely") is not None:
+        return
+    if any(isinstance(mask, list) for mask in dataset.segmentations or ()):
+        raise ConfigError(
+            f"INPUT.{crops[0]}.ENABLED is True, and {dataset.source} has masks of polygons, which "
+            f"detectron2 crops with the package shapely. Install it: pip install shapely. Or set "
+            f"INPUT.{crops[0]}.ENABLED False."
         )
 
 

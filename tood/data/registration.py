@@ -25,7 +25,7 @@ from .classes import class_info, compare_class_names, match_classes, name_classe
 from .dataset import DetectionDataset
 from .formats import DataSource, find_format
 from .formats.coco import COCOFormat
-from .mask_checks import validate_masks
+from .mask_checks import require_crops, validate_masks
 
 __all__ = [
     "class_info",
@@ -141,6 +141,8 @@ def _validate_use(cfg: CfgNode, prepared: _Prepared) -> None:
         validate_ground_truth(dataset)
     elif not dataset.annotated:
         raise DataError(f"{dataset.source} has no annotations, so nothing can be trained on it.")
+    else:
+        require_crops(cfg, dataset)
     keypoints.validate_keypoints(cfg, prepared.name, dataset, prepared.split)
 
 

@@ -41,6 +41,16 @@ def test_values(tiny_cfg, heads, key, value, message):
         validate_model(cfg)
 
 
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [("Res5ROIHeads", "without an FPN. Use TOODStandardROIHeads"), ("RROIHeads", "needs rotated")],
+)
+def test_heads_of_other_proposals(tiny_cfg, heads, message):
+    cfg = to_two_stage(tiny_cfg, heads)
+    with pytest.raises(ConfigError, match=message):
+        validate_model(cfg)
+
+
 def test_parts_that_are_not_used(tiny_cfg):
     cfg = to_two_stage(tiny_cfg)
     cfg.MODEL.ROI_MASK_HEAD.NAME = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME = "None of them"

@@ -18,7 +18,6 @@ TOOD_ROI_HEADS = ("TOODStandardROIHeads", "TOODCascadeROIHeads")
 _CASCADES = ("CascadeROIHeads", "TOODCascadeROIHeads")
 # Heads whose keys are known. Others may read them differently, or not at all.
 KNOWN_ROI_HEADS = ("StandardROIHeads", "TOODStandardROIHeads", *_CASCADES)
-
 _MAX_PROPOSALS = 1_000_000
 _PREFIX = "MODEL.TOOD.PROPOSALS."
 _RULES = (
@@ -64,6 +63,7 @@ def validate_two_stage(cfg: CfgNode) -> None:
             f"{num_classes[1]}. Set both to the number of classes of the dataset; "
             f"{_PREFIX}CLASS_AGNOSTIC decides whether the first stage tells them apart."
         )
+    _validate_kind(cfg)
     if model.ROI_HEADS.NAME in KNOWN_ROI_HEADS:
         _validate_heads(cfg)
     if model.ROI_HEADS.NAME in _CASCADES:
@@ -80,6 +80,20 @@ def validate_proposal_scores(cfg: CfgNode) -> None:
         raise ConfigError(
             f"MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE is True, but MODEL.ROI_HEADS.NAME {name} does "
             f"not read it. Use {' or '.join(TOOD_ROI_HEADS)}."
+        )
+
+
+def _validate_kind(cfg: CfgNode) -> None:
+    """Refuse those of detectron2's heads that fail on the proposals or the maps."""
+    name, need = cfg.MODEL.ROI_HEADS.NAME, ""
+    if name == "RROIHeads":
+        need = "rotated proposals"
+    elif name == "Res5ROIHeads" and "res4" not in cfg.MODEL.TOOD.IN_FEATURES:
+        need = "the map res4 of a backbone without an FPN"
+    if need:
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.NAME is {name}, which needs {need}. Use "
+            f"{' or '.join(TOOD_ROI_HEADS)}."
         )
 
 
