@@ -14,8 +14,7 @@ from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from ..config.architecture import has_roi_heads
-from ..config.validation.two_stage import KNOWN_ROI_HEADS
+from ..config.validation.two_stage import KNOWN_ROI_HEADS, builds_roi_heads
 from ..errors import ConfigError
 from .core_args import core_args, validate_config
 from .dense_detector import DenseDetectorCore
@@ -91,7 +90,7 @@ class TOODProposalNetwork(DenseDetectorCore):
             ConfigError: keys or values of ``cfg.MODEL.TOOD`` that do not exist or do not fit.
         """
         validate_config(cfg)
-        if has_roi_heads(cfg) and cfg.MODEL.ROI_HEADS.NAME in KNOWN_ROI_HEADS:
+        if builds_roi_heads(cfg) and cfg.MODEL.ROI_HEADS.NAME in KNOWN_ROI_HEADS:
             _validate_pooled_maps(cfg, input_shape)
         num_gt_classes, node = cfg.MODEL.TOOD.NUM_CLASSES, cfg.MODEL.TOOD.PROPOSALS
         if node.CLASS_AGNOSTIC:

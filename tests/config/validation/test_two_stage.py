@@ -1,11 +1,20 @@
 """Values with which ROI heads cannot be built on TOOD's proposals, or learn nothing."""
 
 import pytest
-from detectron2.modeling import ROI_HEADS_REGISTRY, build_model
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    ROI_HEADS_REGISTRY,
+    GeneralizedRCNN,
+    build_model,
+)
+from detectron2.modeling.proposal_generator import build_proposal_generator
 
 from tests.modeling.two_stage import to_two_stage
 from tood.config.validation import validate_model, validate_test
 from tood.errors import ConfigError
+from tood.modeling import TOODProposalNetwork
 from tood.modeling.roi_heads import TOODStandardROIHeads
 
 STANDARD, CASCADE = "TOODStandardROIHeads", "TOODCascadeROIHeads"
@@ -100,3 +109,22 @@ def test_a_subclass_multiplies_scores(tiny_cfg, monkeypatch):
     cfg.MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE = True
     model = build_model(cfg)
     assert isinstance(model.roi_heads, OwnHeads)
+
+
+class OwnArchitecture(GeneralizedRCNN):
+    """Of a user, with detectron2's parts."""
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Module, OwnArchitecture])
+def test_meta_architectures_of_users(tiny_cfg, monkeypatch, kind):
+    """Those that are not detectron2's need no keys of heads: here all are detectron2's defaults."""
+    monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, "OwnArchitecture", kind)
+    tiny_cfg.MODEL.META_ARCHITECTURE = "OwnArchitecture"
+    tiny_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "TOODProposalNetwork"
+    if kind is OwnArchitecture:
+        with pytest.raises(ConfigError, match="MODEL.ROI_HEADS.NUM_CLASSES is 80"):
+            validate_model(tiny_cfg)
+    else:
+        validate_model(tiny_cfg)
+        shapes = {f"p{i}": ShapeSpec(channels=64, stride=2**i) for i in range(3, 8)}
+        assert isinstance(build_proposal_generator(tiny_cfg, shapes), TOODProposalNetwork)

@@ -15,7 +15,6 @@ from ...errors import ConfigError
 from ..architecture import (
     TOOD_META_ARCH,
     TOOD_PROPOSAL_NETWORK,
-    has_roi_heads,
     has_tood,
     is_two_stage,
 )
@@ -35,7 +34,12 @@ from .rules import (
     validate_registered,
 )
 from .tood_node import HEAD_RULES, MAX_CHANNELS, TOOD_RULES
-from .two_stage import TOOD_ROI_HEADS, validate_proposal_scores, validate_two_stage
+from .two_stage import (
+    TOOD_ROI_HEADS,
+    builds_roi_heads,
+    validate_proposal_scores,
+    validate_two_stage,
+)
 
 # Registered by tood.modeling, which is above this layer.
 _TOOD_BACKBONE = "build_tood_resnet_fpn_backbone"
@@ -111,7 +115,7 @@ def validate_parts(cfg: CfgNode) -> None:
     own = {TOOD_PROPOSAL_NETWORK, _PRECOMPUTED}
     validate_registered(cfg, "MODEL.PROPOSAL_GENERATOR.NAME", PROPOSAL_GENERATOR_REGISTRY, own)
     validate_registered(cfg, "MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY, set(TOOD_ROI_HEADS))
-    if cfg.MODEL.META_ARCHITECTURE in _WITH_ROI_HEADS or has_roi_heads(cfg):
+    if cfg.MODEL.META_ARCHITECTURE in _WITH_ROI_HEADS or builds_roi_heads(cfg):
         validate_proposal_scores(cfg)
     _validate_device(cfg.MODEL.DEVICE)
     _validate_max_detections(cfg)

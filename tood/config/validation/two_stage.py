@@ -1,7 +1,7 @@
 """Rules of the keys of two-stage detectors whose first stage is TOOD."""
 
 from detectron2.config import CfgNode
-from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.roi_heads import (
     ROI_BOX_HEAD_REGISTRY,
     ROI_KEYPOINT_HEAD_REGISTRY,
@@ -53,7 +53,7 @@ def validate_two_stage(cfg: CfgNode) -> None:
             f"MODEL.PROPOSAL_GENERATOR.MIN_SIZE is {cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE}, but "
             "TOODProposalNetwork does not remove small proposals. Set it to 0."
         )
-    if not has_roi_heads(cfg):
+    if not builds_roi_heads(cfg):
         return
     model = cfg.MODEL
     num_classes = (model.TOOD.NUM_CLASSES, model.ROI_HEADS.NUM_CLASSES)
@@ -68,6 +68,18 @@ def validate_two_stage(cfg: CfgNode) -> None:
         _validate_heads(cfg)
     if model.ROI_HEADS.NAME in _CASCADES:
         _validate_cascade(cfg)
+
+
+def builds_roi_heads(cfg: CfgNode) -> bool:
+    """Whether TOOD's proposals go to the heads in ``MODEL.ROI_HEADS``.
+
+    A user's own meta-architecture may have others, or none; it has these where it is a subclass of
+    detectron2's.
+    """
+    if not has_roi_heads(cfg):
+        return False
+    kind = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return isinstance(kind, type) and issubclass(kind, GeneralizedRCNN)
 
 
 def validate_proposal_scores(cfg: CfgNode) -> None:
