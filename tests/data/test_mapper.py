@@ -161,6 +161,10 @@ def test_what_datasets_do_not_hold(cfg):
     cfg.MODEL.LOAD_PROPOSALS = True
     with pytest.raises(ConfigError, match=r"MODEL\.LOAD_PROPOSALS is not supported"):
         DetectionMapper(cfg, is_train=True)
+    cfg.MODEL.LOAD_PROPOSALS, cfg.MODEL.META_ARCHITECTURE = False, "PanopticFPN"
+    with pytest.raises(ConfigError, match=r"PanopticFPN, which learns from a segmentation"):
+        DetectionMapper(cfg, is_train=True)
+    DetectionMapper(cfg, is_train=False)
 
 
 # ---- orientation -----------------------------------------------------------------------------

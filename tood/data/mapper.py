@@ -23,6 +23,10 @@ from .transforms import build_augmentations, convert_format
 from .views import TestViews, to_tensor, with_views
 
 
+# detectron2's models that train on "sem_seg".
+_NEED_SEGMENTATION = ("PanopticFPN", "SemanticSegmentor")
+
+
 class BadImageError(DataError):
     """An image of a dataset cannot be used: it is unreadable or has another size."""
 
@@ -41,8 +45,8 @@ class DetectionMapper:
         with_crowds: return the crowds too, as ``crowds``. The model does not read them.
 
     Raises:
-        ConfigError: precomputed proposals are used, which datasets do not hold; or it is not known
-            which keypoints a mirror exchanges.
+        ConfigError: precomputed proposals are used, or segmentations of whole images, which
+            datasets do not hold; or it is not known which keypoints a mirror exchanges.
     """
 
     def __init__(
@@ -57,6 +61,12 @@ class DetectionMapper:
             raise ConfigError(
                 "MODEL.LOAD_PROPOSALS is not supported: datasets hold no proposals. Set it to "
                 "False."
+            )
+        if is_train and cfg.MODEL.META_ARCHITECTURE in _NEED_SEGMENTATION:
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which learns from a "
+                "segmentation of whole images, but datasets hold objects only. Override "
+                "build_train_loader in a trainer of your own."
             )
         validate_keypoint_keys(cfg)
         self.is_train = is_train
