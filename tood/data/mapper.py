@@ -22,7 +22,6 @@ from .mosaic import LabeledImage
 from .transforms import build_augmentations, convert_format
 from .views import TestViews, to_tensor, with_views
 
-
 # detectron2's models that train on "sem_seg".
 _NEED_SEGMENTATION = ("PanopticFPN", "SemanticSegmentor")
 
