@@ -39,6 +39,10 @@ from tools.reference.rpn import rpn_options
 _BOXES = ["MODEL.MASK_ON", "False"]
 _CASCADE = ["MODEL.ROI_HEADS.NAME", "TOODCascadeROIHeads"]
 _CASCADE += ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"]
+# ROI heads that pool from the maps that detectron2's own pool from.
+_P2_TO_P5 = ["MODEL.RESNETS.OUT_FEATURES", "['res2', 'res3', 'res4', 'res5']"]
+_P2_TO_P5 += ["MODEL.FPN.IN_FEATURES", "['res2', 'res3', 'res4', 'res5']"]
+_P2_TO_P5 += ["MODEL.ROI_HEADS.IN_FEATURES", "['p2', 'p3', 'p4', 'p5']"]
 _SCORES = ["MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE", "True"]
 # Options of the detectors, and of the first stages.
 DETECTORS = {
@@ -48,6 +52,7 @@ DETECTORS = {
 }
 FIRST_STAGES = {
     "TOOD": [],
+    "TOOD, P2 to P5": _P2_TO_P5,
     "TOOD, all classes": ["MODEL.TOOD.PROPOSALS.CLASS_AGNOSTIC", "False"],
     "TOOD, times proposal score": _SCORES,
     "RPN": rpn_options(frozen_norm=False),
