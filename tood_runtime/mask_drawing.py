@@ -63,9 +63,9 @@ def _eroded(mask: Mask, width: int) -> Mask:
 
 
 def _minimum(mask: Mask, span: int) -> Mask:
-    """Whether this row and the following ones, so many in all, are set; for all where they are."""
+    """Whether all rows from each row on, over a span, are set; for rows with a whole span."""
     size = 1
-    while size < span:  # of twice as many rows each time
+    while size < span:  # the span doubles each time
         step = min(size, span - size)
         mask = mask[:-step] & mask[step:]
         size += step

@@ -10,12 +10,24 @@ from PIL import Image
 
 from tests.data.builders import make_dataset
 from tood.data import TrainLoader, build_train_loader
+from tood.data.catalog import ReadOptions, set_read_options
 from tood.data.synthetic import write_dataset
 
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("shapes"), num_train=6, num_val=3, size=96)
+
+
+@pytest.fixture
+def clean_catalogs():
+    """Removes the datasets that a test registers, and reads as by default after it."""
+    names = set(DatasetCatalog.list())
+    yield
+    set_read_options(ReadOptions())
+    for name in set(DatasetCatalog.list()) - names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
 
 
 @pytest.fixture

@@ -14,15 +14,7 @@ from tests.data.coco_files import coco_content, write_coco, write_images
 from tood.data.catalog import ReadOptions, load_dataset, set_read_options
 from tood.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def clean_catalogs():
-    names = set(DatasetCatalog.list())
-    yield
-    set_read_options(ReadOptions())
-    for name in set(DatasetCatalog.list()) - names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 
 @pytest.fixture

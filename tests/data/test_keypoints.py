@@ -15,21 +15,13 @@ from tests.data.keypoint_files import (
     write_faces,
 )
 from tood.data import setup_datasets
-from tood.data.catalog import ReadOptions, load_dataset, set_read_options
+from tood.data.catalog import load_dataset
 from tood.data.dataset import concatenate
 from tood.data.keypoints import oks_sigmas
 from tood.data.mapper import DetectionMapper
 from tood.errors import ConfigError, DataError
 
-
-@pytest.fixture(autouse=True)
-def clean_catalogs():
-    names = set(DatasetCatalog.list())
-    yield
-    set_read_options(ReadOptions())
-    for name in set(DatasetCatalog.list()) - names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
 
 @pytest.fixture

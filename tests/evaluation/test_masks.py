@@ -62,7 +62,7 @@ def rectangles(mode="polygon") -> dict:
 
 
 def truth_with_masks(dataset, shift=0):
-    """The ground truth as detections; masks are so many pixels too far right, boxes are not."""
+    """The ground truth as detections; masks are shifted to the right, boxes are not."""
     found = detect_truth(dataset)
     for index, (_, outputs) in enumerate(found):
         instances = outputs["instances"]

@@ -15,9 +15,8 @@ from ..compat import convert_what_detectron2_loads
 from ..errors import CheckpointError
 from ..modeling.dense_detector import find_dense_core
 from .key_mapping import LAYOUT_DESCRIPTIONS, detect_layout, to_tood_keys
-from .key_report import compare_keys, parts_without_one_stage_weights
 from .loading import LoadedWeights
-from .roi_classes import roi_class_parameters
+from .model_comparison import compare_with_model
 from .state_dict import extract_state_dict
 
 logger = logging.getLogger(__name__)
@@ -56,20 +55,8 @@ def rename_loaded(model: nn.Module, loaded: dict[str, Any], path: str) -> dict[s
             return loaded
         raise
     tensors, origins = to_tood_keys(tensors, layout)
-    core_name = next(name for name, module in model.named_modules() if module is core)
-    prefix = f"{core_name}." if core_name else ""
-    renamed = LoadedWeights(path, tensors, layout, origins, ignored).nested(prefix, expected)
-    optional = parts_without_one_stage_weights(expected, prefix, core.head_in_features)
-    report = compare_keys(
-        expected,
-        renamed,
-        allow_backbone_only=model.training,
-        allow_new_classes=model.training,
-        class_specific_parameters=getattr(core.head, "class_specific_parameters", ()),
-        head_prefix=f"{prefix}head.",
-        roi_class_parameters=roi_class_parameters(model),
-        optional_parts=optional if model.training else (),
-    )
+    found = LoadedWeights(path, tensors, layout, origins, ignored)
+    renamed, report = compare_with_model(model, core, found, allow_exceptions=model.training)
     if report.missing or report.mismatched or (report.unexpected and not is_known):
         raise CheckpointError(report.format())
     if is_known:

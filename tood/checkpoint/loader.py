@@ -12,10 +12,10 @@ from ..modeling.dense_detector import DenseDetectorCore, find_dense_core
 from .class_rows import ClassRows, class_rows
 from .info import INFO_KEY, CheckpointInfo, read_info
 from .key_mapping import LAYOUT_DESCRIPTIONS
-from .key_report import KeyReport, compare_keys, parts_without_one_stage_weights
+from .key_report import KeyReport, compare_keys
 from .key_tables import BACKBONE_PREFIX
 from .loading import LoadedWeights, read_checkpoint
-from .roi_classes import roi_class_parameters
+from .model_comparison import class_specific_keys, compare_with_model
 from .safe_load import load_file, resolve_path
 from .state_check import validate_checkpointable
 from .state_dict import extract_state_dict, is_average_entry
@@ -110,21 +110,8 @@ class CheckpointLoader(DetectionCheckpointer):
         weights = read_checkpoint(path, TimmNames.of(self.model))
         self._log_contents(weights)
         expected = self.model.state_dict()
-        core_name = next(name for name, m in self.model.named_modules() if m is core)
-        core_prefix = f"{core_name}." if core_name else ""
-        weights = weights.nested(core_prefix, expected)
-        head_prefix = f"{core_prefix}head."
-        optional = parts_without_one_stage_weights(expected, core_prefix, core.head_in_features)
-        class_specific = getattr(core.head, "class_specific_parameters", ())
-        report = compare_keys(
-            expected,
-            weights,
-            allow_backbone_only=not self.strict,
-            allow_new_classes=not self.strict,
-            class_specific_parameters=class_specific,
-            head_prefix=head_prefix,
-            roi_class_parameters=roi_class_parameters(self.model),
-            optional_parts=() if self.strict else optional,
+        weights, report = compare_with_model(
+            self.model, core, weights, allow_exceptions=not self.strict
         )
         if not report.is_match:
             raise CheckpointError(report.format())
@@ -133,7 +120,7 @@ class CheckpointLoader(DetectionCheckpointer):
         _validate_values(weights, expected)
         validate(weights.extras)
         if not self.strict:
-            listed = [key for name in class_specific if (key := head_prefix + name) in expected]
+            listed = class_specific_keys(self.model, core)
             class_names = getattr(self.model, "class_names", ())
             self.class_rows = class_rows(weights, expected, listed, class_names)
         self._log_exceptions(report)

@@ -62,6 +62,7 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
     """
     datasets = _prepare(cfg, splits)
     for prepared in datasets:
+        validate_masks(cfg, prepared.dataset)
         _validate_use(cfg, prepared)
         keypoints.validate_equal_keypoints(prepared.dataset, datasets[0].dataset)
         if has_tood(cfg):
@@ -134,9 +135,8 @@ class _Prepared:
 
 
 def _validate_use(cfg: CfgNode, prepared: _Prepared) -> None:
-    """Check that a dataset can be trained on, or evaluated."""
+    """Check that a dataset, whose masks are valid, can be trained on, or evaluated."""
     dataset = prepared.dataset
-    validate_masks(cfg, dataset)
     if prepared.split == "TEST":
         validate_ground_truth(dataset)
     elif not dataset.annotated:

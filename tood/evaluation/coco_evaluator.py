@@ -71,7 +71,7 @@ class FastCOCOEvaluator(COCOEvaluator):
             number. A negative number means all. Up to 100, COCO's 20 count for keypoints.
 
     Raises:
-        ConfigError: there are not as many sigmas as keypoints.
+        ConfigError: the numbers of sigmas and of keypoints differ.
         DataError: the dataset has no ground truth to evaluate against.
     """
 

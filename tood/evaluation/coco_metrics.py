@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 # COCO's limits on detections per image and class: AR is reported for all three, AP for the last.
 STANDARD_LIMITS = (1, 10, 100)
-# COCO's limit for keypoints: it counts so many persons of an image.
+# COCO's limit for keypoints: the number of persons per image that count.
 KEYPOINT_LIMIT = 20
 # COCO's own upper limit of 1e5 pixels squared would silently leave out larger boxes.
 _UNLIMITED_AREA = 1e20

@@ -24,7 +24,7 @@ def dataset_sigmas(dataset: DetectionDataset, sigmas: Sequence[float]) -> list[f
         sigmas: ``TEST.KEYPOINT_OKS_SIGMAS``; COCO's for none.
 
     Raises:
-        ConfigError: there are not as many as keypoints, or the keypoints were not read.
+        ConfigError: their number is not that of the keypoints, or the keypoints were not read.
     """
     if dataset.keypoints is None:
         raise ConfigError(

@@ -26,12 +26,17 @@ _MOST_BYTES = 2**27
 
 def predicts_masks(model: nn.Module) -> bool:
     """Whether the detections of a model have masks, as those of detectron2's Mask R-CNN."""
-    return any(getattr(module, "mask_on", False) is True for module in model.modules())
+    return _is_on(model, "mask_on")
+
+
+def _is_on(model: nn.Module, flag: str) -> bool:
+    """Whether a part of a model, such as its ROI heads, has a flag set."""
+    return any(getattr(module, flag, False) is True for module in model.modules())
 
 
 def warn_about_keypoints(model: nn.Module) -> None:
     """Say that `Detections` has no keypoints, if a model predicts some."""
-    if any(getattr(module, "keypoint_on", False) is True for module in model.modules()):
+    if _is_on(model, "keypoint_on"):
         logger.warning(
             "The model predicts keypoints, but Detections hold boxes and masks only: call the "
             "model itself for its pred_keypoints."
@@ -97,6 +102,7 @@ def _to_candidates(instances: Instances, image_size: tuple[int, int]) -> Candida
     pasted: list[Instances] = []
 
     def masks() -> Iterator[Mask]:
+        """Paste the masks, and keep what is left of each part."""
         for start in range(0, max(len(instances), 1), at_once):
             part = detector_postprocess(instances[start : start + at_once], *image_size)
             for mask in part.pred_masks:

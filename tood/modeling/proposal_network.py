@@ -22,7 +22,7 @@ from .ground_truth import to_ground_truth
 from .postprocessing import postprocess_single_image
 from .profiling import profiler_range
 from .small_maps import explain_small_maps
-from .structures import AnchorGrid, DensePredictions, GroundTruth, ImageDetections, LossSum
+from .structures import DensePredictions, GroundTruth, ImageDetections
 
 # Keeps logits finite. detectron2 appends ground truth with a logit of 23, which is above all others
 # with it: those end at 13.8.
@@ -139,24 +139,11 @@ class TOODProposalNetwork(DenseDetectorCore):
             sums = self.loss_sums(
                 grid, predictions, ground_truth, images.image_sizes, self.size_divisor
             )
-            losses = self.normalize_losses(sums)
+            # Renamed before they are normalized, so that each keeps its normalizer.
+            renamed = {proposal_loss_name(name): loss for name, loss in sums.items()}
+            losses = self.normalize_losses(renamed)
         with profiler_range("tood/proposals"):
             return self.generate_proposals(predictions, images.image_sizes), losses
-
-    def loss_sums(
-        self,
-        grid: AnchorGrid,
-        predictions: DensePredictions,
-        ground_truth: list[GroundTruth],
-        image_sizes: list[tuple[int, int]],
-        size_divisor: int,
-    ) -> dict[str, LossSum]:
-        """Sum the losses, under their names in a two-stage model.
-
-        See :meth:`DenseDetectorCore.loss_sums`.
-        """
-        sums = super().loss_sums(grid, predictions, ground_truth, image_sizes, size_divisor)
-        return {proposal_loss_name(name): loss for name, loss in sums.items()}
 
     @torch.no_grad()
     def generate_proposals(

@@ -15,7 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import tood  # noqa: F401  # imported first: reports missing dependencies
@@ -116,6 +116,49 @@ def format_spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean and standard deviation."""
     deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+def spread_cells(runs: Sequence[Mapping[str, float]], metrics: Iterable[str]) -> list[str]:
+    """Mean and standard deviation of each metric over the runs that have it; "" where none has."""
+    columns = ([run[metric] for run in runs if metric in run] for metric in metrics)
+    return [format_spread(values) if values else "" for values in columns]
+
+
+def read_evaluations(metrics: Path) -> list[dict[str, float]]:
+    """The evaluations of a training, the last one last.
+
+    Args:
+        metrics: its metrics.json.
+
+    Raises:
+        TOODError: it has none.
+    """
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    evaluations = [line for line in lines if "bbox/AP" in line]
+    if not evaluations:
+        raise TOODError(f"{metrics} has no bbox/AP: the training was not evaluated.")
+    return evaluations
+
+
+def run_seeds(
+    rows: Iterable[str], seeds: Iterable[int], run: Callable[[str, int], dict[str, float]]
+) -> dict[str, list[dict[str, float]]]:
+    """Run all rows with each seed, and print each result.
+
+    Args:
+        rows: their names.
+        seeds: of the trainings; seed by seed, so that every row has one early.
+        run: returns the numbers of a row with a seed.
+
+    Returns:
+        The numbers of each row, one for each seed.
+    """
+    results: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
+    for seed in seeds:
+        for row, found in results.items():
+            found.append(run(row, seed))
+            print(f"{row}, seed {seed}: {found[-1]}", flush=True)
+    return results
 
 
 def experiment_parser(name: str, description: str | None, output: str) -> argparse.ArgumentParser:

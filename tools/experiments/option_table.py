@@ -10,7 +10,6 @@ not repeated, and a training that was stopped goes on from its checkpoint, so an
 continued, or split over several machines.
 """
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,10 @@ from tood.cli.common import exit_on_user_error
 from tood.errors import TOODError
 from tools.experiments.alignment_table import (
     experiment_parser,
-    format_spread,
+    read_evaluations,
     run_folder,
+    run_seeds,
+    spread_cells,
     train,
 )
 
@@ -66,10 +67,7 @@ def read_results(metrics: Path) -> Results:
     Raises:
         TOODError: it has no evaluation.
     """
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    evaluations = [line for line in lines if "bbox/AP" in line]
-    if not evaluations:
-        raise TOODError(f"{metrics} has no bbox/AP: the training was not evaluated.")
+    evaluations = read_evaluations(metrics)
     results = {
         name: evaluations[-1][key] for key, name in METRICS.items() if key in evaluations[-1]
     }
@@ -97,13 +95,7 @@ def train_and_read(
 def make_table(results: Mapping[str, Sequence[Results]]) -> str:
     """Means and standard deviations over the seeds, for each row."""
     columns = [*METRICS.values(), BEST]
-    table = []
-    for row, runs in results.items():
-        cells = []
-        for column in columns:
-            values = [run[column] for run in runs if column in run]
-            cells.append(format_spread(values) if values else "")
-        table.append([row, len(runs), *cells])
+    table = [[row, len(runs), *spread_cells(runs, columns)] for row, runs in results.items()]
     return tabulate(table, ["", "seeds", *columns], tablefmt="github")
 
 
@@ -121,15 +113,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     unknown = set(args.rows or ()) - set(rows)
     if unknown:
         raise TOODError(f"Unknown row {min(unknown)!r}. Available: {', '.join(rows)}")
-    results: dict[str, list[Results]] = {}
-    # Seed by seed, so that every row has one early.
-    for seed in args.seeds:
-        for row in args.rows or rows:
-            options = [*args.opts, *rows[row]]
-            found = train_and_read(args.config_file, options, row, seed, Path(args.output))
-            print(f"{row}, seed {seed}: {found}", flush=True)
-            results.setdefault(row, []).append(found)
-    print(make_table(results))
+
+    def run(row: str, seed: int) -> Results:
+        """Train a row with a seed, if that has not been done."""
+        options = [*args.opts, *rows[row]]
+        return train_and_read(args.config_file, options, row, seed, Path(args.output))
+
+    print(make_table(run_seeds(args.rows or rows, args.seeds, run)))
 
 
 if __name__ == "__main__":

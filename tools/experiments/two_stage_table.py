@@ -11,6 +11,7 @@ stopped goes on from its checkpoint.
 """
 
 import argparse
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +32,16 @@ from tood.cli.common import exit_on_user_error
 from tood.config.loading import load_config
 from tood.data import build_test_loader
 from tood.data.registration import setup_datasets
-from tood.errors import CheckpointError, TOODError
+from tood.errors import CheckpointError
 from tood.evaluation import FastCOCOEvaluator
-from tools.experiments.alignment_table import experiment_parser, format_spread, run_folder, train
+from tools.experiments.alignment_table import (
+    experiment_parser,
+    read_evaluations,
+    run_folder,
+    run_seeds,
+    spread_cells,
+    train,
+)
 from tools.reference.rpn import rpn_options
 
 _BOXES = ["MODEL.MASK_ON", "False"]
@@ -81,8 +89,7 @@ def run(args: argparse.Namespace, row: str, seed: int) -> Results:
         cfg = load_config(args.config_file, [*options, *_MANY_PROPOSALS])
         numbers = {**read_ap(folder), **proposal_recall(cfg, folder / "model_final.pth")}
         result.write_text(json.dumps(numbers, indent=1) + "\n")
-    numbers = json.loads(result.read_text())
-    return numbers
+    return dict(json.loads(result.read_text()))
 
 
 def read_ap(folder: Path) -> Results:
@@ -91,12 +98,9 @@ def read_ap(folder: Path) -> Results:
     Raises:
         TOODError: it has none.
     """
-    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
-    evaluations = [line for line in lines if "bbox/AP" in line]
-    if not evaluations:
-        raise TOODError(f"{folder} has no bbox/AP: the training was not evaluated.")
+    last = read_evaluations(folder / "metrics.json")[-1]
     names = {f"bbox/{name}": name for name in METRICS[:3]} | {"segm/AP": "mask AP"}
-    return {name: evaluations[-1][key] for key, name in names.items() if key in evaluations[-1]}
+    return {name: last[key] for key, name in names.items() if key in last}
 
 
 def proposal_recall(cfg: CfgNode, weights: Path) -> Results:
@@ -131,13 +135,10 @@ def _load_first_stage(model: nn.Module, path: Path) -> None:
 
 def make_table(results: dict[str, list[Results]]) -> str:
     """Means and standard deviations over the seeds, for each row."""
-    rows = []
-    for name, runs in results.items():
-        cells = []
-        for metric in METRICS:
-            values = [numbers[metric] for numbers in runs if metric in numbers]
-            cells.append(format_spread(values) if values else "")
-        rows.append([*reversed(name.split("/")), len(runs), *cells])
+    rows = [
+        [*reversed(name.split("/")), len(runs), *spread_cells(runs, METRICS)]
+        for name, runs in results.items()
+    ]
     return tabulate(rows, ["detector", "proposals", "seeds", *METRICS], tablefmt="github")
 
 
@@ -151,14 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = experiment_parser("two_stage_table", __doc__, "output/two_stage")
     parser.add_argument("--rows", nargs="+", choices=rows, default=rows, metavar="ROW")
     args = parser.parse_args(argv)
-    results: dict[str, list[Results]] = {}
-    # Seed by seed, so that every row has one early.
-    for seed in args.seeds:
-        for row in args.rows:
-            found = run(args, row, seed)
-            print(f"{row}, seed {seed}: {found}", flush=True)
-            results.setdefault(row, []).append(found)
-    print(make_table(results))
+    print(make_table(run_seeds(args.rows, args.seeds, functools.partial(run, args))))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class AnnotationCollector:
 
     Args:
         with_masks: keep the segmentations.
-        num_keypoints: keep so many keypoints of each object; 0 keeps none.
+        num_keypoints: number of keypoints to keep of each object; 0 keeps none.
 
     Attributes:
         image_ids: as the file has them, by row.

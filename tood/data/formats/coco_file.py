@@ -112,7 +112,7 @@ def parse_coco(json_file: str, with_masks: bool = False, num_keypoints: int = 0)
     Args:
         json_file: path of the file.
         with_masks: keep the segmentations.
-        num_keypoints: keep so many keypoints of each object; 0 keeps none.
+        num_keypoints: number of keypoints to keep of each object; 0 keeps none.
 
     Raises:
         DataError: it cannot be read, or has another structure.

@@ -9,10 +9,9 @@ import numpy.typing as npt
 
 from ...errors import ConfigError, DataError
 from ..dataset import ChangeLog
+from ..keypoint_arrays import Points
 from ..normalize import SUSPICIOUS_FRACTION, SUSPICIOUS_MARGIN
 from .json_file import printable
-
-Points = npt.NDArray[np.float32]
 
 KEY = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"
 _NUMBERS = frozenset((int, float))
@@ -188,7 +187,7 @@ def _warn_about_places(
     describe: Callable[[int], str],
     changes: ChangeLog,
 ) -> None:
-    """Warn where so many keypoints are beyond their box that they are probably something else."""
+    """Warn where many keypoints are beyond their box, so that they are probably something else."""
     low, side = boxes[:, None, :2], boxes[:, None, 2:]
     margin = SUSPICIOUS_MARGIN * side + _ROUNDING
     with np.errstate(invalid="ignore"):
