@@ -140,6 +140,18 @@ def precision(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+def convert_priors(generator: Any, dtype: torch.dtype) -> None:
+    """Make MMDetection's generator of anchors or points return another dtype.
+
+    Args:
+        generator: a head's ``prior_generator``, changed in place.
+        dtype: instead of float32.
+    """
+    for name in ("grid_priors", "single_level_grid_priors"):
+        method = getattr(type(generator), name)
+        setattr(generator, name, functools.partial(method, generator, dtype=dtype))
+
+
 class MMDetTOOD:
     """MMDetection's model of one of our configs.
 
@@ -171,10 +183,7 @@ class MMDetTOOD:
     def to(self, dtype: torch.dtype) -> None:
         """Convert the model, and the anchors that it generates."""
         self.model.to(dtype)
-        generator = self.head.prior_generator
-        generator.grid_priors = functools.partial(
-            type(generator).grid_priors, generator, dtype=dtype
-        )
+        convert_priors(self.head.prior_generator, dtype)
 
     def set_phase(self, phase: str) -> None:
         """Set the epoch that our ``"warmup"`` or ``"aligned"`` stands for."""

@@ -1,5 +1,6 @@
 """The rules of FCOS, FoveaBox and RetinaNet against slow oracles."""
 
+import itertools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
 
 from tests.helpers import STRIDES
-from tests.modeling.assigners.oracles import iou, make_assigner_input, random_ground_truth
+from tests.modeling.assigners.oracles import SHAPES, iou, make_assigner_input, random_ground_truth
 from tood.modeling.assigners import AssignerInput, FCOSAssigner, FoveaBoxAssigner, MaxIoUAssigner
 
 
@@ -37,18 +38,25 @@ def fcos_oracle(inputs, gt_boxes, radius) -> list[int]:
     return smallest(claims, gt_boxes)
 
 
+def fovea_cells(start: float, end: float, sigma: float, stride: int, count: int) -> range:
+    """The rows or columns of a map that a box owns, clamped to the map as in the authors' code."""
+    middle, half = (start + end) / 2 / stride, sigma * (end - start) / 2 / stride
+    first, last = math.ceil(middle - half - 0.5), math.floor(middle + half - 0.5)
+    return range(min(max(first, 0), count - 1), min(max(last, 0), count - 1) + 1)
+
+
 def fovea_oracle(inputs, gt_boxes, sigma) -> list[int]:
     ranges = [(1, 64), (32, 128), (64, 256), (128, 512), (256, 2048)]
-    claims = []
-    for r, (x, y) in enumerate(inputs.centers.tolist()):
-        own = []
-        for m, (x1, y1, x2, y2) in enumerate(gt_boxes.tolist()):
-            low, high = ranges[level_of(inputs, r)]
-            near_x = abs(x - (x1 + x2) / 2) <= sigma * (x2 - x1) / 2
-            near_y = abs(y - (y1 + y2) / 2) <= sigma * (y2 - y1) / 2
-            if low <= math.sqrt((x2 - x1) * (y2 - y1)) <= high and near_x and near_y:
-                own.append(m)
-        claims.append(own)
+    claims: list[list[int]] = []
+    for stride, (rows, columns), (low, high) in zip(STRIDES, SHAPES, ranges, strict=True):
+        for row, column in itertools.product(range(rows), range(columns)):
+            own = []
+            for m, (x1, y1, x2, y2) in enumerate(gt_boxes.tolist()):
+                near_x = column in fovea_cells(x1, x2, sigma, stride, columns)
+                near_y = row in fovea_cells(y1, y2, sigma, stride, rows)
+                if low <= math.sqrt((x2 - x1) * (y2 - y1)) <= high and near_x and near_y:
+                    own.append(m)
+            claims.append(own)
     return smallest(claims, gt_boxes)
 
 
@@ -70,6 +78,22 @@ def test_foveabox_equals_oracle(seed, sigma):
     assert assignment.matched_idxs.tolist() == fovea_oracle(inputs, boxes, sigma)
     assert (assignment.matched_idxs >= 0).any()
     assert assignment.alignment_metrics is assignment.norm_alignment_metrics is None
+
+
+def test_foveabox_at_the_border():
+    """A central part that has no point because it lies beyond the last one, by hand."""
+    inputs = make_assigner_input(True)  # 96 x 128 pixels; P6 has 2 x 2 points from (32, 32) on
+    box = torch.tensor([[0.0, 0.0, 128.0, 15.0]])  # 44 pixels: P3 and P4
+    matched = FoveaBoxAssigner().assign(inputs, box, torch.tensor([0])).matched_idxs
+    found = inputs.centers[matched == 0].tolist()
+    # P3 has points from 4 on, P4 from 8 on: the central part spans 38.4 to 89.6 and 4.5 to 10.5.
+    assert found == [[40.0 + 16 * i, 8.0] for i in range(4)]
+    high = torch.tensor([[0.0, -8.0, 128.0, 7.0]])  # its central part ends at 2.5
+    matched = FoveaBoxAssigner().assign(inputs, high, torch.tensor([0])).matched_idxs
+    found = inputs.centers[matched == 0].tolist()
+    assert found == [[44.0 + 8 * i, 4.0] for i in range(6)] + [
+        [40.0 + 16 * i, 8.0] for i in range(4)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(6))

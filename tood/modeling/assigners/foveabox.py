@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..box_ops import box_area, box_centers
@@ -16,6 +17,8 @@ class FoveaBoxAssigner(SmallestBoxAssigner):
 
     A point belongs to a box if it lies in the box's central part, and if the box's size is in the
     range of the point's level; neighboring levels share sizes. Of several boxes the smallest wins.
+    A central part beyond the outermost row or column of points is moved onto it, as in the
+    authors' code and MMDetection's, which clamp its cells to the map.
 
     Args:
         sigma: side of the central part as a fraction of the box's side.
@@ -55,5 +58,21 @@ class FoveaBoxAssigner(SmallestBoxAssigner):
         size = box_area(gt_boxes).sqrt()[:, None]
         in_range = (size >= per_point(smallest, inputs)) & (size <= per_point(largest, inputs))
         half = (gt_boxes[:, 2:] - gt_boxes[:, :2]) / 2 * self.sigma
-        offset = (inputs.centers - box_centers(gt_boxes)[:, None]).abs()
-        return in_range & (offset <= half[:, None]).all(-1)
+        middle = box_centers(gt_boxes)[:, None]  # (m, 1, 2)
+        first, last = _outermost_points(inputs)
+        low = torch.minimum(middle - half[:, None], last)
+        high = torch.maximum(middle + half[:, None], first)
+        inside = (inputs.centers >= low) & (inputs.centers <= high)
+        return in_range & inside.all(-1)
+
+
+def _outermost_points(inputs: AssignerInput) -> tuple[Tensor, Tensor]:
+    """For each point (R, 2) the smallest and the largest coordinates of its level."""
+    counts = inputs.num_anchors_per_level
+    extremes = [
+        (level.amin(0, keepdim=True).expand(count, 2), level.amax(0, keepdim=True).expand(count, 2))
+        for level, count in zip(inputs.centers.split(counts), counts, strict=True)
+        if count
+    ]
+    first, last = zip(*extremes, strict=True)
+    return torch.cat(first), torch.cat(last)

@@ -1,0 +1,1 @@
+"""Random cases on which this project is compared with MMDetection; see ``__main__.py``."""

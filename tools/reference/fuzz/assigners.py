@@ -1,0 +1,180 @@
+"""This project's assigners next to MMDetection's on a scene, for :mod:`tools.reference.fuzz`.
+
+Computed in float64, where rounding decides nothing but ties. Where values are equal, the reference
+takes what ``topk`` happens to return, so differences at GT boxes with such a tie are explained.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
+from tood.modeling.box_ops import box_centers, box_iou
+from tood.modeling.structures import AssignerInput
+from tools.reference.fuzz.scenes import Scene, random_scene
+
+# Values that differ by less than this, relatively, are a tie.
+TIE = 1e-9
+
+TIE_AT_TOPK = "equal values at the border of the k best: which of them count is not defined"
+TIE_AT_THRESHOLD = "an IoU is equal to ATSS's threshold but for rounding"
+SINGLE_CANDIDATE = "a single ATSS candidate: the reference's standard deviation is NaN"
+
+Differences = list[tuple[str, str]]
+
+
+def check_atss(generator: torch.Generator, max_objects: int) -> tuple[Scene, Differences]:
+    """Compare ATSS on the first image of a random scene.
+
+    Args:
+        generator: decides the scene, and ``topk``.
+        max_objects: in the image.
+
+    Returns:
+        The scene, and what differs: a description each, and why, or "".
+    """
+    scene = random_scene(generator, 1, max_objects, 320)
+    topk = int(torch.randint(1, 21, (), generator=generator))
+    anchors = scene.anchors()
+    inputs = AssignerInput.from_anchors(anchors, scene.strides)
+    gt = scene.ground_truth[0]
+    ours = ATSSAssigner(topk).assign(inputs, gt.boxes, gt.classes).matched_idxs
+    theirs = _reference("ATSSAssigner", topk).assign(
+        _instances(priors=inputs.anchors), inputs.num_anchors_per_level, _instances_of(gt)
+    )
+    reasons = atss_ties(inputs, gt.boxes, topk)
+    return scene, _compare(ours, theirs.gt_inds - 1, reasons)
+
+
+def check_tal(generator: torch.Generator, max_objects: int) -> tuple[Scene, Differences]:
+    """Compare task alignment learning likewise, with its metrics; see :func:`check_atss`."""
+    scene = random_scene(generator, 1, max_objects, 320)
+    topk = int(torch.randint(1, 31, (), generator=generator))
+    alpha = [0.5, 1, 1.5][int(torch.randint(3, (), generator=generator))]
+    beta = [2, 4, 6, 8][int(torch.randint(4, (), generator=generator))]
+    inputs, gt = _with_predictions(scene, generator), scene.ground_truth[0]
+    found = TaskAlignedAssigner(topk, alpha, beta).assign(inputs, gt.boxes, gt.classes)
+    theirs = _reference("TaskAlignedAssigner", topk).assign(
+        _instances(priors=inputs.anchors, scores=inputs.scores, bboxes=inputs.boxes),
+        _instances_of(gt), None, alpha, beta,
+    )  # fmt: skip
+    reasons = _tal_ties(inputs, gt, topk, alpha, beta)
+    expected = theirs.gt_inds - 1
+    differences = _compare(found.matched_idxs, expected, reasons)
+    same = (found.matched_idxs == expected) & (expected >= 0)
+    error = _relative(found.alignment_metrics[same], theirs.assign_metrics[same])
+    if error > 1e-9:
+        differences.append((f"alignment metrics differ by {error:.0e}", ""))
+    return scene, differences
+
+
+ASSIGNER_CHECKS: dict[str, Callable[[torch.Generator, int], tuple[Scene, Differences]]] = {
+    "ATSS": check_atss,
+    "TAL": check_tal,
+}
+
+
+def _compare(ours: Tensor, theirs: Tensor, reasons: dict[int, str]) -> Differences:
+    """Points with another ground truth, by the reason of a ground truth that is involved."""
+    counts: dict[str, int] = {}
+    for pair in torch.stack([ours, theirs], dim=1)[ours != theirs].tolist():
+        reason = next((reasons[gt] for gt in pair if gt in reasons), "")
+        counts[reason] = counts.get(reason, 0) + 1
+    return [(f"{count} points with another GT box", why) for why, count in counts.items()]
+
+
+def atss_ties(inputs: AssignerInput, gt_boxes: Tensor, topk: int) -> dict[int, str]:
+    """Why a ground truth's points are not defined by ATSS's rule.
+
+    Args:
+        inputs: the points of one image.
+        gt_boxes: (M, 4) pixels.
+        topk: of the assigner.
+
+    Returns:
+        The reason, by the index of the ground truth; most have none.
+    """
+    if not len(gt_boxes):
+        return {}
+    reasons: dict[int, str] = {}
+    distances = torch.cdist(
+        box_centers(gt_boxes), inputs.centers, compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    idxs, start = [], 0
+    for level in distances.split(inputs.num_anchors_per_level, dim=1):
+        nearest = level.sort(dim=1, stable=True)
+        k = min(topk, level.shape[1])
+        if k < level.shape[1]:
+            last, next_one = nearest.values[:, k - 1], nearest.values[:, k]
+            for gt in (next_one - last <= TIE * (1 + last)).nonzero()[:, 0].tolist():
+                reasons[gt] = TIE_AT_TOPK
+        idxs.append(nearest.indices[:, :k] + start)
+        start += level.shape[1]
+    candidates = torch.cat(idxs, dim=1)
+    if candidates.shape[1] == 1:
+        return dict.fromkeys(range(len(gt_boxes)), SINGLE_CANDIDATE)
+    ious = box_iou(inputs.anchors[candidates], gt_boxes[:, None])
+    threshold = ious.mean(1, keepdim=True) + ious.std(1, keepdim=True)
+    close = ((ious - threshold).abs() <= TIE * threshold).any(1)
+    for gt in close.nonzero()[:, 0].tolist():
+        reasons.setdefault(gt, TIE_AT_THRESHOLD)
+    return reasons
+
+
+def _tal_ties(
+    inputs: AssignerInput, gt: Any, topk: int, alpha: float, beta: float
+) -> dict[int, str]:
+    """Likewise for task alignment learning."""
+    if not len(gt.boxes) or topk >= len(inputs.boxes):
+        return {}
+    ious = box_iou(gt.boxes[:, None], inputs.boxes)
+    metrics = inputs.scores.t()[gt.classes] ** alpha * ious**beta
+    best = metrics.topk(topk + 1, dim=1).values
+    last, next_one = best[:, topk - 1], best[:, topk]
+    tied = (last - next_one <= TIE * last) & (last > 0)
+    return dict.fromkeys(tied.nonzero()[:, 0].tolist(), TIE_AT_TOPK)
+
+
+def _with_predictions(scene: Scene, generator: torch.Generator) -> AssignerInput:
+    """The scene's points with random scores, and boxes of which most are near an object."""
+    base = AssignerInput.from_anchors(scene.anchors(), scene.strides)
+    num_points, gt_boxes = len(base.anchors), scene.ground_truth[0].boxes
+    logits = 3 * torch.randn(num_points, scene.num_classes, generator=generator) - 2
+    spread = torch.rand(num_points, 4, generator=generator) * base.strides[:, None] * 4
+    boxes = torch.cat([base.centers - spread[:, :2], base.centers + spread[:, 2:]], dim=1)
+    if len(gt_boxes):
+        matched = torch.randint(len(gt_boxes), (num_points,), generator=generator)
+        noise = 1 + 0.2 * torch.randn(num_points, 4, generator=generator)
+        near = torch.rand(num_points, generator=generator) < 0.7
+        boxes[near] = gt_boxes[matched[near]] * noise[near]
+    if scene.has_ties:
+        boxes, logits = boxes.round(), logits.round()
+    return AssignerInput(
+        logits.sigmoid(), boxes, base.anchors, base.centers, base.strides,
+        base.num_anchors_per_level,
+    )  # fmt: skip
+
+
+def _reference(name: str, topk: int) -> Any:
+    from mmdet.registry import TASK_UTILS
+
+    return TASK_UTILS.build({"type": name, "topk": topk})
+
+
+def _instances(**fields: Tensor) -> Any:
+    from mmengine.structures import InstanceData
+
+    return InstanceData(**fields)
+
+
+def _instances_of(gt: Any) -> Any:
+    return _instances(bboxes=gt.boxes, labels=gt.classes)
+
+
+def _relative(values: Tensor, expected: Tensor) -> float:
+    """The largest relative difference; 0 for none at all."""
+    if not len(values):
+        return 0.0
+    return float(((values - expected).abs() / expected.abs().clamp(min=1e-30)).max())
