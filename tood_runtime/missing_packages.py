@@ -1,6 +1,8 @@
-"""What to say when a package is missing."""
+"""What to say when a package is missing, or too old."""
 
-from importlib import import_module
+import re
+from importlib import import_module, metadata
+from types import ModuleType
 from typing import Any
 
 # How to install what no extra of this package can install.
@@ -14,8 +16,30 @@ _INSTALL_COMMANDS = {
 NEEDED_PACKAGES = tuple(_INSTALL_COMMANDS)
 
 
+# The oldest versions that the extras in pyproject.toml allow, by the module that is imported.
+OLDEST_VERSIONS = {
+    "av": "14",
+    "ensemble_boxes": "1.0.9",
+    "fastapi": "0.115",
+    "mlflow": "2.10",
+    "nncf": "2.14",
+    "onnx": "1.17",
+    "onnxruntime": "1.20",
+    "openvino": "2025.0",
+    "prometheus_client": "0.20",
+    "pyarrow": "15",
+    "python_multipart": "0.0.18",
+    "safetensors": "0.4",
+    "supervision": "0.31",
+    "timm": "1.0.11",
+    "trackers": "2.4",
+    "uvicorn": "0.30",
+    "wandb": "0.19",
+}
+
+
 class MissingPackageError(ImportError):
-    """A package that only some uses need is missing; the message says how to install it."""
+    """A package that only some uses need is missing or too old; the message says how to fix it."""
 
 
 def missing_package_message(package: str) -> str:
@@ -32,14 +56,42 @@ def import_optional(module: str, what: str, install: str | None = None) -> Any:
         install: what ``pip install`` is to be given; by default the package's name.
 
     Raises:
-        MissingPackageError: it cannot be imported.
+        MissingPackageError: it cannot be imported, or is older than :data:`OLDEST_VERSIONS`.
     """
     package = module.partition(".")[0]
     command = _INSTALL_COMMANDS.get(package, f"pip install {install or package}")
     try:
-        return import_module(module)
+        imported = import_module(module)
+        version = _version(import_module(package))
     except ImportError as error:
         raise MissingPackageError(
             f"{what} needs the package {package}, which cannot be imported ({error}). Install it: "
             f"{command}"
         ) from error
+    oldest = OLDEST_VERSIONS.get(package)
+    if oldest is not None and version is not None and _numbers(version) < _numbers(oldest):
+        raise MissingPackageError(
+            f"{what} needs {package} {oldest} or newer, and {version} is installed. Update it: "
+            f"{command.replace('pip install', 'pip install --upgrade')}"
+        )
+    return imported
+
+
+def _version(package: ModuleType) -> str | None:
+    """Of an imported package; None if nothing says it."""
+    version = getattr(package, "__version__", None)
+    if isinstance(version, str):
+        return version
+    try:
+        return metadata.version(package.__name__.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release of a version: (1, 20) of "1.20.0rc1", and of "1.20.0"."""
+    release = re.match(r"\d+(\.\d+)*", version)
+    numbers = [int(number) for number in release[0].split(".")] if release else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

@@ -235,7 +235,7 @@ def test_missing_runtime(name, kind, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / f"model{kind}").touch()
     (tmp_path / "model.bin").touch()
-    with pytest.raises(BackendError, match=rf"not installed .*pip install {name}"):
+    with pytest.raises(BackendError, match=rf"needs the package {name}, .*pip install {name}"):
         open_backend(tmp_path / f"model{kind}")
 
 

@@ -16,6 +16,7 @@ from detectron2.utils.file_io import Detectron2Handler, PathManager
 from iopath.common.file_io import OneDrivePathHandler
 from torch import Tensor
 
+from tood_runtime.missing_packages import MissingPackageError, import_optional
 from tood_runtime.model_files import is_model_file
 
 from ..errors import CheckpointError
@@ -245,15 +246,13 @@ def _storage_ref(key: Any) -> StorageRef:
 
 def _read_safetensors(path: str) -> dict[str, Any]:
     try:
-        from safetensors import SafetensorError  # type: ignore[import-not-found,unused-ignore]
-        from safetensors.torch import load_file as load_safetensors
-    except ImportError as error:
-        raise CheckpointError(
-            f'{path} is a safetensors file. To read it: pip install "tood-detectron2[safetensors]"'
-        ) from error
+        safetensors = import_optional("safetensors", path, '"tood-detectron2[safetensors]"')
+        load_safetensors = import_optional("safetensors.torch", path).load_file
+    except MissingPackageError as error:
+        raise CheckpointError(str(error)) from error
     try:
         tensors = load_safetensors(path)
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error
     # Scales of 8-bit floating-point numbers are kept elsewhere, so their values mean nothing alone.
     return {

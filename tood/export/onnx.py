@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tood_runtime.missing_packages import MissingPackageError, import_optional
 from tood_runtime.model_info import ModelInfo
 
 from ..errors import ExportError
@@ -88,17 +89,14 @@ def require_onnx() -> Any:
     """Import ``onnx`` and check that ONNX Runtime is there.
 
     Raises:
-        ExportError: one of them is missing, with the line that installs both.
+        ExportError: one of them is missing or too old, with the line that installs both.
     """
+    extra = '"tood-detectron2[onnx]"'
     try:
-        import onnx
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ExportError(
-            f"Exporting ONNX needs the package {error.name}. Install it: "
-            'pip install "tood-detectron2[onnx]"'
-        ) from error
-    return onnx
+        import_optional("onnxruntime", "Exporting ONNX", extra)
+        return import_optional("onnx", "Exporting ONNX", extra)
+    except MissingPackageError as error:
+        raise ExportError(str(error)) from error
 
 
 def simplify(model: Any) -> Any:

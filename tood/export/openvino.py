@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tood_runtime.backends.openvino import INFO_KEY, get_core
+from tood_runtime.missing_packages import MissingPackageError, import_optional
 from tood_runtime.model_info import ModelInfo
 
 from ..errors import ExportError
@@ -66,13 +67,9 @@ def require_openvino() -> Any:
     """Import ``openvino``.
 
     Raises:
-        ExportError: it is missing, with the line that installs it.
+        ExportError: it is missing or too old, with the line that installs it.
     """
     try:
-        import openvino
-    except ImportError as error:
-        raise ExportError(
-            "Exporting to OpenVINO needs the package openvino. Install it: "
-            'pip install "tood-detectron2[openvino]"'
-        ) from error
-    return openvino
+        return import_optional("openvino", "Exporting to OpenVINO", '"tood-detectron2[openvino]"')
+    except MissingPackageError as error:
+        raise ExportError(str(error)) from error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..image_io import printable_path
+from ..missing_packages import MissingPackageError, import_optional
 from ..model_info import ModelFileError, ModelInfo
 from .base import (
     BackendError,
@@ -85,13 +86,9 @@ class ONNXRuntimeBackend:
 
 def _import_onnxruntime(file: Path) -> Any:
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendError(
-            f"{printable_path(file)} needs ONNX Runtime, which is not installed "
-            f"({one_line(error)}). Install it: pip install onnxruntime"
-        ) from error
-    return onnxruntime
+        return import_optional("onnxruntime", printable_path(file))
+    except MissingPackageError as error:
+        raise BackendError(one_line(error)) from error
 
 
 def _providers(device: str, available: list[str]) -> list[Any]:

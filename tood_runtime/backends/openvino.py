@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..image_io import printable_path
+from ..missing_packages import MissingPackageError, import_optional
 from ..model_info import ModelFileError, ModelInfo
 from .base import (
     BackendError,
@@ -147,13 +148,9 @@ def read_metadata(model: Any) -> dict[str, str]:
 
 def _import_openvino(file: Path) -> Any:
     try:
-        import openvino
-    except ImportError as error:
-        raise BackendError(
-            f"{printable_path(file)} needs OpenVINO, which is not installed ({one_line(error)}). "
-            "Install it: pip install openvino"
-        ) from error
-    return openvino
+        return import_optional("openvino", printable_path(file))
+    except MissingPackageError as error:
+        raise BackendError(one_line(error)) from error
 
 
 def _short(version: str) -> str:

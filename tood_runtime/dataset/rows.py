@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..conversions import segmentation_texts
 from ..detections import Detections
-from ..missing_packages import MissingPackageError, import_optional
+from ..missing_packages import import_optional
 
 Row: TypeAlias = dict[str, Any]
 
@@ -142,12 +142,4 @@ def import_pyarrow(module: str = "pyarrow") -> Any:
     Raises:
         MissingPackageError: it is not installed, or too old.
     """
-    extra = '"tood-detectron2[dataset]"'
-    imported = import_optional(module, "Parquet", extra)
-    version = import_optional("pyarrow", "Parquet", extra).__version__
-    if int(version.partition(".")[0]) < 15:  # the first with checksums
-        raise MissingPackageError(
-            f"Parquet needs pyarrow 15 or later, and {version} is installed. Update it: pip "
-            f"install {extra}"
-        )
-    return imported
+    return import_optional(module, "Parquet", '"tood-detectron2[dataset]"')

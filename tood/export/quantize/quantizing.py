@@ -4,10 +4,11 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from tood_runtime.missing_packages import MissingPackageError, import_optional
 from tood_runtime.model_info import ModelInfo
 
 from ...errors import ExportError
@@ -81,16 +82,13 @@ def require_packages(kind: FileKind) -> None:
     """Import what quantizes files of a kind.
 
     Raises:
-        ExportError: a package is missing, with the line that installs it.
+        ExportError: a package is missing or too old, with the line that installs it.
     """
     for package in _PACKAGES[kind]:
         try:
-            import_module(package)
-        except ImportError as error:
-            raise ExportError(
-                f"int8 for {kind} files needs the package {error.name or package}. Install it: "
-                'pip install "tood-detectron2[quantize]"'
-            ) from error
+            import_optional(package, f"int8 for {kind} files", '"tood-detectron2[quantize]"')
+        except MissingPackageError as error:
+            raise ExportError(str(error)) from error
 
 
 def _write_onnx(
