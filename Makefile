@@ -48,7 +48,7 @@ $(ENV_DIR)/bin/python:
 	@echo "creating the virtual environment $(ENV_DIR)"
 	@$(PYTHON) -m venv $(ENV_DIR) || { echo "Cannot create a virtual environment in $(ENV_DIR). On Debian and Ubuntu: apt install python3-venv, then remove that folder."; exit 1; }
 
-$(STAMP): setup.py pyproject.toml tood_runtime/install_detectron2.py tood_runtime/detectron2_wheel.py | $(ENV_DIR)/bin/python
+$(STAMP): setup.py pyproject.toml tood_runtime/install_detectron2.py tood_runtime/detectron2_wheel.py tood_runtime/git_tree.py | $(ENV_DIR)/bin/python
 	@echo "installing torch, torchvision and the rest into $(ENV_DIR) (once; torch is large)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip
 	@$(PY) $(PIP_INSTALL) setuptools wheel

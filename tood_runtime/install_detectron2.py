@@ -4,7 +4,8 @@ Three ways, tried in this order; the program says which one it took and how to c
 
 1. keep:    a detectron2 that already imports stays, unless an older version of this program
             rebuilt it.
-2. source:  the official repository at the commit ``SOURCE_COMMIT``, compiled on this machine.
+2. source:  the official repository at the commit ``SOURCE_COMMIT``, compiled on this machine. What
+            was downloaded must have git's hash of that commit's files.
 3. index:   detectron2 0.4 from the package index, rebuilt as a pure-Python wheel that pip can
             install and uninstall (``detectron2_wheel.py``).
 
@@ -14,16 +15,21 @@ library, and ``python tools/install_detectron2.py`` runs it before anything is i
 
 import argparse
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.request
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from .detectron2_wheel import PURE_VERSION, rebuild_as_pure_wheel
+from .git_tree import zip_tree_hash
 
 SOURCE_COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
+# git rev-parse SOURCE_COMMIT^{tree}
+SOURCE_TREE = "d523cdc74ffc15c2412544553f8caaf4803d89b9"
 SOURCE_URL = f"https://github.com/facebookresearch/detectron2/archive/{SOURCE_COMMIT}.zip"
 # The official detectron2.model_zoo imports pkg_resources, which later versions do not have.
 SETUPTOOLS = "setuptools<81"
@@ -69,27 +75,36 @@ def is_outdated_rebuild() -> bool:
     return version.startswith("0.4+pure") and version != PURE_VERSION
 
 
-def source_is_reachable(timeout: float = 5.0) -> bool:
-    """Request only the archive's header, so that a machine without GitHub does not wait."""
-    request = urllib.request.Request(SOURCE_URL, method="HEAD")
+def download_source(path: Path, timeout: float = 10.0) -> bool:
+    """Download the archive of the pinned commit; True if it has the pinned files."""
     try:
-        with urllib.request.urlopen(request, timeout=timeout):
-            return True
+        with urllib.request.urlopen(SOURCE_URL, timeout=timeout) as answer, path.open("wb") as file:
+            shutil.copyfileobj(answer, file)
     except OSError as error:
         say(f"GitHub cannot be reached from here ({error}).")
         return False
+    try:
+        tree = zip_tree_hash(path)
+    except (ValueError, zipfile.BadZipFile) as error:
+        say(f"not installed: {SOURCE_URL} is damaged ({error}).")
+        return False
+    if tree != SOURCE_TREE:
+        say(f"not installed: {SOURCE_URL} has the tree {tree} instead of {SOURCE_TREE}.")
+    return tree == SOURCE_TREE
 
 
 def install_source() -> bool:
     """Compile the official source at the pinned commit."""
-    if not source_is_reachable():
-        return False
-    say(f"compiling the official source at {SOURCE_COMMIT[:8]}; this takes some minutes.")
-    # detectron2's setup.py imports torch, so it cannot be built in an isolated environment and
-    # finds its build tools in this one.
-    return pip("install", "-q", SETUPTOOLS, "wheel") and pip(
-        "install", "--no-build-isolation", f"detectron2 @ {SOURCE_URL}"
-    )
+    with tempfile.TemporaryDirectory() as name:
+        archive = Path(name) / f"detectron2-{SOURCE_COMMIT}.zip"
+        if not download_source(archive):
+            return False
+        say(f"compiling the official source at {SOURCE_COMMIT[:8]}; this takes some minutes.")
+        # detectron2's setup.py imports torch, so it cannot be built in an isolated environment and
+        # finds its build tools in this one.
+        return pip("install", "-q", SETUPTOOLS, "wheel") and pip(
+            "install", "--no-build-isolation", str(archive)
+        )
 
 
 def install_index() -> bool:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
 from tests.helpers import ROOT
 from tood_runtime import install_detectron2
 from tood_runtime.detectron2_wheel import PURE_VERSION
+from tood_runtime.git_tree import zip_tree_hash
 
 
 @pytest.fixture
@@ -96,13 +98,39 @@ def test_kept_detectron2_that_needs_an_older_setuptools(machine, capsys):
     assert 'pip install "setuptools<81"' in capsys.readouterr().out
 
 
-def test_official_source_comes_with_a_setuptools_that_fits(monkeypatch):
+@pytest.fixture
+def github(monkeypatch, tmp_path):
+    """Delivers an archive of one file, whose tree is the pinned one; and pip's calls."""
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("detectron2-02b5c4e/setup.py", "print()")
+    monkeypatch.setattr(install_detectron2, "SOURCE_URL", archive.as_uri())
+    monkeypatch.setattr(install_detectron2, "SOURCE_TREE", zip_tree_hash(archive))
     calls = []
-    monkeypatch.setattr(install_detectron2, "source_is_reachable", lambda: True)
     monkeypatch.setattr(install_detectron2, "pip", lambda *args: not calls.append(args))
+    return archive, calls
+
+
+def test_official_source_comes_with_a_setuptools_that_fits(github):
+    _, calls = github
     assert install_detectron2.install_source()
     assert "setuptools<81" in calls[0]
     assert "--no-build-isolation" in calls[1]
+    assert calls[1][-1].endswith(f"detectron2-{install_detectron2.SOURCE_COMMIT}.zip")
+
+
+def test_source_with_another_tree_is_not_installed(github, capsys):
+    archive, calls = github
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("detectron2-02b5c4e/evil.py", "print()")
+    assert not install_detectron2.install_source()
+    archive.write_bytes(b"no zip")
+    assert not install_detectron2.install_source()
+    archive.unlink()
+    assert not install_detectron2.install_source()
+    assert calls == []
+    out = capsys.readouterr().out
+    assert "has the tree" in out and "is damaged" in out and "cannot be reached" in out
 
 
 def test_it_runs_by_its_path_without_any_package(tmp_path):
