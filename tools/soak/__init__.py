@@ -1,0 +1,1 @@
+"""Long runs with faults; see ``__main__.py``."""
