@@ -4,22 +4,33 @@ Usage: python -m tools.docs [--check]
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable
 
 from tools import ROOT
 
-from . import model_tables
+from . import measured, model_tables
 from .command_reference import command_reference
 from .config_reference import config_reference, read_sources
+from .results import ResultError
 
 # Generated files: their new text from their old one, which is "" for a new file.
 GENERATORS: dict[str, Callable[[str], str]] = {
-    "README.md": model_tables.update_readme,
-    "MODEL_ZOO.md": model_tables.update_model_zoo,
     "docs/reference/config.md": lambda _: config_reference(read_sources()),
     "docs/reference/commands.md": lambda _: command_reference(),
 }
+# Measured numbers may be in every other page.
+for _page in measured.docs_pages():
+    GENERATORS.setdefault(_page, functools.partial(measured.update_page, page=_page))
+
+
+def _with_models(page: str, update: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: measured.update_page(update(text), page)
+
+
+GENERATORS["README.md"] = _with_models("README.md", model_tables.update_readme)
+GENERATORS["MODEL_ZOO.md"] = _with_models("MODEL_ZOO.md", model_tables.update_model_zoo)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     for name, generate in GENERATORS.items():
         path = ROOT / name
         old = path.read_text() if path.exists() else ""
-        new = generate(old)
+        try:
+            new = generate(old)
+        except ResultError as error:
+            print(f"error: {error}")
+            return 1
         if new != old:
             outdated.append(name)
             if not check:

@@ -4,10 +4,16 @@ import re
 from collections.abc import Sequence
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, without a line break at its end; "|" in cells is escaped."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str] = ()) -> str:
+    """A Markdown table, without a line break at its end; "|" in cells is escaped.
+
+    Args:
+        header: names of the columns.
+        rows: cells of each row.
+        align: "left" or "right" for each column; all left by default.
+    """
     lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    lines.insert(1, ["---"] * len(header))
+    lines.insert(1, ["--:" if side == "right" else "---" for side in align or header])
     return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in lines)
 
 

@@ -1,0 +1,63 @@
+"""Numbers in the pages that look measured and are not: patterns by page, with the reason.
+
+A pattern must match around the number. Keep this short: a number that was measured belongs into a
+file in ``docs/results/data``.
+"""
+
+LIMITS = "limits that the code sets"
+TOLERANCES = "tolerances of the tests that are named there"
+VERSIONS = "versions"
+DEFAULTS = "defaults of options and keys"
+
+NOT_MEASURED: dict[str, dict[str, str]] = {
+    "docs/install.md": {r"detectron2` 0\.4": VERSIONS},
+    "docs/guides/augmentation.md": {
+        r"fit 0\.1 to 2 times|by up to 20 %|blends 15 %|has 0\.5 to 1 times": DEFAULTS
+    },
+    "docs/guides/backbones.md": {
+        r"127\.5 for": "timm's value",
+        r"18\.8 MB": "the size of another project's package",
+    },
+    "docs/guides/detect.md": {
+        r"at most 100 MB": LIMITS,
+        r"scores to 1e-5, tested": TOLERANCES,
+        r"\| 0\.3 \||no slices, 0\.2": DEFAULTS,
+        r"take\s1\.2 GB": "100 * 4000 * 3000 bytes",
+    },
+    "docs/guides/export.md": {
+        r"0\.01 pixels|0\.0001 in score|90, 85 and 75 %|At most 0\.1 %": LIMITS,
+        r"off by 1 %": "an example",
+        r"1\.25 or newer|with 2\.11 \(": VERSIONS,
+    },
+    "docs/guides/scaling.md": {
+        r"\b(?:15|30|35|180) seconds": LIMITS,
+        r"R50 take 0\.4 GB": "three times 32.2 M parameters of 4 bytes",
+        r"With 0\.4 alone": VERSIONS,
+    },
+    "docs/guides/serving.md": {r"\b(?:10|30) seconds|together 500 MB": LIMITS},
+    "docs/guides/train.md": {
+        r"is 12\.3 epochs": "90 000 * 16 / 117 266",
+        r"batch size: 0\.01 for": DEFAULTS,
+        r"up to 32 KiB": "W&B's block size",
+        r"`tidecv`, to 1e-9": TOLERANCES,
+        r"above 256 MB, about 1\.7 million": LIMITS,
+    },
+    "docs/background/decisions.md": {
+        r"Score > 0\.05|at least 0\.1 \|": DEFAULTS,
+        r"0\.5 \* score|max t \+ 1e-7|has no 1e-7": "formulas",
+        r"pycocotools to 1e-10 \(tested\)": TOLERANCES,
+    },
+    "docs/background/fidelity.md": {
+        r"to 1e-5 \(for R50|of sums, to 2e-5|losses, to 1e-5|gradients, to 1e-5": TOLERANCES,
+        r"within 0\.1 % in float16 and 1 % in|agrees to 1e-4": TOLERANCES,
+    },
+    "docs/background/scaling_arithmetic.md": {
+        r"0\.25 s per iteration|GPU: 8 images per second|50 GB/s of usable": "assumptions",
+    },
+    "docs/results/benchmarks.md": {
+        r"cores, 24 GiB|H100 \(80 GB": "the machines",
+        r"limit is 1\.5x": LIMITS,
+        r"0\.2\sseconds|consume 10 images": "an example",
+        r"and 15 % are blended": DEFAULTS,
+    },
+}
