@@ -113,7 +113,7 @@ DELETE = object()
     ("path", "value", "message"),
     [
         (["machine"], DELETE, r"lacks: machine\. Write 'unknown'"),
-        (["comand"], [], "unknown fields: comand"),
+        (["config"], [], "unknown fields: config"),
         (["machine"], "gpu", r"'gpu' is not in machines.json. Available: cpu"),
         (["date"], "26 November 2026", "date '26 November 2026' is not written as"),
         (["commit"], "main", "commit 'main' is not a hash"),
