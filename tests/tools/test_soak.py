@@ -31,6 +31,9 @@ def test_metrics_that_are_lost_or_doubled(tmp_path):
         training._check_metrics(tmp_path, 59, report)
         return report.problems
 
+    report = Report()
+    training._check_metrics(tmp_path, 59, report)
+    assert report.problems == ["there is no metrics.json"]
     assert problems(19, 39, 59) == []
     assert problems(19, 59) == ["metrics.json lacks the iterations [39]"]
     assert problems(19, 39, 39, 59) == ["metrics.json has iterations twice"]
