@@ -9,6 +9,7 @@ from torch import nn
 
 from tests.helpers import STRIDES, make_ground_truth
 from tood.modeling import TOOD, DenseDetectorCore, find_dense_core
+from tood.modeling.anchors import generate_anchors
 from tood.modeling.core_args import core_args
 from tood.modeling.structures import LossSum
 
@@ -153,3 +154,14 @@ def test_find_dense_core(tiny_cfg, core):
 def test_parameter_names_are_those_of_checkpoints(tiny_cfg):
     names = {name.split(".")[0] for name in build_model(tiny_cfg).state_dict()}
     assert names == {"backbone", "head"}
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_anchors_are_those_of_detectron2(tiny_cfg, offset):
+    """The grid is our own, because detectron2 main copies it to the GPU from the host."""
+    tiny_cfg.MODEL.ANCHOR_GENERATOR.OFFSET = offset
+    model = build_model(tiny_cfg)
+    maps = [torch.zeros(1, 1, 12 >> i, 20 >> i) for i in range(4)] + [torch.zeros(1, 1, 1, 1)]
+    expected = model.anchor_generator(maps)
+    for found, boxes in zip(generate_anchors(model.anchor_generator, maps), expected, strict=True):
+        assert found.equal(boxes.tensor)

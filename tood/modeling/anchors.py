@@ -14,7 +14,10 @@ def generate_anchors(generator: nn.Module, maps: list[Tensor]) -> list[Tensor]:
         generator: detectron2's, with one anchor per location.
         maps: per level (N, C, Hi, Wi).
     """
-    if is_tracing() and isinstance(generator, DefaultAnchorGenerator):
+    # Also outside of a trace: detectron2 main copies the cells' coordinates from the host, which
+    # waits for a GPU twice per level.
+    is_known = type(generator) is DefaultAnchorGenerator
+    if is_known or (is_tracing() and isinstance(generator, DefaultAnchorGenerator)):
         return [
             _grid(level, stride, generator.offset) + cell
             for level, stride, cell in zip(
