@@ -22,3 +22,7 @@ class CheckpointError(TOODError, RuntimeError):
 
 class ExportError(TOODError, RuntimeError):
     """A model cannot be exported as asked, or an exported file does not do what the model does."""
+
+
+class ResultError(TOODError, AssertionError):
+    """An evaluation did not find what ``TEST.EXPECTED_RESULTS`` expects."""

@@ -281,3 +281,19 @@ def test_trained_weights_are_for_evaluation_only(monkeypatch, tmp_path):
         assert args.config_file.endswith("TOOD-R50-1x.yaml")
     assert "ImageNetPretrained" in seen["train"]
     assert seen["eval"].startswith("https://") and seen["eval"].endswith(".pth")
+
+
+def test_unexpected_results(tood, errors, config, options, run_folder, tmp_path):
+    """The exit code tells, and the files are complete: those of a training, and an evaluation's."""
+    expected = ["TEST.EXPECTED_RESULTS", '[["bbox", "AP", 99.0, 0.5]]', "TEST.REPORT", True]
+    for line in (
+        ["train", config, *options, *expected, "--output", tmp_path / "train"],
+        ["eval", run_folder, *expected, "--output", tmp_path / "eval"],
+    ):
+        assert tood(*line) == 2
+        (error,) = errors()
+        assert "bbox/AP is " in error and ", expected 99 ± 0.5" in error
+        assert (line[-1] / "report.html").is_file()
+    assert (tmp_path / "train" / "model_final.pth").is_file()
+    expected[1] = '[["bbox", "AP", 50.0, 50.0]]'
+    assert tood("eval", run_folder, *expected, "--output", tmp_path / "met") == 0

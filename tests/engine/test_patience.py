@@ -8,6 +8,7 @@ import torch
 
 from tests.engine.helpers import read_metrics, train_with_results
 from tood.engine import Trainer
+from tood.errors import ResultError
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_last_evaluation_ends_nothing(cfg, caplog):
 
 def test_expected_results_are_verified(cfg):
     cfg.TEST.EXPECTED_RESULTS = [["bbox", "AP", 0.9, 0.01]]
-    with pytest.raises(SystemExit):
+    with pytest.raises(ResultError, match=r"bbox/AP is 0.1, expected 0.9 ± 0.01"):
         train_with_results(cfg, [0.3, 0.2, 0.1])
     cfg.TEST.EXPECTED_RESULTS = [["bbox", "AP", 0.1, 0.01]]
     assert train_with_results(cfg, [0.3, 0.2, 0.1]).iter == 6

@@ -12,7 +12,6 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
-from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from tood_runtime.model_files import is_model_file
@@ -23,6 +22,7 @@ from ..compat import compute_on_main_process
 from ..config.validation import validate_solver, validate_test
 from ..data import setup_datasets
 from ..engine import Trainer, launch, setup_loggers
+from ..engine.expected_results import verify_expected_results
 from ..engine.failures import FailureReport
 from ..engine.launchers import Launcher, detect_launcher
 from ..engine.processes import restart_count
@@ -100,8 +100,7 @@ def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = Trainer.evaluate_checkpoint(cfg)
     is_of_run = Path(trained).resolve() == Path(cfg.MODEL.WEIGHTS).resolve().parent
     write_run_report(cfg, results, trained if is_of_run else None)
-    if comm.is_main_process():
-        verify_results(cfg, results)
+    verify_expected_results(cfg, results)
     return results
 
 

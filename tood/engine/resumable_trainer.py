@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer
-from detectron2.evaluation import verify_results
+from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.utils import comm
 
 from ..checkpoint import CheckpointInfo, TOODCheckpointer
@@ -16,6 +15,7 @@ from ..data.registration import compare_class_names
 from ..errors import CheckpointError, ConfigError
 from ..modeling.dense_detector import find_dense_core
 from .event_state import get_event_state, set_event_state
+from .expected_results import verify_expected_results
 from .hooks import PatienceHook, ResumableEvalHook, ResumableWriterHook, StoppedEarly
 from .optimizer import parameter_names
 from .random_state import get_random_state, set_random_state
@@ -158,33 +158,30 @@ class ResumableTrainer(DefaultTrainer):
         ``TEST.REPORT`` writes a report.
 
         Returns:
-            The results of the last evaluation if ``TEST.EXPECTED_RESULTS`` is set, else None.
+            The results of the last evaluation if ``TEST.EXPECTED_RESULTS`` is set, else None; only
+            the main process has them.
 
         Raises:
             TrainingInterrupted: one of these signals; an exit with its exit code.
             TrainingDivergedError: the loss is NaN or infinite.
+            ResultError: the last evaluation did not find what ``TEST.EXPECTED_RESULTS`` expects.
+                Everything was written.
         """
         with stop_request.deferred():
             try:
-                results: dict[str, Any] | None = super().train()
+                # Not DefaultTrainer's, which exits where results are not as expected.
+                TrainerBase.train(self, self.start_iter, self.max_iter)
             except StoppedEarly:
-                results = self._expected_results()
+                pass
             finally:
                 self.data_loader.close()
                 for hook in self._hooks:  # where another hook has failed at the end
                     if isinstance(hook, TrackingHook):
                         hook.close()
-        folder = self.cfg.OUTPUT_DIR
-        write_run_report(self.cfg, getattr(self, "_last_eval_results", None), folder)
-        return results
-
-    def _expected_results(self) -> dict[str, Any] | None:
-        """What detectron2 does after its loop: verify the last results, if some are expected."""
         results: dict[str, Any] | None = getattr(self, "_last_eval_results", None)
-        if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process() or results is None:
-            return None
-        verify_results(self.cfg, results)
-        return results
+        write_run_report(self.cfg, results, self.cfg.OUTPUT_DIR)
+        verify_expected_results(self.cfg, results)
+        return results if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process() else None
 
     def before_train(self) -> None:
         """Continue where the checkpoint ended."""

@@ -7,7 +7,7 @@ from ...errors import ConfigError
 from ..architecture import TOOD_META_ARCH, has_tood
 from .data import validate_test_data, validate_train_data, validate_views
 from .model import validate_batch_norm, validate_model, validate_parts
-from .rules import Rule, apply_rules, list_of, one_of, text
+from .rules import Kind, Rule, apply_rules, is_number, list_of, one_of, text
 from .solver import SOLVER_RULES, validate_schedule
 from .values import validate_values
 
@@ -27,6 +27,22 @@ _TRACKING_RULES = (
 )
 
 
+def _is_expectation(value: object) -> bool:
+    """Whether a value is [task, metric, expected value, tolerance], as in detectron2."""
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        return False
+    *names, expected, tolerance = value
+    are_names = all(isinstance(name, str) for name in names)
+    return are_names and is_number(expected) and is_number(tolerance) and tolerance >= 0
+
+
+_EXPECTED_RESULTS = Rule(
+    "TEST.EXPECTED_RESULTS",
+    list_of(Kind(_is_expectation, ""), "[task, metric, expected value, tolerance]"),
+    'Example: [["bbox", "AP", 42.3, 0.2]].',
+)
+
+
 def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
     """Raise a ConfigError for values with which a model cannot be built or evaluated.
 
@@ -35,6 +51,7 @@ def validate_test(cfg: CfgNode, *, build_model: bool = True) -> None:
         build_model: whether a model will be built from it; False for an exported file.
     """
     validate_values(cfg)
+    apply_rules(cfg, [_EXPECTED_RESULTS])
     if cfg.TEST.AUG.ENABLED:
         _validate_augmentation(cfg, build_model)
     validate_test_data(cfg)
@@ -96,6 +113,11 @@ def validate_solver(cfg: CfgNode, *, own_scheduler: bool = False) -> None:
     """
     world_size = comm.get_world_size()
     validate_test(cfg)
+    if cfg.TEST.EXPECTED_RESULTS and not (cfg.DATASETS.TEST or cfg.DATASETS.TEST_ANNOTATIONS):
+        raise ConfigError(
+            "TEST.EXPECTED_RESULTS is set, but DATASETS.TEST is empty, so nothing is evaluated. "
+            "Name a dataset, or set TEST.EXPECTED_RESULTS []."
+        )
     validate_schedule(cfg, world_size, own_scheduler)
     validate_train_data(cfg)
     apply_rules(cfg, _TRACKING_RULES)
