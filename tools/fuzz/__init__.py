@@ -1,0 +1,1 @@
+"""Programs that attack the project with damaged and hostile input."""

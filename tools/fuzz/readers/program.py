@@ -1,0 +1,153 @@
+"""Makes cases, has them read, and counts what becomes of them."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tabulate import tabulate
+
+from .files import Case, store_case
+from .mutations import mutate
+from .watcher import FINDINGS, Limits, Result, Watcher
+
+READERS = "tools.fuzz.readers.entry_points"
+# Images may have as many pixels as Pillow accepts, 179 million, of 3 bytes each and in copies.
+IMAGE_MEMORY_MB = 2500
+# Findings of one kind at one place that are stored; the others are counted.
+_MAX_ALIKE = 3
+
+
+@dataclass
+class Tally:
+    """What became of the cases of a kind.
+
+    Attributes:
+        counts: cases by outcome.
+        findings: how often each problem was found.
+        slowest_s: the most processor time that a case took.
+        peak_mb: the most memory that a case took.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
+    slowest_s: float = 0.0
+    peak_mb: int = 0
+
+    def add(self, result: Result) -> None:
+        """Count a case."""
+        self.counts[result.outcome] += 1
+        self.slowest_s = max(self.slowest_s, result.details.get("cpu_s", 0.0))
+        self.peak_mb = max(self.peak_mb, result.details.get("peak_mb", 0))
+
+
+def limits_of(kind: str, limits: Limits) -> Limits:
+    """The limits of a kind: images need more memory than other files."""
+    if kind != "image":
+        return limits
+    return Limits(limits.cpu_s, limits.wall_s, max(limits.memory_mb, IMAGE_MEMORY_MB))
+
+
+@functools.cache
+def samples(kind: str) -> tuple[Case, ...]:
+    """The valid inputs of a kind."""
+    from .samples import BUILDERS
+
+    return tuple(BUILDERS[kind]())
+
+
+def make_case(kind: str, seed: int, index: int) -> tuple[Case, list[str]]:
+    """The damaged case of a number, and what was done to it; the same in each run."""
+    rng = Random(f"{seed}/{kind}/{index}")
+    return mutate(rng.choice(samples(kind)), rng)
+
+
+def attack(
+    kind: str,
+    numbers: Sequence[int],
+    seed: int,
+    output: Path,
+    limits: Limits,
+    report: Callable[[str], None] = print,
+) -> Tally:
+    """Read damaged cases of a kind.
+
+    Args:
+        kind: of the cases.
+        numbers: of the cases.
+        seed: of all cases.
+        output: findings are stored there.
+        limits: of each case.
+        report: gets a line for each finding.
+
+    Raises:
+        RuntimeError: a valid input is not accepted or refused as it should be, so nothing that
+            would be found means anything.
+    """
+    tally = Tally()
+    with Watcher(output / "work", READERS, limits_of(kind, limits)) as watcher:
+        _warm_up(watcher, kind)
+        for index in numbers:
+            case, done = make_case(kind, seed, index)
+            result = watcher.run(case)
+            tally.add(result)
+            if not result.is_finding:
+                continue
+            place = problem_key(result)
+            tally.findings[place] += 1
+            if tally.findings[place] <= _MAX_ALIKE:
+                path = output / f"{kind}-{seed}-{index}"
+                about = {
+                    "outcome": result.outcome,
+                    "problem": result.problem,
+                    "mutations": done,
+                    "trace": result.details.get("trace", ""),
+                }
+                store_case(case, path, about)
+                report(f"{path.name}: {result.outcome}: {result.problem[:300]}")
+    return tally
+
+
+def problem_key(result: Result) -> str:
+    """The same text for findings that have the same cause, as far as a program can tell."""
+    trace = result.details.get("trace") or ""
+    places = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    own = [place for place in places if "/tools/fuzz/" not in place]
+    return " | ".join((result.outcome, *own[-2:])) if own else f"{result.outcome} {result.problem}"
+
+
+def _warm_up(watcher: Watcher, kind: str) -> None:
+    """Read the valid inputs: once to fill caches, once to see that they raise nothing."""
+    for case in samples(kind):
+        for audit in (False, True):
+            result = watcher.run(case, audit)
+        if result.is_finding:
+            trace = result.details.get("trace", "")
+            raise RuntimeError(f"A valid {kind} {case.target!r}: {result.problem}\n{trace}")
+
+
+def replay(cases: Iterator[tuple[str, Case]], output: Path, limits: Limits) -> dict[str, Result]:
+    """Read stored cases again; return the results by name."""
+    results: dict[str, Result] = {}
+    by_kind: dict[str, list[tuple[str, Case]]] = {}
+    for name, case in cases:
+        by_kind.setdefault(case.kind, []).append((name, case))
+    for kind, named in by_kind.items():
+        with Watcher(output / "work", READERS, limits_of(kind, limits)) as watcher:
+            for name, case in named:
+                results[name] = watcher.run(case)
+    return results
+
+
+def format_table(tallies: dict[str, Tally]) -> str:
+    """Cases by kind and outcome."""
+    outcomes = ("accepted", "refused", *FINDINGS)
+    rows = [
+        [kind, sum(tally.counts.values()), *(tally.counts[outcome] for outcome in outcomes),
+         f"{tally.slowest_s:.1f}", tally.peak_mb]
+        for kind, tally in tallies.items()
+    ]  # fmt: skip
+    header = ["kind", "cases", *outcomes, "slowest (CPU s)", "peak (MB)"]
+    return tabulate(rows, header, tablefmt="github")

@@ -1,0 +1,201 @@
+"""Runs cases in a worker, with limits on time and memory, and restarts it when it dies."""
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .files import Case, write_case
+
+FINDINGS = ("raised", "forbidden", "timeout", "memory", "crash")
+_CLOCK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGESIZE")
+_POLL_S = 0.05
+# A worker that has grown by so much between cases is replaced: caches, not a finding.
+_MAX_GROWTH_MB = 1500
+_START_S = 300
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a case may use.
+
+    Attributes:
+        cpu_s: processor time.
+        wall_s: time on the clock: other programs may use the processor too.
+        memory_mb: peak above what the worker uses anyway.
+    """
+
+    cpu_s: float = 10
+    wall_s: float = 90
+    memory_mb: int = 1000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a case.
+
+    Attributes:
+        outcome: "accepted", "refused" or one of `FINDINGS`.
+        problem: what was found, in a line.
+        details: what the worker said, such as errors by step, and the stack trace.
+    """
+
+    outcome: str
+    problem: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether something must be fixed."""
+        return self.outcome in FINDINGS
+
+
+class Watcher:
+    """Owns a worker and the folder that it works in.
+
+    Args:
+        root: a folder for the worker; "case" in it is the folder of the case, "outside" its working
+            directory, which must stay empty.
+        readers: module with the readers; see `worker`.
+        limits: of each case.
+    """
+
+    def __init__(self, root: Path, readers: str, limits: Limits) -> None:
+        self.root, self._readers, self._limits = root, readers, limits
+        for name in ("case", "tmp", "outside"):
+            shutil.rmtree(root / name, ignore_errors=True)
+            (root / name).mkdir(parents=True)
+        self._process: subprocess.Popen[str] | None = None
+        self._base_mb = 0
+        self.restarts = -1
+
+    def __enter__(self) -> "Watcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def run(self, case: Case, audit: bool = True) -> Result:
+        """Write a case and have it read.
+
+        Args:
+            case: of any kind that the readers know.
+            audit: whether forbidden actions are findings; the first reading of a kind may fill
+                caches.
+        """
+        write_case(case, self.root / "case")
+        process = self._start()
+        line = {"kind": case.kind, "target": case.target, "options": dict(case.options)}
+        assert process.stdin is not None
+        process.stdin.write(f"{json.dumps({**line, 'audit': audit})}\n")
+        process.stdin.flush()
+        result = self._wait(process)
+        if result.outcome in ("timeout", "memory", "crash") or self._has_grown():
+            self._stop()
+        if result.outcome == "forbidden":
+            self._clean()
+        return result
+
+    def _wait(self, process: "subprocess.Popen[str]") -> Result:
+        started, cpu = time.monotonic(), _cpu_s(process.pid)
+        before = _rss_mb(process.pid)
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while not selector.select(_POLL_S):
+                if process.poll() is not None:
+                    break
+                if _rss_mb(process.pid) - before > self._limits.memory_mb:
+                    return Result("memory", f"more than {self._limits.memory_mb} MB")
+                if _cpu_s(process.pid) - cpu > self._limits.cpu_s:
+                    return Result("timeout", f"more than {self._limits.cpu_s:g} s of CPU time")
+                if time.monotonic() - started > self._limits.wall_s:
+                    return Result("timeout", f"waits for more than {self._limits.wall_s:g} s")
+        reply = process.stdout.readline()
+        if not reply:
+            return self._crash(process)
+        details = json.loads(reply)
+        if details["outcome"] not in FINDINGS:
+            if details["peak_mb"] > self._limits.memory_mb:
+                return Result("memory", f"{details['peak_mb']} MB", details)
+            if details["cpu_s"] > self._limits.cpu_s:
+                return Result("timeout", f"{details['cpu_s']:.1f} s of CPU time", details)
+        return Result(details["outcome"], details.get("problem", ""), details)
+
+    def _crash(self, process: "subprocess.Popen[str]") -> Result:
+        code = process.wait()
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        text = (self.root / "stderr.txt").read_text(errors="replace")
+        return Result("crash", f"the process died: {name}", {"trace": text[-6000:]})
+
+    def _start(self) -> "subprocess.Popen[str]":
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        tmp = str(self.root.resolve() / "tmp")
+        caches = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "FVCORE_CACHE")
+        environment = {**os.environ, **dict.fromkeys(caches, tmp), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "tools.fuzz.readers.worker", "--readers", self._readers]
+        with open(self.root / "stderr.txt", "wb") as stderr:
+            self._process = subprocess.Popen(
+                [*command, "--root", str(self.root)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=environment,
+            )
+        process = self._process
+        self.restarts += 1
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            selector.select(_START_S)
+        if process.poll() is not None or "ready" not in process.stdout.readline():
+            self._stop()
+            text = (self.root / "stderr.txt").read_text(errors="replace")
+            raise RuntimeError(f"The worker does not start: {text[-3000:]}")
+        self._base_mb = _rss_mb(process.pid)
+        return process
+
+    def _has_grown(self) -> bool:
+        process = self._process
+        return process is not None and _rss_mb(process.pid) - self._base_mb > _MAX_GROWTH_MB
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+
+    def _clean(self) -> None:
+        """Remove what a case left outside of its folder."""
+        kept = {"case", "tmp", "outside", "stderr.txt"}
+        for path in [*(self.root / "outside").iterdir(), *self.root.iterdir()]:
+            if path.parent != self.root or path.name not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _CLOCK
+
+
+def _rss_mb(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE // 2**20
+    except (OSError, IndexError):
+        return 0
