@@ -65,7 +65,7 @@ def is_animated(path: str | os.PathLike[str]) -> bool:
     The second image of a phone's JPEG (MPO), a preview or a depth map, does not count.
     """
     try:
-        with Image.open(path) as image:
+        with reading_image(path), Image.open(path) as image:
             return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception:  # as in read_header
         return False

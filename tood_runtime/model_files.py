@@ -18,6 +18,8 @@ from .model_info import ModelFileError, ModelInfo
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 # Wire types of protobuf.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# Far more than the text of a config and the names of a hundred thousand classes.
+_MAX_TEXT = 20_000_000
 # Folders of the extra files in archives of torch.jit.save and torch.export.save.
 _EXTRA_FOLDERS = ("extra", "extra_files")
 
@@ -44,7 +46,9 @@ def read_model_info(path: str | os.PathLike[str]) -> ModelInfo:
         raise ModelFileError(f"{name} is no exported model. Available: {', '.join(_READERS)}.")
     try:
         texts = reader(file)
-    except (ValueError, SyntaxError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except Exception as error:  # damaged files make the readers raise almost anything
+        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
+            raise ModelFileError(f"{name} cannot be read: {error.strerror}.") from error
         raise ModelFileError(
             f"{name} is damaged, or of another kind than its name says. Export it again."
         ) from error
@@ -72,6 +76,7 @@ def _read_entry(file: BinaryIO, start: int, length: int) -> tuple[str, str]:
     for field, begin, size in _protobuf_fields(file, start + length):
         if field in texts:
             file.seek(begin)
+            _require_small(size)
             texts[field] = file.read(size).decode("utf-8")
     return texts[_KEY], texts[_VALUE]
 
@@ -123,11 +128,22 @@ def _read_openvino(path: Path) -> dict[str, str]:
 def _read_archive(path: Path) -> dict[str, str]:
     """The extra files of a TorchScript or torch.export file."""
     with zipfile.ZipFile(path) as archive:
+        records = [
+            record
+            for record in archive.infolist()
+            if PurePosixPath(record.filename).parent.name in _EXTRA_FOLDERS
+        ]
+        _require_small(sum(record.file_size for record in records))
         return {
-            PurePosixPath(name).name: archive.read(name).decode("utf-8")
-            for name in archive.namelist()
-            if PurePosixPath(name).parent.name in _EXTRA_FOLDERS
+            PurePosixPath(record.filename).name: archive.read(record).decode("utf-8")
+            for record in records
         }
+
+
+def _require_small(size: int) -> None:
+    """Refuse metadata that would fill the memory, such as gigabytes of compressed zeros."""
+    if size > _MAX_TEXT:
+        raise ValueError("too long")
 
 
 _READERS: dict[str, Callable[[Path], dict[str, str]]] = {

@@ -12,6 +12,8 @@ from typing import Any, get_args, get_origin
 
 # Raised where a reader of the earlier format would get a file wrong.
 FORMAT_VERSION = 1
+# As in the validation of configs: what is larger does not fit into memory.
+_MAX_SIDE = 100_000
 
 
 class ModelFileError(ValueError):
@@ -119,11 +121,43 @@ class ModelInfo:
             text = texts[item.name]
             try:
                 values[item.name] = text if item.type is str else _parse(text, item.type)
-            except ValueError as error:
-                raise ModelFileError(
-                    f"{path} has damaged metadata: {item.name!r} is {text[:80]!r}. Export it again."
-                ) from error
+                _require_possible(item.name, values[item.name])
+            except (ValueError, RecursionError) as error:
+                raise _damaged(path, item.name, text) from error
+        if len(values["category_ids"]) != len(values["class_names"]):
+            raise _damaged(path, "category_ids", texts["category_ids"])
         return cls(**values)
+
+
+# The least and the largest value of numbers that sizes are computed from; None is allowed for all.
+_RANGES = {
+    "min_size": (0, _MAX_SIDE),
+    "max_size": (1, _MAX_SIDE),
+    "size_divisor": (1, _MAX_SIDE),
+    "level_strides": (1, _MAX_SIDE),
+    "batch": (1, 2**16),
+    "height": (1, _MAX_SIDE),
+    "width": (1, _MAX_SIDE),
+    "topk_candidates": (1, 2**63 - 1),
+    "channels": (1, 2**10),
+    "score_threshold": (-1e30, 1.0),
+    "nms_threshold": (0.0, 1.0),
+}
+
+
+def _require_possible(name: str, value: Any) -> None:
+    """Raise a ValueError for a value with which nothing can be computed."""
+    if name in ("class_names", "level_strides") and not value:
+        raise ValueError("empty")
+    low, high = _RANGES.get(name, (None, None))
+    for number in value if isinstance(value, list) else [value]:
+        # NaN is in no range.
+        if low is not None and number is not None and not low <= number <= high:
+            raise ValueError("out of range")
+
+
+def _damaged(path: str, name: str, text: str) -> ModelFileError:
+    return ModelFileError(f"{path} has damaged metadata: {name!r} is {text[:80]!r}. Export it again.")
 
 
 def _parse(text: str, expected: Any) -> Any:

@@ -68,8 +68,9 @@ def detections_of_image(
         Detections in pixels of the original image, best first.
 
     Raises:
-        ModelFileError: see :func:`raw_candidates`.
+        ModelFileError: the outputs are not those that the metadata promises.
     """
+    _validate_outputs(outputs, index, info)
     if info.output == "raw":
         settings = settings or PredictionSettings(info.score_threshold)
         candidates = raw_candidates(
@@ -93,6 +94,33 @@ def detections_of_image(
     boxes, scores, labels = (outputs[name][index, :count] for name in ("boxes", "scores", "labels"))
     found = Candidates(boxes, scores, labels)
     return found if settings is None else settings.select(found)
+
+
+def _validate_outputs(
+    outputs: Mapping[str, npt.NDArray[Any]], index: int, info: ModelInfo
+) -> None:
+    """Check the outputs for one image. Labels beyond the names are classes without a name.
+
+    Raises:
+        ModelFileError: one has another type or shape.
+    """
+    boxes, scores = outputs["boxes"], outputs["scores"]
+    possible = boxes.ndim == 3 and boxes.shape[0] > index and boxes.shape[2] == 4
+    possible = possible and boxes.dtype.kind == scores.dtype.kind == "f"
+    if info.output == "raw":
+        possible = possible and scores.ndim == 3 and scores.shape[:2] == boxes.shape[:2]
+    else:
+        labels, counts = outputs["labels"], outputs["num_dets"]
+        possible = possible and scores.shape == labels.shape == boxes.shape[:2]
+        possible = possible and counts.shape == boxes.shape[:1]
+        possible = possible and labels.dtype.kind == counts.dtype.kind == "i"
+        possible = possible and 0 <= int(counts[index]) <= labels.shape[1]
+        possible = possible and bool((labels[index, : int(counts[index])] >= 0).all())
+    if not possible:
+        shapes = ", ".join(f"{name} {list(x.shape)} {x.dtype}" for name, x in outputs.items())
+        raise ModelFileError(
+            f"The file gives other outputs than its metadata promises: {shapes}. Export it again."
+        )
 
 
 def raw_candidates(

@@ -99,7 +99,12 @@ def test_openvino_files(exported_onnx, batch, tmp_path):
 
 def test_openvino_reads_onnx_files(make_onnx, make_info, caplog):
     pytest.importorskip("openvino")
-    info = make_info(output="raw", class_names=["caf\u00e9", '<"&>'], config="A: 1\nB:\n  C: x\n")
+    info = make_info(
+        output="raw",
+        class_names=["caf\u00e9", '<"&>'],
+        category_ids=[1, 2],
+        config="A: 1\nB:\n  C: x\n",
+    )
     path = make_onnx(info)
     backend = open_backend(path, runtime="openvino")
     assert backend.info == info

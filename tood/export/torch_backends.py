@@ -12,14 +12,17 @@ import torch
 
 from tood_runtime import backends
 from tood_runtime.backends.base import (
+    INPUT_NAMES,
     OUTPUT_NAMES,
     Backend,
     BackendError,
     FloatArray,
     IntArray,
     Outputs,
+    check_names,
     named_inputs,
     one_line,
+    running,
 )
 from tood_runtime.image_io import printable_path
 from tood_runtime.model_files import read_model_info
@@ -88,6 +91,7 @@ class TorchBackend:
     ) -> None:
         self._device = _require_device(device)
         self._threads = threads
+        self._file = Path(path)
         is_program = Path(path).suffix.lower() == ".pt2"
         if is_program and self._device.type != "cpu":
             raise BackendError(
@@ -98,6 +102,7 @@ class TorchBackend:
             self._module, self.info = open_torch_export(path)
         else:
             self._module, self.info = open_torchscript(path, self._device)
+        check_names(self._file, self.info, INPUT_NAMES, OUTPUT_NAMES.get(self.info.output, ()))
         self.name = f"{'torch.export' if is_program else 'TorchScript'} {torch.__version__}"
 
     def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
@@ -110,14 +115,18 @@ class TorchBackend:
             torch.set_num_threads(self._threads)
         try:
             # Without the optimizer, which compiles the graph again for each size of input.
-            with torch.inference_mode(), torch.jit.optimized_execution(False):
+            with (
+                running(self._file, self.name, -1),
+                torch.inference_mode(),
+                torch.jit.optimized_execution(False),
+            ):
                 values = self._module(
                     *(torch.tensor(x, device=self._device) for x in arrays.values())
                 )
+                names = OUTPUT_NAMES[self.info.output]
+                return {k: value.cpu().numpy() for k, value in zip(names, values, strict=True)}
         finally:
             torch.set_num_threads(before)
-        names = OUTPUT_NAMES[self.info.output]
-        return {name: value.cpu().numpy() for name, value in zip(names, values, strict=True)}
 
 
 def open_torchscript(

@@ -4,7 +4,8 @@ Shapes: **N** images, **H, W** the batch's size with padding.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -63,6 +64,7 @@ class Backend(Protocol):
 
         Raises:
             ValueError: an array has another type or shape, or a size that the file does not take.
+            ModelFileError: the runtime fails.
         """
 
 
@@ -100,6 +102,42 @@ def check_names(path: Path, info: ModelInfo, inputs: Iterable[str], outputs: Ite
             f"{printable_path(path)} has the inputs {', '.join(inputs)} and the outputs "
             f"{', '.join(outputs)}, which do not belong to its metadata. Export it again."
         )
+
+
+def read_info(path: Path, read: Callable[[], Mapping[str, str]]) -> ModelInfo:
+    """Read the metadata of a file that a runtime has loaded.
+
+    Raises:
+        ModelFileError: they are missing or damaged.
+    """
+    try:
+        texts = read()
+    except Exception as error:  # such as bytes that are not UTF-8
+        raise ModelFileError(
+            f"{printable_path(path)} has damaged metadata ({one_line(error)}). Export it again."
+        ) from error
+    return ModelInfo.from_strings(texts, printable_path(path))
+
+
+@contextmanager
+def running(path: Path, runtime: str, index: int = 0) -> Iterator[None]:
+    """Turn whatever a runtime raises while it runs a file into an error that names the file.
+
+    Args:
+        path: of the file.
+        runtime: its name, for messages.
+        index: which line of its messages has the reason.
+
+    Raises:
+        ModelFileError: the runtime fails.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ModelFileError(
+            f"{runtime} cannot run {printable_path(path)}: {one_line(error, index)}. Use smaller "
+            "images or batches if there is too little memory; else export the model again."
+        ) from error
 
 
 def validate_inputs(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..image_io import printable_path
 from ..missing_packages import MissingPackageError, import_optional
-from ..model_info import ModelFileError, ModelInfo
+from ..model_info import ModelFileError
 from .base import (
     BackendError,
     FloatArray,
@@ -20,6 +20,8 @@ from .base import (
     find_file,
     named_inputs,
     one_line,
+    read_info,
+    running,
 )
 
 # The first version with the operator DeformConv.
@@ -71,8 +73,10 @@ class ONNXRuntimeBackend:
                 "and cuDNN of the versions that onnxruntime-gpu names, or use the device cpu."
             )
         self.name = f"ONNX Runtime {runtime.__version__}"
-        texts = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.info = ModelInfo.from_strings(texts, printable_path(file))
+        self._file = file
+        self.info = read_info(
+            file, lambda: dict(self._session.get_modelmeta().custom_metadata_map)
+        )
         self._inputs = [item.name for item in self._session.get_inputs()]
         self._outputs = [item.name for item in self._session.get_outputs()]
         check_names(file, self.info, self._inputs, self._outputs)
@@ -80,7 +84,8 @@ class ONNXRuntimeBackend:
     def run(self, images: FloatArray, image_sizes: IntArray, original_sizes: IntArray) -> Outputs:
         """Run the model on a batch; see :meth:`tood_runtime.backends.Backend.run`."""
         arrays = named_inputs(self.info, images, image_sizes, original_sizes)
-        values = self._session.run(self._outputs, {name: arrays[name] for name in self._inputs})
+        with running(self._file, self.name):
+            values = self._session.run(self._outputs, {name: arrays[name] for name in self._inputs})
         return {name: np.asarray(value) for name, value in zip(self._outputs, values, strict=True)}
 
 

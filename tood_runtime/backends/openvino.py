@@ -10,7 +10,7 @@ import numpy as np
 
 from ..image_io import printable_path
 from ..missing_packages import MissingPackageError, import_optional
-from ..model_info import ModelFileError, ModelInfo
+from ..model_info import ModelFileError
 from .base import (
     BackendError,
     FloatArray,
@@ -20,6 +20,8 @@ from .base import (
     find_file,
     named_inputs,
     one_line,
+    read_info,
+    running,
 )
 
 logger = logging.getLogger(__name__)
@@ -94,7 +96,8 @@ class OpenVINOBackend:
             model = core.read_model(os.fspath(file))
         except Exception as error:  # whatever its readers raise
             raise _explain(error, file, openvino.__version__) from error
-        self.info = ModelInfo.from_strings(read_metadata(model), printable_path(file))
+        self._file = file
+        self.info = read_info(file, lambda: read_metadata(model))
         self._inputs = [item.get_any_name() for item in model.inputs]
         self._outputs = [item.get_any_name() for item in model.outputs]
         check_names(file, self.info, self._inputs, self._outputs)
@@ -124,7 +127,8 @@ class OpenVINOBackend:
         if request is None:
             request = self._requests.own = self._model.create_infer_request()
         inputs = [np.ascontiguousarray(arrays[name]) for name in self._inputs]
-        values = request.infer(inputs, share_inputs=True)
+        with running(self._file, self.name, -1):
+            values = request.infer(inputs, share_inputs=True)
         # Copied by OpenVINO, so that the next batch does not overwrite them.
         return {name: np.asarray(values[i]) for i, name in enumerate(self._outputs)}
 

@@ -23,7 +23,7 @@ _NETWORK = (
 _CHANGES = {
     **dict.fromkeys(("os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.utime"), 1),
     **dict.fromkeys(("os.chmod", "os.chown", "os.setxattr", "os.removexattr", "os.mkfifo"), 1),
-    **dict.fromkeys(("os.rename", "os.link", "os.symlink", "shutil.move", "shutil.copyfile"), 2),
+    **dict.fromkeys(("os.rename", "os.link", "shutil.move", "shutil.copyfile"), 2),
     **dict.fromkeys(("shutil.rmtree", "shutil.chown", "shutil.make_archive"), 1),
 }
 _IGNORED = ("/dev/null", "/dev/tty")
@@ -76,6 +76,8 @@ class Auditor:
             for path in arguments[: _CHANGES[event]]:
                 if self._is_outside(path):
                     return f"{event} {path!r}"
+        elif event == "os.symlink":
+            return f"os.symlink {arguments[1]!r}" if self._is_outside(arguments[1]) else ""
         elif event in _PROGRAMS:
             return f"runs a program: {event} {arguments!r}"
         elif event in _NETWORK:

@@ -3,7 +3,7 @@
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -47,7 +47,7 @@ def limits_of(kind: str, limits: Limits) -> Limits:
     """The limits of a kind: images need more memory than other files."""
     if kind != "image":
         return limits
-    return Limits(limits.cpu_s, limits.wall_s, max(limits.memory_mb, IMAGE_MEMORY_MB))
+    return replace(limits, memory_mb=max(limits.memory_mb, IMAGE_MEMORY_MB))
 
 
 @functools.cache

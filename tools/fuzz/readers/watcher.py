@@ -15,6 +15,7 @@ from typing import Any
 from .files import Case, write_case
 
 FINDINGS = ("raised", "forbidden", "timeout", "memory", "crash")
+_ROOT = str(Path(__file__).resolve().parents[3])
 _CLOCK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
 _POLL_S = 0.05
@@ -30,11 +31,13 @@ class Limits:
     Attributes:
         cpu_s: processor time.
         wall_s: time on the clock: other programs may use the processor too.
+        idle_s: time on the clock without any processor time, as for a file that never ends.
         memory_mb: peak above what the worker uses anyway.
     """
 
     cpu_s: float = 10
     wall_s: float = 90
+    idle_s: float = 15
     memory_mb: int = 1000
 
 
@@ -106,6 +109,7 @@ class Watcher:
 
     def _wait(self, process: "subprocess.Popen[str]") -> Result:
         started, cpu = time.monotonic(), _cpu_s(process.pid)
+        last_change, last_cpu = started, cpu
         before = _rss_mb(process.pid)
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
@@ -115,10 +119,15 @@ class Watcher:
                     break
                 if _rss_mb(process.pid) - before > self._limits.memory_mb:
                     return Result("memory", f"more than {self._limits.memory_mb} MB")
-                if _cpu_s(process.pid) - cpu > self._limits.cpu_s:
+                now, used = time.monotonic(), _cpu_s(process.pid)
+                if used > last_cpu:
+                    last_change, last_cpu = now, used
+                if used - cpu > self._limits.cpu_s:
                     return Result("timeout", f"more than {self._limits.cpu_s:g} s of CPU time")
-                if time.monotonic() - started > self._limits.wall_s:
-                    return Result("timeout", f"waits for more than {self._limits.wall_s:g} s")
+                if now - started > self._limits.wall_s:
+                    return Result("timeout", f"more than {self._limits.wall_s:g} s")
+                if now - last_change > self._limits.idle_s:
+                    return Result("timeout", f"waits for more than {self._limits.idle_s:g} s")
         reply = process.stdout.readline()
         if not reply:
             return self._crash(process)
@@ -142,7 +151,8 @@ class Watcher:
         tmp = str(self.root.resolve() / "tmp")
         caches = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "FVCORE_CACHE")
         environment = {**os.environ, **dict.fromkeys(caches, tmp), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tools.fuzz.readers.worker", "--readers", self._readers]
+        environment["PYTHONPATH"] = os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-W", "ignore", "-m", "tools.fuzz.readers.worker", "--readers", self._readers]
         with open(self.root / "stderr.txt", "wb") as stderr:
             self._process = subprocess.Popen(
                 [*command, "--root", str(self.root)],

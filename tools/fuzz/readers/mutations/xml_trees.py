@@ -19,7 +19,7 @@ def _parse(data: bytes) -> ElementTree.Element | None:
 def _dump(root: ElementTree.Element) -> bytes | None:
     try:
         return ElementTree.tostring(root)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
 
 
