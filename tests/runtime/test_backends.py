@@ -155,6 +155,23 @@ def test_threads_get_their_own_outputs(make_onnx, make_info, runtime):
         assert list(pool.map(run, range(400))) == [[value] for value in range(400)]
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_what_a_runtime_raises_names_the_file(make_onnx, make_info, runtime):
+    """A graph that takes another size than its metadata says, and names that are not UTF-8."""
+    pytest.importorskip(runtime)
+    path = make_onnx(make_info(output="raw"))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 7
+    onnx.save(model, path)
+    backend = open_backend(path, runtime=runtime)
+    sizes = np.array([[8, 9]])
+    with pytest.raises(ModelFileError, match=r"cannot run .*made\.onnx: .*Use smaller images"):
+        backend.run(np.zeros((1, 3, 8, 9), np.float32), sizes, sizes)
+    path.write_bytes(path.read_bytes().replace(b"Apache-2.0", b"Apache\xff2.0"))
+    with pytest.raises(ModelFileError, match=r"made\.onnx has damaged metadata \(.*utf-8"):
+        open_backend(path, runtime=runtime)
+
+
 SIGNAL_AFTER_TWO_MODELS = """
 import faulthandler, gc, signal, sys, threading
 from tood_runtime.backends import open_backend

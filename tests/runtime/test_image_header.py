@@ -112,3 +112,10 @@ def test_unreadable_files(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(ImageReadError, match=f"{name}: .*{reason}"):
             read_header(tmp_path / name)
+
+
+def test_named_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.gif")
+    assert not is_animated(tmp_path / "a.gif")
+    with pytest.raises(ImageReadError, match="not a regular file"):
+        read_header(tmp_path / "a.gif")

@@ -95,6 +95,42 @@ def test_cut_and_foreign_files(info, tmp_path):
         read_model_info(tmp_path / "x.pt2")
 
 
+def test_damage_within_an_archive(info, tmp_path):
+    """Found by tools.fuzz.readers: each raised an error of zipfile, zlib or the system."""
+    path = tmp_path / "x.pt2"
+    texts = {f"a/extra/{key}": text.encode() for key, text in info.to_strings().items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text)
+        archive.writestr("a/extra/last", b"x" * 50)
+    whole = path.read_bytes()
+    assert read_model_info(path) == info
+    directory = whole.rindex(b"PK\x01\x02")
+    flags, offset = slice(directory + 8, directory + 9), slice(directory + 42, directory + 46)
+    start = int.from_bytes(whole[offset], "little") + 30 + len("a/extra/last")
+    for place, value in (
+        (flags, b"\x01"),  # encrypted
+        (offset, b"\xff\xff\xff\xff"),  # before the beginning, counted from the end
+        (slice(start, start + 1), b"\x07"),  # no block of deflate
+    ):
+        damaged = bytearray(whole)
+        damaged[place] = value
+        path.write_bytes(damaged)
+        with pytest.raises(ModelFileError, match="damaged, or of another kind"):
+            read_model_info(path)
+
+
+def test_metadata_that_would_fill_the_memory(info, tmp_path):
+    path = tmp_path / "x.pt2"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, text in info.to_strings().items():
+            archive.writestr(f"a/extra/{key}", text)
+        archive.writestr("a/extra/bomb", bytes(30_000_000))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ModelFileError, match="damaged"):
+        read_model_info(path)
+
+
 def test_paths(tmp_path):
     for name in ("a.onnx", "A.ONNX", "a.xml", "a.ts", "a.torchscript", "a.pt2", tmp_path / "b.xml"):
         assert is_model_file(name)

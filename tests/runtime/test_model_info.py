@@ -46,6 +46,16 @@ def test_other_files_and_versions(make_info):
         ("category_ids", "[1.5]"),
         ("score_threshold", "null"),
         ("versions", '{"torch": 2}'),
+        ("versions", "[" * 100_000),
+        ("class_names", "[]"),
+        ("category_ids", "[1, 2]"),
+        ("min_size", "-1"),
+        ("max_size", "1000000000"),
+        ("size_divisor", "0"),
+        ("level_strides", "[8, 0]"),
+        ("batch", "0"),
+        ("channels", "-3"),
+        ("nms_threshold", "NaN"),
     ],
 )
 def test_damaged_values(make_info, key, text):

@@ -164,3 +164,30 @@ def test_options_of_a_file_with_nms_inside(make_info):
         require_possible(PredictionSettings(**options), make_info(output="raw"))
         with pytest.raises(OptionError, match="--raw"):
             require_possible(PredictionSettings(**options), info)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"boxes": np.zeros((1, 2, 5), np.float32)},
+        {"boxes": np.zeros((2, 4), np.float32)},
+        {"scores": np.zeros((1, 3), np.float32)},
+        {"labels": np.zeros((1, 2), np.float32)},
+        {"labels": np.array([[0, -1]])},
+        {"num_dets": np.array([3])},
+        {"num_dets": np.array([-1])},
+        {"num_dets": np.array(2)},
+    ],
+    ids=repr,
+)
+def test_outputs_that_the_metadata_does_not_promise(make_info, changed):
+    outputs = {
+        "boxes": np.ones((1, 2, 4), np.float32),
+        "scores": np.ones((1, 2), np.float32),
+        "labels": np.array([[0, 7]]),  # a class without a name
+        "num_dets": np.array([2]),
+    }
+    sizes = {"input_size": (32, 32), "image_size": (32, 32), "original_size": (32, 32)}
+    assert detections_of_image(outputs, 0, make_info(), **sizes).classes.tolist() == [0, 7]
+    with pytest.raises(ModelFileError, match="gives other outputs than its metadata promises"):
+        detections_of_image({**outputs, **changed}, 0, make_info(), **sizes)

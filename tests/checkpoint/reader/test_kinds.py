@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -87,4 +88,10 @@ def test_safetensors(tmp_path):
     assert load_file(str(tmp_path / "a.pth"))["a"].tolist() == [1, 2]
     (tmp_path / "a.pth").write_bytes(content[:-1])
     with pytest.raises(CheckpointError, match="cannot be read"):
+        load_file(str(tmp_path / "a.pth"))
+
+
+def test_named_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth cannot be read .*: it is no regular file"):
         load_file(str(tmp_path / "a.pth"))

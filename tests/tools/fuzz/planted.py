@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tools.fuzz.readers.worker import Step
+
 
 class OwnError(Exception):
     pass
@@ -83,7 +85,8 @@ _ACTIONS = {
 
 
 def read(folder, target, options):
-    yield options["action"], lambda: _ACTIONS[options["action"]](folder)
+    action = options["action"]
+    yield Step(action, lambda: _ACTIONS[action](folder), options.get("runs_code", False))
 
 
 READERS = {"planted": read}

@@ -25,6 +25,7 @@ from tood.data.near_duplicates import fingerprint
 from tood.data.registration import setup_datasets
 from tood.export.torch_backends import open_any_backend
 from tood.model_zoo import resolve
+from tood_runtime.backends import PYTORCH_SUFFIXES
 from tood_runtime.detector import RuntimeDetector
 from tood_runtime.image_header import is_animated, read_header
 from tood_runtime.image_io import decode_image, read_image
@@ -88,20 +89,20 @@ def read_dataset(folder: Path, target: str, options: _Options) -> Iterator[Step]
         for _ in build_test_loader(cfg, cfg.DATASETS.TEST[0]):
             pass
 
-    yield "check-data", check
-    yield "train", train
+    yield Step("check-data", check)
+    yield Step("train", train)
 
 
 def read_config(folder: Path, target: str, options: _Options) -> Iterator[Step]:
     """``tood info`` and the checks at the start of ``tood train``."""
     loaded: list[CfgNode] = []
-    yield "load", lambda: loaded.append(load_config(folder / target))
+    yield Step("load", lambda: loaded.append(load_config(folder / target)))
     if loaded:
-        yield "resolve", lambda: resolve(str(folder / target)).load_config()
+        yield Step("resolve", lambda: resolve(str(folder / target)).load_config())
         valid: list[bool] = []
-        yield "validate", lambda: valid.append(validate_solver(loaded[0]) is None)
+        yield Step("validate", lambda: valid.append(validate_solver(loaded[0]) is None))
         if valid and options.get("build") and _is_small(loaded[0]):
-            yield "build", lambda: build_model(loaded[0])
+            yield Step("build", lambda: build_model(loaded[0]))
 
 
 def _is_small(cfg: CfgNode) -> bool:
@@ -120,38 +121,39 @@ def _small_model() -> torch.nn.Module:
 def read_weights(folder: Path, target: str, options: _Options) -> Iterator[Step]:
     """``tood info``, ``convert``, ``train`` and ``detect`` with a checkpoint."""
     path = str(folder / target)
-    yield "is_whole", lambda: is_whole(path)
-    yield "peek", lambda: read_iteration(peek_file(path))
-    yield "resolve", lambda: resolve(path).load_config()
-    yield "read", lambda: read_checkpoint(path)
+    yield Step("is_whole", lambda: is_whole(path))
+    yield Step("peek", lambda: read_iteration(peek_file(path)))
+    yield Step("resolve", lambda: resolve(path).load_config())
+    yield Step("read", lambda: read_checkpoint(path))
     for strict in (False, True):
         checkpointer = TOODCheckpointer(_small_model(), strict=strict)
-        yield f"load, strict={strict}", lambda loader=checkpointer: loader.load(path)
+        yield Step(f"load, strict={strict}", lambda loader=checkpointer: loader.load(path))
 
 
 def read_exported(folder: Path, target: str, options: _Options) -> Iterator[Step]:
     """``tood detect`` and ``python -m tood_runtime`` with an exported file."""
     path = folder / target
-    yield "info", lambda: read_model_info(path)
-    yield "resolve", lambda: resolve(str(path)).load_config()
+    yield Step("info", lambda: read_model_info(path))
+    yield Step("resolve", lambda: resolve(str(path)).load_config())
 
     def detect() -> None:
         backend = open_any_backend(path, runtime=options.get("runtime"), threads=1)
         RuntimeDetector(backend)(picture(0), score_threshold=0.5)
 
-    yield "detect", detect
+    # TorchScript and torch.export files are programs; see SECURITY.md.
+    yield Step("detect", detect, runs_code=path.suffix in PYTORCH_SUFFIXES)
 
 
 def read_picture(folder: Path, target: str, options: _Options) -> Iterator[Step]:
     """Images as training, ``tood detect``, ``tood check-data`` and the server read them."""
     path = folder / target
-    yield "header", lambda: read_header(path)
-    yield "check", lambda: check_header(str(path), (48, 40))
-    yield "frames", lambda: is_animated(path)
-    yield "image", lambda: read_image(path)
-    yield "fingerprint", lambda: fingerprint(str(path))
+    yield Step("header", lambda: read_header(path))
+    yield Step("check", lambda: check_header(str(path), (48, 40)))
+    yield Step("frames", lambda: is_animated(path))
+    yield Step("image", lambda: read_image(path))
+    yield Step("fingerprint", lambda: fingerprint(str(path)))
     if path.is_file():
-        yield "upload", lambda: decode_image(path.read_bytes(), "upload")
+        yield Step("upload", lambda: decode_image(path.read_bytes(), "upload"))
 
 
 READERS = {

@@ -87,8 +87,9 @@ def attack(
             would be found means anything.
     """
     tally = Tally()
-    with Watcher(output / "work", READERS, limits_of(kind, limits)) as watcher:
-        _warm_up(watcher, kind)
+    valid = samples(kind)
+    with Watcher(output / "work", READERS, limits_of(kind, limits), valid) as watcher:
+        _require_accepted(watcher, valid)
         for index in numbers:
             case, done = make_case(kind, seed, index)
             result = watcher.run(case)
@@ -118,14 +119,13 @@ def problem_key(result: Result) -> str:
     return " | ".join((result.outcome, *own[-2:])) if own else f"{result.outcome} {result.problem}"
 
 
-def _warm_up(watcher: Watcher, kind: str) -> None:
-    """Read the valid inputs: once to fill caches, once to see that they raise nothing."""
-    for case in samples(kind):
-        for audit in (False, True):
-            result = watcher.run(case, audit)
-        if result.is_finding:
-            trace = result.details.get("trace", "")
-            raise RuntimeError(f"A valid {kind} {case.target!r}: {result.problem}\n{trace}")
+def _require_accepted(watcher: Watcher, valid: Sequence[Case]) -> None:
+    """Read the valid inputs: checkpoints of parts of a model are refused, and nothing else."""
+    for case in valid:
+        result = watcher.run(case)
+        if result.is_finding or (result.outcome == "refused" and case.kind != "checkpoint"):
+            details = result.details.get("trace") or result.details.get("steps")
+            raise RuntimeError(f"A valid {case.kind} {case.target!r}: {result.problem}\n{details}")
 
 
 def replay(cases: Iterator[tuple[str, Case]], output: Path, limits: Limits) -> dict[str, Result]:
@@ -135,7 +135,8 @@ def replay(cases: Iterator[tuple[str, Case]], output: Path, limits: Limits) -> d
     for name, case in cases:
         by_kind.setdefault(case.kind, []).append((name, case))
     for kind, named in by_kind.items():
-        with Watcher(output / "work", READERS, limits_of(kind, limits)) as watcher:
+        own = limits_of(kind, limits)
+        with Watcher(output / "work", READERS, own, samples(kind)) as watcher:
             for name, case in named:
                 results[name] = watcher.run(case)
     return results

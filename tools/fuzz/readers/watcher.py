@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,15 @@ class Watcher:
             directory, which must stay empty.
         readers: module with the readers; see `worker`.
         limits: of each case.
+        warm_up: valid cases that each new worker reads first, without being watched: libraries start
+            threads, write caches and look for programs when they are used for the first time.
     """
 
-    def __init__(self, root: Path, readers: str, limits: Limits) -> None:
+    def __init__(
+        self, root: Path, readers: str, limits: Limits, warm_up: Sequence[Case] = ()
+    ) -> None:
         self.root, self._readers, self._limits = root, readers, limits
+        self._warm_up = warm_up
         for name in ("case", "tmp", "outside"):
             shutil.rmtree(root / name, ignore_errors=True)
             (root / name).mkdir(parents=True)
@@ -86,16 +92,19 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def run(self, case: Case, audit: bool = True) -> Result:
-        """Write a case and have it read.
+    def run(self, case: Case) -> Result:
+        """Write a case of any kind that the readers know, and have it read."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+            for valid in self._warm_up:
+                self._read(valid, audit=False)
+        return self._read(case, audit=True)
 
-        Args:
-            case: of any kind that the readers know.
-            audit: whether forbidden actions are findings; the first reading of a kind may fill
-                caches.
-        """
+    def _read(self, case: Case, audit: bool) -> Result:
         write_case(case, self.root / "case")
-        process = self._start()
+        process = self._process
+        if process is None:
+            return Result("crash", "the process died while it read valid files")
         line = {"kind": case.kind, "target": case.target, "options": dict(case.options)}
         assert process.stdin is not None
         process.stdin.write(f"{json.dumps({**line, 'audit': audit})}\n")
@@ -145,9 +154,8 @@ class Watcher:
         text = (self.root / "stderr.txt").read_text(errors="replace")
         return Result("crash", f"the process died: {name}", {"trace": text[-6000:]})
 
-    def _start(self) -> "subprocess.Popen[str]":
-        if self._process is not None and self._process.poll() is None:
-            return self._process
+    def _start(self) -> None:
+        self._stop()
         tmp = str(self.root.resolve() / "tmp")
         caches = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "FVCORE_CACHE")
         environment = {**os.environ, **dict.fromkeys(caches, tmp), "OMP_NUM_THREADS": "1"}
@@ -173,7 +181,6 @@ class Watcher:
             text = (self.root / "stderr.txt").read_text(errors="replace")
             raise RuntimeError(f"The worker does not start: {text[-3000:]}")
         self._base_mb = _rss_mb(process.pid)
-        return process
 
     def _has_grown(self) -> bool:
         process = self._process

@@ -12,12 +12,24 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from .audit import Auditor, ForbiddenAction
 
-# Of a step of a reader: its name and what it does.
-Step = tuple[str, Callable[[], object]]
+
+class Step(NamedTuple):
+    """One way in which a reader reads a case.
+
+    Attributes:
+        name: for messages.
+        run: reads.
+        runs_code: the file is a program by its format, so what it does is no finding.
+    """
+
+    name: str
+    run: Callable[[], object]
+    runs_code: bool = False
+
 
 # Far more than a case may need, so that one that needs it cannot harm the machine.
 _ADDRESS_SPACE = 6 * 2**30
@@ -81,10 +93,11 @@ class _Worker:
         before = _listing(self._root)
         self._auditor.events.clear()
         try:
-            for name, step in self._readers[case["kind"]](
+            for step in self._readers[case["kind"]](
                 self._folder, case["target"], case["options"]
             ):
-                if not self._run_step(reply, name, step, case.get("audit", True)):
+                audit = case.get("audit", True) and not step.runs_code
+                if not self._run_step(reply, step, audit):
                     break
         except Exception:
             reply |= {"outcome": "raised", "problem": "the fuzzer itself: " + _trace()}
@@ -95,15 +108,13 @@ class _Worker:
         reply["peak_mb"] = max(0, (_memory("VmHWM") - rss) // 2**10)
         return reply
 
-    def _run_step(
-        self, reply: dict[str, Any], name: str, step: Callable[[], object], audit: bool
-    ) -> bool:
+    def _run_step(self, reply: dict[str, Any], step: Step, audit: bool) -> bool:
         """Run a step; False where it ends the case."""
-        reply["last_step"] = name
+        name = reply["last_step"] = step.name
         try:
             self._auditor.active = audit
             try:
-                step()
+                step.run()
             finally:
                 self._auditor.active = False
         except ForbiddenAction:

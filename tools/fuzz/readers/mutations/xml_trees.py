@@ -39,7 +39,8 @@ def element(data: bytes, rng: Random) -> bytes | None:
             parent.remove(rng.choice(list(parent)))
         elif kind == 1 and parents:
             parent = rng.choice(parents)
-            parent.extend(copy.deepcopy(rng.choice(list(parent))) for _ in range(rng.choice((1, 60))))
+            chosen = rng.choice(list(parent))
+            parent.extend([copy.deepcopy(chosen) for _ in range(rng.choice((1, 60)))])
         elif kind == 2:
             chosen.tag = rng.choice([x.tag for x in everything])
         elif kind == 3 and chosen.attrib:
