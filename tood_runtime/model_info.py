@@ -157,7 +157,9 @@ def _require_possible(name: str, value: Any) -> None:
 
 
 def _damaged(path: str, name: str, text: str) -> ModelFileError:
-    return ModelFileError(f"{path} has damaged metadata: {name!r} is {text[:80]!r}. Export it again.")
+    return ModelFileError(
+        f"{path} has damaged metadata: {name!r} is {text[:80]!r}. Export it again."
+    )
 
 
 def _parse(text: str, expected: Any) -> Any:

@@ -96,9 +96,7 @@ def detections_of_image(
     return found if settings is None else settings.select(found)
 
 
-def _validate_outputs(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, info: ModelInfo
-) -> None:
+def _validate_outputs(outputs: Mapping[str, npt.NDArray[Any]], index: int, info: ModelInfo) -> None:
     """Check the outputs for one image. Labels beyond the names are classes without a name.
 
     Raises:

@@ -74,9 +74,7 @@ class ONNXRuntimeBackend:
             )
         self.name = f"ONNX Runtime {runtime.__version__}"
         self._file = file
-        self.info = read_info(
-            file, lambda: dict(self._session.get_modelmeta().custom_metadata_map)
-        )
+        self.info = read_info(file, lambda: dict(self._session.get_modelmeta().custom_metadata_map))
         self._inputs = [item.name for item in self._session.get_inputs()]
         self._outputs = [item.name for item in self._session.get_outputs()]
         check_names(file, self.info, self._inputs, self._outputs)

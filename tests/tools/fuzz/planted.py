@@ -86,7 +86,7 @@ _ACTIONS = {
 
 def read(folder, target, options):
     action = options["action"]
-    yield Step(action, lambda: _ACTIONS[action](folder), options.get("runs_code", False))
+    yield Step(action, lambda: _ACTIONS[action](folder), **options.get("step", {}))
 
 
 READERS = {"planted": read}

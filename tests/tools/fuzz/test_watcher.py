@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tools.fuzz.readers.files import Case, Link, Pipe, load_case, store_case, write_case
-from tools.fuzz.readers.watcher import Limits, Watcher
+from tools.fuzz.readers.watcher import RUNTIME, Limits, Watcher
 
 LIMITS = Limits(cpu_s=1, wall_s=60, idle_s=3, memory_mb=200)
 
@@ -54,12 +54,27 @@ def test_everything_forbidden_is_noticed(watcher, action, outcome, problem):
 
 
 def test_programs_may_do_what_they_want(watcher):
-    options = {"action": "eval", "runs_code": True}
+    options = {"action": "eval", "step": {"runs_code": True}}
     assert watcher.run(Case("planted", "", {}, options)).outcome == "accepted"
 
 
+def test_crashes_in_the_runtime_of_another_project_are_told_apart(watcher):
+    for action in ("crash", "compute", "eat memory"):
+        result = watcher.run(
+            Case("planted", "", {}, {"action": action, "step": {"in_runtime": True}})
+        )
+        assert result.outcome == RUNTIME and not result.is_finding
+        assert watcher.run(Case("planted", "", {}, {"action": action})).is_finding
+
+
 def test_cases_are_stored_and_loaded(tmp_path):
-    files = {"a/b.txt": b"\0\xff", "\udcff.png": b"x", "e\u0301": b"y", "link": Link("/x"), "p": Pipe()}
+    files = {
+        "a/b.txt": b"\0\xff",
+        "\udcff.png": b"x",
+        "e\u0301": b"y",
+        "link": Link("/x"),
+        "p": Pipe(),
+    }
     case = Case("coco", "a/b.txt", files, {"masks": True})
     store_case(case, tmp_path / "c-1", {"problem": "x"})
     assert load_case(tmp_path / "c-1.json") == case

@@ -51,7 +51,9 @@ def file_kind(path: str) -> FileKind:
         DamagedCheckpointError: the file holds no weights; the message says what it is.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # a named pipe would be waited for
-        raise DamagedCheckpointError(f"{path} cannot be read as a checkpoint: it is no regular file.")
+        raise DamagedCheckpointError(
+            f"{path} cannot be read as a checkpoint: it is no regular file."
+        )
     try:
         with open(path, "rb") as file:
             head = file.read(512)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from .files import load_case
-from .program import Tally, attack, format_table, replay
-from .watcher import Limits
+from .program import READERS, Tally, attack, format_table, replay
+from .watcher import Limits, Result, Watcher
 
 KINDS = ("coco", "yolo", "voc", "openimages", "config", "checkpoint", "exported", "image")
 
@@ -31,22 +31,26 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
     limits = Limits(cpu_s=args.cpu, wall_s=9 * args.cpu, memory_mb=args.memory)
-    if args.replay:
-        cases = ((str(path), load_case(path)) for path in args.replay)
-        results = replay(cases, args.output, limits)
-        for name, result in results.items():
-            print(f"{name}: {result.outcome} {result.problem}\n{result.details.get('trace', '')}")
-        return int(any(result.is_finding for result in results.values()))
-    numbers = range(args.start, args.start + args.cases)
-    tallies: dict[str, Tally] = {}
-    for kind in args.kinds:
-        tallies[kind] = attack(kind, numbers, args.seed, args.output, limits)
-        print(format_table({kind: tallies[kind]}), flush=True)
+    with Watcher(args.output / "work", READERS, limits) as watcher:
+        if args.replay:
+            cases = ((str(path), load_case(path)) for path in args.replay)
+            return _print_results(replay(watcher, cases, limits))
+        numbers = range(args.start, args.start + args.cases)
+        tallies: dict[str, Tally] = {}
+        for kind in args.kinds:
+            tallies[kind] = attack(watcher, kind, numbers, args.seed, args.output, limits)
+            print(format_table({kind: tallies[kind]}), flush=True)
     print(f"\n{format_table(tallies)}")
     for kind, tally in tallies.items():
         for problem, count in tally.findings.most_common():
             print(f"{kind}: {count} times {problem[:400]}")
     return int(any(tally.findings for tally in tallies.values()))
+
+
+def _print_results(results: dict[str, Result]) -> int:
+    for name, result in results.items():
+        print(f"{name}: {result.outcome} {result.problem}\n{result.details.get('trace', '')}")
+    return int(any(result.is_finding for result in results.values()))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from tood_runtime.model_files import read_model_info
 
 from .samples.checkpoints import small_model
 from .samples.configs import NARROW
-from .samples.images import picture
+from .samples.images import sample_image
 from .worker import Step
 
 OWN_ERRORS = USER_ERRORS
@@ -138,13 +138,13 @@ def read_exported(folder: Path, target: str, options: _Options) -> Iterator[Step
 
     def detect() -> None:
         backend = open_any_backend(path, runtime=options.get("runtime"), threads=1)
-        RuntimeDetector(backend)(picture(0), score_threshold=0.5)
+        RuntimeDetector(backend)(sample_image(0), score_threshold=0.5)
 
     # TorchScript and torch.export files are programs; see SECURITY.md.
-    yield Step("detect", detect, runs_code=path.suffix in PYTORCH_SUFFIXES)
+    yield Step("detect", detect, in_runtime=True, runs_code=path.suffix in PYTORCH_SUFFIXES)
 
 
-def read_picture(folder: Path, target: str, options: _Options) -> Iterator[Step]:
+def read_image_file(folder: Path, target: str, options: _Options) -> Iterator[Step]:
     """Images as training, ``tood detect``, ``tood check-data`` and the server read them."""
     path = folder / target
     yield Step("header", lambda: read_header(path))
@@ -161,5 +161,5 @@ READERS = {
     "config": read_config,
     "checkpoint": read_weights,
     "exported": read_exported,
-    "image": read_picture,
+    "image": read_image_file,
 }

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from .files import Case, store_case
 from .mutations import mutate
-from .watcher import FINDINGS, Limits, Result, Watcher
+from .watcher import FINDINGS, RUNTIME, Limits, Result, Watcher
 
 READERS = "tools.fuzz.readers.entry_points"
 # Images may have as many pixels as Pillow accepts, 179 million, of 3 bytes each and in copies.
@@ -65,6 +65,7 @@ def make_case(kind: str, seed: int, index: int) -> tuple[Case, list[str]]:
 
 
 def attack(
+    watcher: Watcher,
     kind: str,
     numbers: Sequence[int],
     seed: int,
@@ -75,6 +76,7 @@ def attack(
     """Read damaged cases of a kind.
 
     Args:
+        watcher: has them read, by `READERS`.
         kind: of the cases.
         numbers: of the cases.
         seed: of all cases.
@@ -88,27 +90,28 @@ def attack(
     """
     tally = Tally()
     valid = samples(kind)
-    with Watcher(output / "work", READERS, limits_of(kind, limits), valid) as watcher:
-        _require_accepted(watcher, valid)
-        for index in numbers:
-            case, done = make_case(kind, seed, index)
-            result = watcher.run(case)
-            tally.add(result)
-            if not result.is_finding:
-                continue
-            place = problem_key(result)
-            tally.findings[place] += 1
-            if tally.findings[place] <= _MAX_ALIKE:
-                path = output / f"{kind}-{seed}-{index}"
-                about = {
-                    "outcome": result.outcome,
-                    "problem": result.problem,
-                    "mutations": done,
-                    "trace": result.details.get("trace", ""),
-                }
-                store_case(case, path, about)
-                report(f"{path.name}: {result.outcome}: {result.problem[:300]}")
+    watcher.prepare(valid, limits_of(kind, limits))
+    _require_accepted(watcher, valid)
+    for index in numbers:
+        case, done = make_case(kind, seed, index)
+        result = watcher.run(case)
+        tally.add(result)
+        if result.outcome == RUNTIME:
+            report(f"{kind}-{seed}-{index}: in the runtime: {result.problem[:200]}")
+        if not result.is_finding:
+            continue
+        place = problem_key(result)
+        tally.findings[place] += 1
+        if tally.findings[place] <= _MAX_ALIKE:
+            path = output / f"{kind}-{seed}-{index}"
+            store_case(case, path, {"mutations": done, **_describe(result)})
+            report(f"{path.name}: {result.outcome}: {result.problem[:300]}")
     return tally
+
+
+def _describe(result: Result) -> dict[str, str]:
+    trace = result.details.get("trace", "")
+    return {"outcome": result.outcome, "problem": result.problem, "trace": trace}
 
 
 def problem_key(result: Result) -> str:
@@ -128,23 +131,24 @@ def _require_accepted(watcher: Watcher, valid: Sequence[Case]) -> None:
             raise RuntimeError(f"A valid {case.kind} {case.target!r}: {result.problem}\n{details}")
 
 
-def replay(cases: Iterator[tuple[str, Case]], output: Path, limits: Limits) -> dict[str, Result]:
+def replay(
+    watcher: Watcher, cases: Iterable[tuple[str, Case]], limits: Limits
+) -> dict[str, Result]:
     """Read stored cases again; return the results by name."""
     results: dict[str, Result] = {}
     by_kind: dict[str, list[tuple[str, Case]]] = {}
     for name, case in cases:
         by_kind.setdefault(case.kind, []).append((name, case))
     for kind, named in by_kind.items():
-        own = limits_of(kind, limits)
-        with Watcher(output / "work", READERS, own, samples(kind)) as watcher:
-            for name, case in named:
-                results[name] = watcher.run(case)
+        watcher.prepare(samples(kind), limits_of(kind, limits))
+        for name, case in named:
+            results[name] = watcher.run(case)
     return results
 
 
 def format_table(tallies: dict[str, Tally]) -> str:
     """Cases by kind and outcome."""
-    outcomes = ("accepted", "refused", *FINDINGS)
+    outcomes = ("accepted", "refused", RUNTIME, *FINDINGS)
     rows = [
         [kind, sum(tally.counts.values()), *(tally.counts[outcome] for outcome in outcomes),
          f"{tally.slowest_s:.1f}", tally.peak_mb]

@@ -9,13 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .files import Case, write_case
+from .worker import STEP_FILE
 
-FINDINGS = ("raised", "forbidden", "timeout", "memory", "crash")
+# In the runtime of another project, the same as the last three findings are in this one.
+RUNTIME = "runtime"
+_FATAL = ("timeout", "memory", "crash")
+FINDINGS = ("raised", "forbidden", *_FATAL)
 _ROOT = str(Path(__file__).resolve().parents[3])
 _CLOCK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -47,7 +51,7 @@ class Result:
     """What became of a case.
 
     Attributes:
-        outcome: "accepted", "refused" or one of `FINDINGS`.
+        outcome: "accepted", "refused", `RUNTIME` or one of `FINDINGS`.
         problem: what was found, in a line.
         details: what the worker said, such as errors by step, and the stack trace.
     """
@@ -70,15 +74,11 @@ class Watcher:
             directory, which must stay empty.
         readers: module with the readers; see `worker`.
         limits: of each case.
-        warm_up: valid cases that each new worker reads first, without being watched: libraries start
-            threads, write caches and look for programs when they are used for the first time.
     """
 
-    def __init__(
-        self, root: Path, readers: str, limits: Limits, warm_up: Sequence[Case] = ()
-    ) -> None:
+    def __init__(self, root: Path, readers: str, limits: Limits) -> None:
         self.root, self._readers, self._limits = root, readers, limits
-        self._warm_up = warm_up
+        self._warm_up: Sequence[Case] = ()
         for name in ("case", "tmp", "outside"):
             shutil.rmtree(root / name, ignore_errors=True)
             (root / name).mkdir(parents=True)
@@ -92,13 +92,32 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
+    def prepare(self, valid: Sequence[Case], limits: Limits) -> None:
+        """Get ready for cases of a kind.
+
+        Args:
+            valid: cases of it that the worker, and each that replaces it, reads first without being
+                watched: libraries start threads, write caches and look for programs when they are
+                used for the first time.
+            limits: of each case from here on.
+        """
+        self._warm_up, self._limits = valid, limits
+        if self._is_alive():
+            self._read_valid()
+
     def run(self, case: Case) -> Result:
         """Write a case of any kind that the readers know, and have it read."""
-        if self._process is None or self._process.poll() is not None:
+        if not self._is_alive():
             self._start()
-            for valid in self._warm_up:
-                self._read(valid, audit=False)
+            self._read_valid()
         return self._read(case, audit=True)
+
+    def _is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _read_valid(self) -> None:
+        for case in self._warm_up:
+            self._read(case, audit=False)
 
     def _read(self, case: Case, audit: bool) -> Result:
         write_case(case, self.root / "case")
@@ -110,7 +129,9 @@ class Watcher:
         process.stdin.write(f"{json.dumps({**line, 'audit': audit})}\n")
         process.stdin.flush()
         result = self._wait(process)
-        if result.outcome in ("timeout", "memory", "crash") or self._has_grown():
+        if result.outcome in _FATAL or self._has_grown():
+            if result.outcome in _FATAL and (self.root / "tmp" / STEP_FILE).read_text():
+                result = replace(result, outcome=RUNTIME)
             self._stop()
         if result.outcome == "forbidden":
             self._clean()
@@ -160,7 +181,15 @@ class Watcher:
         caches = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "FVCORE_CACHE")
         environment = {**os.environ, **dict.fromkeys(caches, tmp), "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, "-W", "ignore", "-m", "tools.fuzz.readers.worker", "--readers", self._readers]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tools.fuzz.readers.worker",
+            "--readers",
+            self._readers,
+        ]
         with open(self.root / "stderr.txt", "wb") as stderr:
             self._process = subprocess.Popen(
                 [*command, "--root", str(self.root)],

@@ -149,7 +149,9 @@ def onnx_model(data: bytes, rng: Random) -> bytes | None:
     graph = proto.graph
     if kind == 0 and graph.node:
         node = rng.choice(graph.node)
-        node.op_type = rng.choice(("If", "Loop", "Scan", "x" * 1000, "", "NonMaxSuppression", "Tile"))
+        node.op_type = rng.choice(
+            ("If", "Loop", "Scan", "x" * 1000, "", "NonMaxSuppression", "Tile")
+        )
     elif kind == 1 and graph.node:
         node = rng.choice(graph.node)
         names = [n.output[0] for n in graph.node if n.output] + ["images", "", "nothing"]

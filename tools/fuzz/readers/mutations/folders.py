@@ -67,9 +67,9 @@ def copy(files: _Files, target: str, rng: Random) -> _Files | None:
         files[second] = files[first]
     else:
         stem, _, suffix = first.rpartition(".")
-        files[f"{stem}.{rng.choice((suffix.upper(), 'json', 'yaml', 'xml', 'txt', 'png', 'csv'))}"] = files[
-            second
-        ]
+        files[
+            f"{stem}.{rng.choice((suffix.upper(), 'json', 'yaml', 'xml', 'txt', 'png', 'csv'))}"
+        ] = files[second]
     return files
 
 

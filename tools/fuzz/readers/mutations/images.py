@@ -61,7 +61,10 @@ def png_chunks(data: bytes, rng: Random) -> bytes | None:
     else:
         name, content = chunks[first]
         place = rng.randrange(len(content) + 1)
-        chunks[first] = name, content[:place] + rng.randbytes(rng.choice((1, 8))) + content[place + 1 :]
+        chunks[first] = (
+            name,
+            content[:place] + rng.randbytes(rng.choice((1, 8))) + content[place + 1 :],
+        )
     return _join(chunks)
 
 

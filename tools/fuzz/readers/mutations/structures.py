@@ -39,7 +39,9 @@ def _change(value: Any, rng: Random) -> Any:
     if kind == 0:
         del container[key]
     elif kind == 1 and isinstance(container, dict):
-        container[rng.choice(("", "__proto__", "0", str(any_value(rng))[:200]))] = container.pop(key)
+        container[rng.choice(("", "__proto__", "0", str(any_value(rng))[:200]))] = container.pop(
+            key
+        )
     elif kind == 2:
         other, other_key = rng.choice(places)
         container[key] = copy.deepcopy(other[other_key])

@@ -28,7 +28,9 @@ def word(data: bytes, rng: Random) -> bytes | None:
     if not found:
         return None
     match = rng.choice(found)
-    value = any_text(rng) if rng.random() < 0.5 else str(any_number(rng) if rng.random() < 0.98 else 0)
+    value = (
+        any_text(rng) if rng.random() < 0.5 else str(any_number(rng) if rng.random() < 0.98 else 0)
+    )
     return data[: match.start()] + value.encode("utf-8", "surrogatepass") + data[match.end() :]
 
 

@@ -8,10 +8,32 @@ from typing import Any
 PATHS = (
     *("../../x", "../../../outside/x", "/etc/passwd", "/dev/zero", "/dev/stdin", "..", "/", "~"),
     *("C:\\x\\y.png", "file:///etc/passwd", "http://127.0.0.1:9/x.png", "\\\\host\\share\\x.png"),
-    *("a" * 300 + ".png", "/".join("abcdefgh" * 600), "a.png/b.png", "./a.png", "//a.png", "a.png\0b"),
+    *(
+        "a" * 300 + ".png",
+        "/".join("abcdefgh" * 600),
+        "a.png/b.png",
+        "./a.png",
+        "//a.png",
+        "a.png\0b",
+    ),
 )
 _TEXTS = (
-    *("", " ", "0", "1e5", "nan", "inf", "-1", "null", "true", "~", "\0", "\n", "\x1b[31m", "\ufeff"),
+    *(
+        "",
+        " ",
+        "0",
+        "1e5",
+        "nan",
+        "inf",
+        "-1",
+        "null",
+        "true",
+        "~",
+        "\0",
+        "\n",
+        "\x1b[31m",
+        "\ufeff",
+    ),
     *("\u202e", "e\u0301", "\U0001d518", "%s%n%x", "{0}", "{x.__class__}", "<script>x</script>"),
     *("|", "'", '"', "\\", "`x`", "$(x)", "x" * 100_000, "\u2028", "1" * 5000, "٣", "²", "1_000"),
 )
@@ -39,5 +61,17 @@ def any_value(rng: Random) -> Any:
         return any_number(rng)
     if kind < 6:
         return any_text(rng)
-    plain = (None, True, False, [], {}, [[]], {"": {}}, [None] * 3, {"a": [1]}, ["a", 1], [0] * 5000)
+    plain = (
+        None,
+        True,
+        False,
+        [],
+        {},
+        [[]],
+        {"": {}},
+        [None] * 3,
+        {"a": [1]},
+        ["a", 1],
+        [0] * 5000,
+    )
     return rng.choice(plain)

@@ -95,8 +95,10 @@ def nested(data: bytes, rng: Random) -> bytes | None:
 
 def declared_encoding(data: bytes, rng: Random) -> bytes | None:
     """Declare another encoding."""
-    names = ("utf-16", "utf-7", "idna", "punycode", "rot13", "hex", "zlib", "undefined", "unicode_escape",
-             "cp037", "x" * 1000, "raw_unicode_escape", "mbcs", "utf-32")  # fmt: skip
+    names = (
+        *("utf-16", "utf-7", "idna", "punycode", "rot13", "hex", "zlib", "undefined", "utf-32"),
+        *("unicode_escape", "cp037", "x" * 1000, "raw_unicode_escape", "mbcs"),
+    )
     head = f'<?xml version="1.0" encoding="{rng.choice(names)}"?>'.encode()
     return head + data[_head_end(data) :]
 

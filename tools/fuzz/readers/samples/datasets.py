@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ..files import Case
-from .images import encode, picture
+from .images import encode, sample_image
 
 _CLASSES = ("cat", "dog, big", "no")
 _LABELS = ("/m/01yrx", "/m/0bt9lr", "/m/0no")
@@ -21,7 +21,7 @@ def _images(folder: str, names: tuple[str, ...] = ("a.png", "b.jpg", "c.png")) -
     files = {}
     for index, (name, size) in enumerate(zip(names, _SIZES, strict=True)):
         kind = "JPEG" if name.endswith(".jpg") else "PNG"
-        files[f"{folder}{name}"] = encode(picture(index, size), kind)
+        files[f"{folder}{name}"] = encode(sample_image(index, size), kind)
     return files
 
 

@@ -69,9 +69,8 @@ def _inputs() -> tuple[Tensor, Tensor, Tensor]:
 
 def _onnx(info: ModelInfo) -> bytes:
     """The network in ONNX, written node by node: PyTorch's exporters take seconds."""
-    from onnx import TensorProto, helper, numpy_helper
-
     import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
 
     def constant(name: str, values: Any) -> Any:
         return numpy_helper.from_array(np.array(values), name)
@@ -100,7 +99,11 @@ def _onnx(info: ModelInfo) -> bytes:
         node("Add", ["least", "one"], ["num_dets"]),
     ]
     constants += [constant("first", np.array([0], np.int64)), constant("one", np.int64(1))]
-    value, float_type, int_type = helper.make_tensor_value_info, TensorProto.FLOAT, TensorProto.INT64
+    value, float_type, int_type = (
+        helper.make_tensor_value_info,
+        TensorProto.FLOAT,
+        TensorProto.INT64,
+    )
     inputs = [
         value("images", float_type, ["n", 3, "h", "w"]),
         value("image_sizes", int_type, ["n", 2]),

@@ -11,7 +11,7 @@ from ..files import Case
 _ORIENTATION = 274
 
 
-def picture(seed: int, size: tuple[int, int] = (48, 40), mode: str = "RGB") -> Image.Image:
+def sample_image(seed: int, size: tuple[int, int] = (48, 40), mode: str = "RGB") -> Image.Image:
     """A smooth random image."""
     values = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(values).resize(size, Image.Resampling.BICUBIC).convert(mode)
@@ -31,22 +31,24 @@ def image_cases() -> list[Case]:
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "x" * 300, zip=True)
     text.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>')
-    frames = [picture(seed, (20, 16)) for seed in range(3)]
+    frames = [sample_image(seed, (20, 16)) for seed in range(3)]
     gray_16 = Image.fromarray(np.arange(40 * 30, dtype=np.uint16).reshape(30, 40) * 50)
     files = {
-        "a.png": encode(picture(0), "PNG", pnginfo=text),
-        "palette.png": encode(picture(1, mode="P"), "PNG", transparency=1),
+        "a.png": encode(sample_image(0), "PNG", pnginfo=text),
+        "palette.png": encode(sample_image(1, mode="P"), "PNG", transparency=1),
         "sixteen.png": encode(gray_16, "PNG"),
         "frames.png": encode(frames[0], "PNG", save_all=True, append_images=frames[1:]),
-        "a.jpg": encode(picture(2), "JPEG", exif=exif, quality=80),
-        "progressive.jpg": encode(picture(3), "JPEG", progressive=True, icc_profile=b"x" * 200),
-        "cmyk.jpg": encode(picture(4, mode="CMYK"), "JPEG"),
+        "a.jpg": encode(sample_image(2), "JPEG", exif=exif, quality=80),
+        "progressive.jpg": encode(
+            sample_image(3), "JPEG", progressive=True, icc_profile=b"x" * 200
+        ),
+        "cmyk.jpg": encode(sample_image(4, mode="CMYK"), "JPEG"),
         "a.gif": encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
-        "a.tif": encode(picture(5), "TIFF", compression="tiff_lzw", exif=exif),
+        "a.tif": encode(sample_image(5), "TIFF", compression="tiff_lzw", exif=exif),
         "plain.tif": encode(gray_16, "TIFF"),
-        "a.webp": encode(picture(6), "WEBP", exif=exif),
+        "a.webp": encode(sample_image(6), "WEBP", exif=exif),
         "frames.webp": encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
-        "a.bmp": encode(picture(7), "BMP"),
-        "a.ppm": encode(picture(8), "PPM"),
+        "a.bmp": encode(sample_image(7), "BMP"),
+        "a.ppm": encode(sample_image(8), "PPM"),
     }
     return [Case("image", name, {name: data}) for name, data in files.items()]
