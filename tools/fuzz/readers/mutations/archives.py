@@ -1,10 +1,12 @@
 """Damages files with a structure of records: zip archives, safetensors and ONNX."""
 
+import functools
 import io
 import json
 import re
 import struct
 import zipfile
+import zlib
 from random import Random
 from typing import Any
 
@@ -12,6 +14,7 @@ from . import binary
 from .values import PATHS, any_number, any_value
 
 _Records = list[tuple[str, bytes]]
+_BOMB_SIZE = 300_000_000
 
 
 def _read(data: bytes) -> _Records | None:
@@ -23,14 +26,12 @@ def _read(data: bytes) -> _Records | None:
         return None
 
 
-def write_zip(records: _Records, compression: int = zipfile.ZIP_STORED) -> bytes:
+def write_zip(records: _Records) -> bytes:
     """Write an archive with right checksums; the same in each run."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, content in records:
-            info = zipfile.ZipInfo(name[:60_000])
-            info.compress_type = compression
-            archive.writestr(info, content)
+            archive.writestr(zipfile.ZipInfo(name[:60_000]), content)
     return file.getvalue()
 
 
@@ -75,17 +76,39 @@ def record_list(data: bytes, rng: Random) -> bytes | None:
 
 
 def zip_bomb(data: bytes, rng: Random) -> bytes | None:
-    """Compress records, one of them 300 MB of zeros."""
+    """Compress a record: 300 MB of zeros in the place of one, or in addition."""
     records = _read(data)
     if not records:
         return None
     index = rng.randrange(len(records))
     if rng.random() < 0.5:
-        records[index] = records[index][0], bytes(300_000_000)
-    elif rng.random() < 0.5:
         folder = records[0][0].partition("/")[0]
-        records.append((f"{folder}/extra/config", bytes(300_000_000)))
-    return write_zip(records, zipfile.ZIP_DEFLATED)
+        name = rng.choice(("extra/config", ".data/serialization_id", "data/99"))
+        records.append((f"{folder}/{name}", b""))
+        index = len(records) - 1
+    stream, checksum = _compressed_zeros()
+    records[index] = records[index][0], stream
+    archive = bytearray(write_zip(records))
+    with zipfile.ZipFile(io.BytesIO(archive)) as written:
+        local, central = written.infolist()[index].header_offset, written.start_dir
+    for _ in range(index):
+        central += 46 + sum(struct.unpack_from("<HHH", archive, central + 28))
+    # The record was stored; its headers now say that its content is compressed.
+    for start, shift in ((local, 0), (central, 2)):
+        struct.pack_into("<H", archive, start + 8 + shift, zipfile.ZIP_DEFLATED)
+        struct.pack_into("<I", archive, start + 14 + shift, checksum)
+        struct.pack_into("<I", archive, start + 22 + shift, _BOMB_SIZE)
+    return bytes(archive)
+
+
+@functools.cache
+def _compressed_zeros() -> tuple[bytes, int]:
+    compressor, checksum, parts = zlib.compressobj(9, wbits=-15), 0, []
+    part = bytes(_BOMB_SIZE // 100)
+    for _ in range(100):
+        checksum = zlib.crc32(part, checksum)
+        parts.append(compressor.compress(part))
+    return b"".join([*parts, compressor.flush()]), checksum
 
 
 def directory_size(data: bytes, rng: Random) -> bytes | None:

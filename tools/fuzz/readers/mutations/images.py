@@ -1,5 +1,6 @@
 """Damages image files by their structure: giant sizes, bombs, chunks in the wrong place."""
 
+import functools
 import io
 import struct
 import zlib
@@ -73,7 +74,7 @@ def png_bomb(data: bytes, rng: Random) -> bytes | None:
     chunks = _chunks(data)
     if not chunks:
         return None
-    zeros = zlib.compress(bytes(80_000_000), 9)
+    zeros = _compressed_zeros()
     bomb = rng.choice(
         (
             (b"zTXt", b"a\0\0" + zeros),
@@ -88,6 +89,11 @@ def png_bomb(data: bytes, rng: Random) -> bytes | None:
     )
     chunks.insert(rng.choice((1, len(chunks) - 1)), bomb)
     return _join(chunks)
+
+
+@functools.cache
+def _compressed_zeros() -> bytes:
+    return zlib.compress(bytes(80_000_000), 9)
 
 
 def _looping_exif() -> bytes:

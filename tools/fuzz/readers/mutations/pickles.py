@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections.abc import Callable
@@ -90,17 +91,21 @@ def rebuilt_tensor(rng: Random) -> bytes:
     sizes = (0, 1, 2, -1, 10**6, 2**31, 2**62, True, 1.5, "x", None)
     shape = tuple(rng.choice(sizes) for _ in range(rng.choice((0, 1, 2, 5, 70))))
     stride = tuple(rng.choice(sizes) for _ in range(rng.choice((len(shape), len(shape), 3))))
-    body = pickle.dumps((rng.choice(sizes), shape, stride, False, {}), protocol=2)[2:-1]
-    numel = rng.choice((0, 1, 576, 2**40, -1))
+    arguments = (rng.choice(sizes), shape, stride, False, {})
+    # The stem of the small model has 588 weights.
+    numel = rng.choice((588, 588, 0, 1, 2**40, -1))
     storage = (
         b"(" + _text("storage") + b"ctorch\n" + rng.choice((b"Float", b"Long", b"QInt8"))
-        + b"Storage\n" + _text("0") + _text("cpu") + pickle.dumps(numel, protocol=2)[2:-1] + b"tQ"
+        + b"Storage\n" + _text("0") + _text("cpu") + _value(numel) + b"tQ"
     )  # fmt: skip
-    # The tuple of the arguments is built from a list by hand: (storage, *the rest).
-    rest = body[: body.rindex(b"t")] if body.endswith(b"t") else body
-    return b"\x80\x02}" + _text("model") + b"}" + _text("a") + (
-        b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest.lstrip(b"(") + b"tRss."
-    )  # fmt: skip
+    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage
+    call += b"".join(map(_value, arguments)) + b"tR"
+    return b"\x80\x02}" + _text("model") + b"}" + _text("a") + call + b"ss."
+
+
+def _value(value: object) -> bytes:
+    """The instructions that push a value."""
+    return pickletools.optimize(pickle.dumps(value, protocol=2))[2:-1]
 
 
 _MAKERS: tuple[Callable[[Random], bytes], ...] = (

@@ -55,7 +55,7 @@ def lines(data: bytes, rng: Random) -> bytes | None:
     elif kind == 2:
         parts[first], parts[second] = parts[second], parts[first]
     elif kind == 3:
-        parts[first] += parts.pop(second) if first != second else b""
+        parts[first : first + 2] = [b"".join(parts[first : first + 2])]
     elif kind == 4:
         parts[first] = b""
     else:
