@@ -17,7 +17,7 @@ GUIDES = [
 PAGES = [
     *GUIDES,
     *(page for page in sorted((ROOT / "docs").glob("*/*.md")) if page not in GUIDES),
-    *(ROOT / name for name in ("MODEL_ZOO.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("MODEL_ZOO.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     ROOT / "configs" / "ablations" / "README.md",
 ]
 

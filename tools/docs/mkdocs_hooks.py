@@ -20,6 +20,7 @@ EXTRA_PAGES = {
     "MODEL_ZOO.md": "model_zoo.md",
     "configs/ablations/README.md": "ablations.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
 

@@ -125,6 +125,11 @@ def test_encodings(flat, encode):
         # Codecs that raise other errors of Unicode.
         ('<?xml version="1.0" encoding="punycode"?><annotation/>', "not text in punycode. Save"),
         ('<?xml version="1.0" encoding="undefined"?><annotation/>', "not text in undefined. Save"),
+        (
+            '<?xml version="1.0" encoding="unicode_escape"?>'
+            r"<annotation>\x3c!DOCTYPE x></annotation>",
+            "not text in unicode_escape",
+        ),
         (f'<?xml version="1.0" encoding="{"9" * 5000}"?>', r"not text in 9{100}\.\.\.\. Save it"),
         (
             '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>',

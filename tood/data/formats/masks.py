@@ -18,6 +18,11 @@ Polygons = list[list[float]]
 # Areas below that are rounding errors, in square pixels.
 _MIN_AREA = 1e-6
 
+# How far from an image its polygons may reach, in sides of the image. Tools clip them.
+_NEAR = 10
+# Coordinates up to which a polygon is followed pixel by pixel.
+_MAX_TRACED = 100_000
+
 # How boxes are called that have no mask, or one that cannot be used, in the changes of a dataset.
 WITHOUT_MASK = "boxes without a mask dropped"
 INVALID_MASK = "boxes without a valid segmentation dropped"
@@ -103,7 +108,7 @@ def valid_segmentation(segmentation: Any, height: int, width: int) -> Any | None
         no pixel. detectron2 would leave out such objects without a word.
     """
     if not isinstance(segmentation, dict):
-        polygons = valid_polygons(segmentation)
+        polygons = [p for p in valid_polygons(segmentation) if _is_near(p, height, width)]
         return [polygon for polygon in polygons if _has_area(polygon, height, width)] or None
     counts = segmentation.get("counts")
     if segmentation.get("size") != [height, width]:
@@ -152,11 +157,24 @@ def _is_polygon(polygon: Any) -> bool:
     )
 
 
+def _is_near(polygon: list[float], height: int, width: int) -> bool:
+    """Whether a polygon stays near its image.
+
+    pycocotools follows a polygon pixel by pixel, also outside of the image: one side of 1e8 pixels
+    takes seconds and gigabytes.
+    """
+    limit = _NEAR * max(height, width)
+    return all(abs(value) <= limit for value in polygon)
+
+
 def _has_area(polygon: list[float], height: int, width: int) -> bool:
     """Whether the points of a polygon are not all on one line."""
     xs, ys = polygon[::2], polygon[1::2]
     twice = sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, xs[1:] + xs[:1], ys))
     if abs(twice) > _MIN_AREA:
         return True
-    # Lines that cross each other may enclose as much on one side as on the other.
+    # Lines that cross each other may enclose as much on one side as on the other. The size of the
+    # image, which limits their length elsewhere, is only what the file says.
+    if max(map(abs, polygon)) > _MAX_TRACED:
+        return False
     return bool(mask_util.area(mask_util.frPyObjects([polygon], height, width))[0])

@@ -1,5 +1,6 @@
 """Reads one annotation file of Pascal VOC."""
 
+import codecs
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from .files import read_bytes
 from .json_file import printable
 
 _DECLARED_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([\w.-]+)["']""")
+# Codecs of Python for other things than files. Punycode takes quadratic time.
+_NO_ENCODINGS = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TRUE = ("1", "true", "yes")
 
@@ -95,6 +98,8 @@ def _decode(path: Path, data: bytes) -> str:
         if encoding.lower().replace("-", "") in ("utf8", "utf16"):
             encoding = "utf-8-sig"
     try:
+        if codecs.lookup(encoding).name in _NO_ENCODINGS:
+            raise LookupError(encoding)
         return data.decode(encoding).lstrip("\ufeff \t\r\n")
     except (UnicodeError, LookupError):  # some codecs raise more than UnicodeDecodeError
         raise DataError(f"{path} is not text in {printable(encoding)}. Save it in UTF-8.") from None

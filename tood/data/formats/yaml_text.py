@@ -10,6 +10,8 @@ from ...errors import DataError
 from .files import read_text
 
 _MAX_BYTES = 10_000_000
+# More than such a file has without aliases.
+_MAX_VALUES = 1_000_000
 
 
 class _TextLoader(yaml.BaseLoader):
@@ -45,8 +47,27 @@ def load_yaml_as_text(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} is not valid YAML: {problem}{where}.") from None
     except (RecursionError, ValueError):
         raise DataError(f"{file} is not valid YAML. Write KEY: VALUE lines.") from None
+    _refuse_bombs(content, file)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise DataError(
             f"{file} does not describe a YOLO dataset. It needs the keys train, val and names."
         )
     return content
+
+
+def _refuse_bombs(content: Any, file: Path) -> None:
+    """Refuse aliases that repeat each other: whoever goes through the values would never end.
+
+    Raises:
+        DataError: there are more values than a dataset has.
+    """
+    pending, count = [content], 0
+    while pending:
+        value = pending.pop()
+        count += 1
+        if count > _MAX_VALUES:
+            raise DataError(f"{file} expands to more than {_MAX_VALUES} values. Write them out.")
+        if isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)

@@ -172,7 +172,11 @@ def yaml_snippet(data: bytes, rng: Random) -> bytes | None:
         return None
     place = rng.choice(places)
     key = lines[place].partition(":")[0]
-    lines[place] = f"{key}: {_yaml_snippets(rng)}"
+    snippet = _yaml_snippets(rng)
+    lines[place] = f"{key}: {snippet}"
+    bomb = next((name for name in ("a11", "b8") if f"&{name}" in snippet), "")
+    if bomb:  # the rest of the file uses it
+        lines[place] = f"{snippet.removeprefix('x' + chr(10))}\n{key}: *{bomb}"
     return "\n".join(lines).encode()
 
 
