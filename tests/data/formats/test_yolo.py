@@ -107,16 +107,6 @@ def test_tags_in_the_yaml_file_run_nothing(yolo_file):
     assert not (yolo_file.parent / "made").exists()
 
 
-@pytest.mark.parametrize("key", ["path", "nc"])
-def test_aliases_that_repeat_each_other(yolo_file, key):
-    """Written out they would have 10^12 values, which a message would have to show."""
-    levels = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
-    text = f"a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{levels}{key}: *a11\n"
-    yolo_file.write_text(text)
-    with pytest.raises(DataError, match="expands to more than 1000000 values"):
-        read_yolo(yolo_file)
-
-
 @pytest.mark.parametrize(
     "entry",
     [

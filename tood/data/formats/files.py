@@ -81,11 +81,13 @@ def read_text(path: Path) -> str:
     """
     data = read_bytes(path)
     try:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return data.decode("utf-16")
-        return data.decode("utf-8-sig")
+        is_utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{path} is not a text file in UTF-8. Save it in UTF-8.") from None
+    if "\0" in text:  # UTF-16 or UTF-32 without a mark; no path may have such a character
+        raise DataError(f"{path} is not a text file: it has zero bytes. Save it in UTF-8.")
+    return text
 
 
 def read_lines(path: Path) -> list[str]:
@@ -123,12 +125,15 @@ def list_files(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and its subfolders, sorted within each folder.
 
     Files and folders whose name starts with a dot are left out: macOS puts files such as
-    "._image.jpg", which are not images, into archives.
+    "._image.jpg", which are not images, into archives. Links are followed, but not to folders above:
+    what is next to the dataset, or the whole disk, does not belong to it.
     """
-    seen = set()  # a link to a folder above would be followed forever
+    seen: set[str] = set()
+    top = os.path.realpath(folder)
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
-        if real in seen:
+        is_above = real != top and os.path.commonpath([real, top]) == real
+        if real in seen or is_above:
             folders.clear()
             continue
         seen.add(real)

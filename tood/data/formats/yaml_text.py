@@ -47,7 +47,7 @@ def load_yaml_as_text(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} is not valid YAML: {problem}{where}.") from None
     except (RecursionError, ValueError):
         raise DataError(f"{file} is not valid YAML. Write KEY: VALUE lines.") from None
-    _refuse_bombs(content, file)
+    _validate_values(content, file)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise DataError(
             f"{file} does not describe a YOLO dataset. It needs the keys train, val and names."
@@ -55,11 +55,11 @@ def load_yaml_as_text(file: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_bombs(content: Any, file: Path) -> None:
+def _validate_values(content: Any, file: Path) -> None:
     """Refuse aliases that repeat each other: whoever goes through the values would never end.
 
     Raises:
-        DataError: there are more values than a dataset has.
+        DataError: there are more values than a dataset has, or text that no file can have.
     """
     pending, count = [content], 0
     while pending:
@@ -68,6 +68,17 @@ def _refuse_bombs(content: Any, file: Path) -> None:
         if count > _MAX_VALUES:
             raise DataError(f"{file} expands to more than {_MAX_VALUES} values. Write them out.")
         if isinstance(value, dict):
+            pending.extend(value)
             pending.extend(value.values())
+        elif isinstance(value, str) and not _is_text(value):
+            raise DataError(f"{file} has {value[:100]!r}, which no text can have. Correct it.")
         elif isinstance(value, list):
             pending.extend(value)
+
+
+def _is_text(value: str) -> bool:
+    r"""Whether there are no zero bytes and halves of characters, as escapes such as \0 make."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False

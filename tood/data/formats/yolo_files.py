@@ -95,7 +95,7 @@ def read_description(file: Path) -> YoloDescription:
         return _describe_folder(file)
     folder = file.parent
     root = str(content.get("path") or "").replace("\\", "/")
-    roots = (folder / Path(root).expanduser(), folder, Path(root), Path())
+    roots = (folder / os.path.expanduser(root), folder, Path(root), Path())
     names, numbers = _class_names(content, file, roots)
     entries = {}
     for split in all_splits():
@@ -261,7 +261,7 @@ def _locate(value: str, roots: tuple[Path, ...], changes: ChangeLog) -> Path | N
         raise DataError(
             f"{printable(value)} is an address. Download the dataset and name its folder."
         )
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))  # unlike pathlib, accepts ~nobody
     for root in roots:
         if (root / path).exists():
             return Path(os.path.normpath(root / path))

@@ -1,0 +1,53 @@
+"""Text and links that no dataset has, found by tools.fuzz.readers."""
+
+import pytest
+
+from tests.data.formats.builders import YOLO_BOX, read_yolo, read_yolo_rows
+from tood.errors import DataError
+
+
+@pytest.mark.parametrize("key", ["path", "nc"])
+def test_aliases_that_repeat_each_other(yolo_file, key):
+    """Written out they would have 10^12 values, which a message would have to show."""
+    levels = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+    text = f"a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{levels}{key}: *a11\n"
+    yolo_file.write_text(text)
+    with pytest.raises(DataError, match="expands to more than 1000000 values"):
+        read_yolo(yolo_file)
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "/"])
+def test_links_to_folders_above_are_not_followed(yolo_file, target):
+    """The whole disk would be searched for images."""
+    (yolo_file.parent.parent / "other.png").touch()
+    (yolo_file.parent / "images" / "train" / "up").symlink_to(target)
+    assert len(read_yolo(yolo_file)) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32"])
+def test_zero_bytes(yolo_file, encoding):
+    """UTF-16 without a mark is UTF-8 with zero bytes, which no path may have."""
+    folder = yolo_file.parent
+    (folder / "list.txt").write_bytes("images/train/a.png".encode(encoding))
+    yolo_file.write_text("train: list.txt\nnames: [a, b]\n")
+    with pytest.raises(DataError, match=r"list\.txt is not a text file.*Save it in UTF-8"):
+        read_yolo(yolo_file)
+    yolo_file.write_text("train: images/train\nnames: [a, b]\n")
+    with pytest.raises(DataError, match=r"a\.txt is not a text file.*Save it in UTF-8"):
+        read_yolo_rows(yolo_file, f"0 {YOLO_BOX}".encode(encoding))
+
+
+@pytest.mark.parametrize("text", ["\\0", "\\ud800"])
+def test_escapes_of_what_no_text_has(yolo_file, text):
+    for line in (f'train: "{text}"\nnames: [a, b]', f'train: images/train\nnames: ["{text}", b]'):
+        yolo_file.write_text(line)
+        with pytest.raises(DataError, match="which no text can have"):
+            read_yolo(yolo_file)
+
+
+def test_the_home_folder_of_nobody(yolo_file):
+    yolo_file.write_text("path: ~nobody-here\ntrain: images/train\nnames: [a, b]\n")
+    assert len(read_yolo(yolo_file)) == 2
+    yolo_file.write_text("train: ~nobody-here/x\nnames: [a, b]\n")
+    with pytest.raises(DataError, match="do not exist"):
+        read_yolo(yolo_file)
