@@ -125,8 +125,8 @@ def list_files(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and its subfolders, sorted within each folder.
 
     Files and folders whose name starts with a dot are left out: macOS puts files such as
-    "._image.jpg", which are not images, into archives. Links are followed, but not to folders above:
-    what is next to the dataset, or the whole disk, does not belong to it.
+    "._image.jpg", which are not images, into archives. Links are followed, but none to a folder
+    above: what is next to the dataset, or the whole disk, does not belong to it.
     """
     seen: set[str] = set()
     top = os.path.realpath(folder)

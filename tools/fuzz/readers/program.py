@@ -27,20 +27,20 @@ class Tally:
     Attributes:
         counts: cases by outcome.
         findings: how often each problem was found.
-        slowest_s: the most processor time that a case took.
-        peak_mb: the most memory that a case took.
+        slowest: the most processor time that a case took, in seconds, and its number.
+        largest: the most memory that a case took, in MB, and its number.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
-    slowest_s: float = 0.0
-    peak_mb: int = 0
+    slowest: tuple[float, int] = 0.0, 0
+    largest: tuple[int, int] = 0, 0
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Result, index: int) -> None:
         """Count a case."""
         self.counts[result.outcome] += 1
-        self.slowest_s = max(self.slowest_s, result.details.get("cpu_s", 0.0))
-        self.peak_mb = max(self.peak_mb, result.details.get("peak_mb", 0))
+        self.slowest = max(self.slowest, (result.details.get("cpu_s", 0.0), index))
+        self.largest = max(self.largest, (result.details.get("peak_mb", 0), index))
 
 
 def limits_of(kind: str, limits: Limits) -> Limits:
@@ -95,7 +95,7 @@ def attack(
     for index in numbers:
         case, done = make_case(kind, seed, index)
         result = watcher.run(case)
-        tally.add(result)
+        tally.add(result, index)
         if result.outcome == RUNTIME:
             report(f"{kind}-{seed}-{index}: in the runtime: {result.problem[:200]}")
         if not result.is_finding:
@@ -150,9 +150,12 @@ def format_table(tallies: dict[str, Tally]) -> str:
     """Cases by kind and outcome."""
     outcomes = ("accepted", "refused", RUNTIME, *FINDINGS)
     rows = [
-        [kind, sum(tally.counts.values()), *(tally.counts[outcome] for outcome in outcomes),
-         f"{tally.slowest_s:.1f}", tally.peak_mb]
+        [
+            *(kind, sum(tally.counts.values())),
+            *(tally.counts[outcome] for outcome in outcomes),
+            *(f"{value:.1f} (case {index})" for value, index in (tally.slowest, tally.largest)),
+        ]
         for kind, tally in tallies.items()
-    ]  # fmt: skip
-    header = ["kind", "cases", *outcomes, "slowest (CPU s)", "peak (MB)"]
+    ]
+    header = ["kind", "cases", *outcomes, "slowest, CPU s", "peak, MB"]
     return tabulate(rows, header, tablefmt="github")
