@@ -60,3 +60,25 @@ def photos(tmp_path_factory) -> Path:
         ImageDraw.Draw(image).ellipse([10, 12, width // 2, height // 2], fill=(250, 10, 60))
         image.save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture
+def make_onnx(tmp_path, make_info):
+    """Writes an ONNX file that adds 1 to ``images``: ``make_onnx(info, op_type="Relu")``."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    def make(info=None, op_type="Identity", outputs=("boxes", "scores")):
+        value = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["b", 3, "h", "w"])
+        results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        nodes = [helper.make_node(op_type, ["images"], [name], name=name) for name in outputs]
+        graph = helper.make_graph(nodes, "g", [value], results)
+        opsets = [helper.make_opsetid("", 19)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        if info is not None:
+            helper.set_model_props(model, info.to_strings())
+        path = tmp_path / "made.onnx"
+        onnx.save(model, str(path))
+        return path
+
+    return make

@@ -26,27 +26,6 @@ def batch(exported_onnx):
     return images, np.array([[96, 130], [80, 100]]), np.array([[192, 260], [80, 100]])
 
 
-@pytest.fixture
-def make_onnx(tmp_path, make_info):
-    """Writes an ONNX file that adds 1 to ``images``: ``make_onnx(info, op_type="Relu")``."""
-    from onnx import TensorProto, helper
-
-    def make(info=None, op_type="Identity", outputs=("boxes", "scores")):
-        value = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["b", 3, "h", "w"])
-        results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
-        nodes = [helper.make_node(op_type, ["images"], [name], name=name) for name in outputs]
-        graph = helper.make_graph(nodes, "g", [value], results)
-        opsets = [helper.make_opsetid("", 19)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
-        if info is not None:
-            helper.set_model_props(model, info.to_strings())
-        path = tmp_path / "made.onnx"
-        onnx.save(model, str(path))
-        return path
-
-    return make
-
-
 def test_outputs_equal_the_network_s(exported_onnx, batch):
     import torch
 

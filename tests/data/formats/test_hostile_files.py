@@ -2,7 +2,16 @@
 
 import pytest
 
-from tests.data.formats.builders import YOLO_BOX, read_yolo, read_yolo_rows
+from tests.data.formats.builders import (
+    VOC_CAT,
+    YOLO_BOX,
+    read_voc,
+    read_yolo,
+    read_yolo_rows,
+    voc_xml,
+    write_image,
+    write_text,
+)
 from tood.errors import DataError
 
 
@@ -35,6 +44,15 @@ def test_zero_bytes(yolo_file, encoding):
     yolo_file.write_text("train: images/train\nnames: [a, b]\n")
     with pytest.raises(DataError, match=r"a\.txt is not a text file.*Save it in UTF-8"):
         read_yolo_rows(yolo_file, f"0 {YOLO_BOX}".encode(encoding))
+
+
+@pytest.mark.parametrize("line", ['""', "/", "..", '"/"'])
+def test_lines_of_a_list_that_name_nothing(tmp_path, line):
+    write_text(tmp_path / "Annotations" / "a.xml", voc_xml([VOC_CAT]))
+    write_image(tmp_path / "JPEGImages" / "a.png")
+    write_text(tmp_path / "ImageSets" / "Main" / "train.txt", f"a\n{line}\n")
+    with pytest.raises(DataError, match="1 images have no XML file"):
+        read_voc(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["\\0", "\\ud800"])

@@ -1,5 +1,6 @@
 """Finds the parts of a Pascal VOC dataset: annotation files of a split, images, classes."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,5 +247,6 @@ def _possible_names(line: str) -> list[str]:
     """Return what a line of a list may mean: a name, in quotes, with suffix, path or a flag."""
     line = line.strip('"').replace("\\", "/")
     names = [line, *line.rsplit(maxsplit=1)[:1]]
-    names += [Path(name).with_suffix("").as_posix() for name in names]
+    # Unlike pathlib, this accepts names such as "" and "/".
+    names += [os.path.splitext(Path(name).as_posix())[0] for name in names]
     return [*names, *(Path(name).name for name in names)]
