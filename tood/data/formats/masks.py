@@ -160,8 +160,8 @@ def _is_polygon(polygon: Any) -> bool:
 def _is_near(polygon: list[float], height: int, width: int) -> bool:
     """Whether a polygon stays near its image.
 
-    pycocotools follows a polygon pixel by pixel, also outside of the image: one side of 1e8 pixels
-    takes seconds and gigabytes.
+    pycocotools follows a polygon pixel by pixel, also outside of the image: a side of a million
+    pixels takes 0.1 seconds and 80 MB, and a file may have a million of them.
     """
     limit = _NEAR * max(height, width)
     return all(abs(value) <= limit for value in polygon)
