@@ -11,6 +11,7 @@ from tools.fuzz.readers.program import READERS, attack, make_case, problem_key, 
 from tools.fuzz.readers.samples import BUILDERS
 from tools.fuzz.readers.watcher import Limits, Watcher
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 CORPUS = sorted((ROOT / "tests" / "fuzz_corpus").glob("*.json"))
 LIMITS = Limits(cpu_s=10, wall_s=300, idle_s=60, memory_mb=1000)
 CASES = 30
