@@ -8,6 +8,7 @@ from tood.modeling.postprocessing import (
     postprocess_single_image,
     select_candidates,
 )
+from tood.modeling.structures import ImageDetections
 
 OPTIONS = {"score_thresh": 0.05, "topk_candidates": 1000, "nms_thresh": 0.6, "max_detections": 100}
 
@@ -46,6 +47,19 @@ def test_boxes_are_clipped_before_nms():
     assert clipped.boxes.tolist() == [[0, 0, 10, 10]]  # the third has no area inside
     raw = postprocess_single_image(scores, [b], image_size=None, **OPTIONS)
     assert raw.boxes.tolist() == b.tolist()
+
+
+def test_classes_do_not_meet_outside_of_the_image():
+    """Not clipped, the boxes differ by (11, 11), one more than their largest coordinate."""
+    b = boxes([-100, -100, 10, 10], [-111, -111, -1, -1], [-100, -100, 10, 9])
+    candidates = ImageDetections(b, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]))
+    found = finalize(candidates, nms_thresh=0.6, max_detections=100, image_size=None)
+    assert found.boxes.tolist() == b[:2].tolist()
+
+
+def test_no_class_at_all():
+    found = select_candidates(torch.rand(4, 3), torch.rand(4, 4), 0.0, 9, class_ids=[])
+    assert found.boxes.shape == (0, 4) and found.classes.shape == (0,)
 
 
 def test_levels_are_cut_apart_and_together():

@@ -8,7 +8,7 @@ settings.register_profile(
 )
 # Other examples in every run. Failures are kept in .hypothesis/ and tried first by the next run.
 settings.register_profile(
-    "night", derandomize=False, max_examples=1000, deadline=None, print_blob=True
+    "night", derandomize=False, max_examples=500, deadline=None, print_blob=True
 )
 # Does not override the option: pytest applies that later.
 settings.load_profile("ci")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from .structures import ImageDetections
 
@@ -39,7 +39,7 @@ def select_candidates(
     """
     num_points = len(scores)
     if class_ids is not None:
-        columns = torch.tensor(class_ids, device=scores.device)
+        columns = torch.tensor(class_ids, dtype=torch.int64, device=scores.device)
         scores = scores[:, columns]
     # Class-major, as the head's maps are stored, so flattening does not copy.
     flat_scores = scores.t().flatten()
@@ -92,11 +92,30 @@ def finalize(
     # Drops NaN boxes too: comparisons with NaN are false.
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
+    # batched_nms moves classes apart by the largest coordinate, which clipping makes enough.
+    nms_per_class = _nms_of_each_class if image_size is None else batched_nms
     # In float32, also for half-precision models.
-    keep = batched_nms(boxes.float(), scores.float(), classes, nms_thresh)
+    keep = nms_per_class(boxes.float(), scores.float(), classes, nms_thresh)
     if max_detections >= 0:
         keep = keep[:max_detections]
     return ImageDetections(boxes[keep], scores[keep], classes[keep])
+
+
+def _nms_of_each_class(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
+    """The same as torchvision's ``batched_nms``, also for boxes with negative coordinates.
+
+    torchvision moves classes apart on one plane. There, a box far left of the image or above it
+    reaches another class, and a box far to the right rounds the coordinates of all others.
+
+    Returns:
+        (D',) indices of the boxes that are kept, best first.
+    """
+    kept = torch.zeros_like(classes, dtype=torch.bool)
+    for label in classes.unique():
+        rows = (classes == label).nonzero().squeeze(1)
+        kept[rows[nms(boxes[rows], scores[rows], nms_thresh)]] = True
+    idxs = kept.nonzero().squeeze(1)
+    return idxs[scores[idxs].sort(descending=True, stable=True).indices]
 
 
 def image_candidates(
