@@ -61,12 +61,25 @@ def test_extreme_scores_give_finite_losses():
         assert torch.isfinite(loss).all()
 
 
-def test_nan_score_reaches_the_loss():
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5])
+def test_perfect_scores_have_finite_gradients(gamma):
+    """sigmoid(20) is 1 in float32, and the derivative of a root is infinite at 0."""
+    targets = torch.tensor([0.0, 1.0, 0.25])
+    scores = targets.clone().requires_grad_()
+    loss = task_aligned_focal_loss(scores, targets, gamma)
+    loss = loss + focal_loss(scores, targets.round(), 0.25, gamma)
+    assert loss[:2].tolist() == [0, 0]
+    loss.sum().backward()
+    assert scores.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_nan_score_reaches_the_loss(gamma):
     """And does not stop the program: training notices the loss."""
     scores = torch.tensor([0.3, float("nan")], requires_grad=True)
     for loss in (
-        focal_loss(scores, torch.zeros(2), 0.25, 2.0),
-        task_aligned_focal_loss(scores, torch.zeros(2), 2.0),
+        focal_loss(scores, torch.zeros(2), 0.25, gamma),
+        task_aligned_focal_loss(scores, torch.zeros(2), gamma),
     ):
         assert loss[0].isfinite() and loss[1].isnan()
 

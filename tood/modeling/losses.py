@@ -27,6 +27,18 @@ def nan_safe_binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     )
 
 
+def _modulation(error: Tensor, gamma: float) -> Tensor:
+    """``error ** gamma``, the modulating factor of errors (...) in [0, 1].
+
+    Between 0 and 1, the derivative of the power is infinite at 0, where a prediction is perfect:
+    its gradient would be NaN. There, errors within float32's rounding of a score count as 0.
+    """
+    if gamma == 0 or gamma >= 1:
+        return error.pow(gamma)
+    least = torch.finfo(torch.float32).eps
+    return torch.where(error <= least, 0.0, error.clamp(min=least).pow(gamma))
+
+
 def focal_loss(scores: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
     """Focal loss on probabilities (Lin et al., ICCV 2017).
 
@@ -41,7 +53,7 @@ def focal_loss(scores: Tensor, targets: Tensor, alpha: float, gamma: float) -> T
     """
     miss = scores * (1 - targets) + (1 - scores) * targets
     weight = alpha * targets + (1 - alpha) * (1 - targets)
-    return nan_safe_binary_cross_entropy(scores, targets) * weight * miss.pow(gamma)
+    return nan_safe_binary_cross_entropy(scores, targets) * weight * _modulation(miss, gamma)
 
 
 def task_aligned_focal_loss(scores: Tensor, targets: Tensor, gamma: float) -> Tensor:
@@ -57,7 +69,7 @@ def task_aligned_focal_loss(scores: Tensor, targets: Tensor, gamma: float) -> Te
     Returns:
         (...) losses.
     """
-    modulation = (targets - scores).abs().pow(gamma)
+    modulation = _modulation((targets - scores).abs(), gamma)
     return nan_safe_binary_cross_entropy(scores, targets) * modulation
 
 
