@@ -34,7 +34,7 @@ def generator(seed: int) -> torch.Generator:
 
 def uniform(seed: int, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Float32 from [low, high)."""
-    return torch.rand(*shape, generator=generator(seed)) * (high - low) + low
+    return torch.rand(shape, generator=generator(seed)) * (high - low) + low
 
 
 def floats(low: float, high: float, **options: bool) -> st.SearchStrategy[float]:
