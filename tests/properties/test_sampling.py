@@ -70,7 +70,7 @@ def test_whole_offsets_move_the_map(seed, height, width, dy, dx):
 
 @given(data=st.data(), seed=seeds, height=sides, width=sides)
 def test_aligned_boxes_are_not_inverted(data, seed, height, width):
-    """Whatever the offsets, if the boxes were not; each side is that of a box, or 0."""
+    """Whatever the offsets, if the boxes were not inverted before."""
     shift = data.draw(tensors((1, 8, height, width), offsets))
     corner = uniform(seed, 1, 2, height, width, low=-20, high=20)
     boxes = torch.cat([corner, corner + uniform(seed + 1, 1, 2, height, width, high=20)], dim=1)
