@@ -8,7 +8,7 @@ import torch
 from tests.helpers import GOLDEN, make_ground_truth
 from tood.modeling.structures import AssignerInput
 from tools.reference.fuzz import __main__ as fuzz
-from tools.reference.fuzz.ablations import EMPTY_IMAGES, SMALL_SUMS
+from tools.reference.fuzz.ablations import EMPTY_IMAGES, EQUAL_AREAS, SMALL_SUMS
 from tools.reference.fuzz.assigners import (
     SINGLE_CANDIDATE,
     TIE_AT_THRESHOLD,
@@ -100,8 +100,9 @@ def test_stored_cases():
     pytest.importorskip("mmdet")
     fuzz.import_mmdet()
     stored = json.loads((GOLDEN / "fuzz_cases.json").read_text())
-    assert {EMPTY_IMAGES, SMALL_SUMS, TIE_AT_TOPK, SINGLE_CANDIDATE} <= {
-        case["explanation"] for case in stored
+    assert {case["explanation"] for case in stored} == {
+        *(EMPTY_IMAGES, SMALL_SUMS, EQUAL_AREAS, TIE_AT_TOPK, TIE_AT_THRESHOLD, SINGLE_CANDIDATE),
+        "equal",
     }
     for case in stored:
         _, differences = fuzz.run_case(case["check"], case["case"])
