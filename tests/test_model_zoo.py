@@ -266,8 +266,9 @@ def test_exported_file(tmp_path, tiny_cfg):
     tiny_cfg.MODEL.TOOD.CUSTOM_IMPORTS = ["does_not_exist.py"]
     tiny_cfg.MODEL.DEVICE = "cuda"
     info = build_info(
-        config=tiny_cfg.dump(), class_names=list("abcde"), score_threshold=0.25, min_size=96
-    )
+        config=tiny_cfg.dump(), class_names=list("abcde"), category_ids=[1, 2, 7, 8, 9],
+        score_threshold=0.25, min_size=96,
+    )  # fmt: skip
     path = tmp_path / "model.pt2"
     with zipfile.ZipFile(path, "w") as archive:
         for key, text in info.to_strings().items():

@@ -61,14 +61,14 @@ def import_optional(module: str, what: str, install: str | None = None) -> Any:
     package = module.partition(".")[0]
     command = _INSTALL_COMMANDS.get(package, f"pip install {install or package}")
     try:
-        imported = import_module(module)
-        version = _version(import_module(package))
+        imported, root = import_module(module), import_module(package)
     except ImportError as error:
         raise MissingPackageError(
             f"{what} needs the package {package}, which cannot be imported ({error}). Install it: "
             f"{command}"
         ) from error
     oldest = OLDEST_VERSIONS.get(package)
+    version = None if oldest is None else _version(root)
     if oldest is not None and version is not None and _numbers(version) < _numbers(oldest):
         raise MissingPackageError(
             f"{what} needs {package} {oldest} or newer, and {version} is installed. Update it: "

@@ -52,8 +52,9 @@ RULES = {
 }
 TAL = [name for name in RULES if name.startswith("tal")]
 CHUNKED = [name for name in RULES if name != "max-iou"]
-# MaxIoUAssigner promises nothing about places, and these two give points outside on purpose.
-INSIDE = [n for n in RULES if n not in ("max-iou", "tal-min-gt-size", "tal-min-positives")]
+# MaxIoUAssigner promises nothing about places, and these three give points outside on purpose.
+OUTSIDE = ("max-iou", "tal-min-gt-size", "tal-min-positives", "foveabox")
+INSIDE = [n for n in RULES if n not in OUTSIDE]
 
 
 def build(name: str, scale: float = 1.0, **chunk: int) -> Assigner:

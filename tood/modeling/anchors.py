@@ -19,7 +19,7 @@ def generate_anchors(generator: nn.Module, maps: list[Tensor]) -> list[Tensor]:
     is_known = type(generator) is DefaultAnchorGenerator
     if is_known or (is_tracing() and isinstance(generator, DefaultAnchorGenerator)):
         return [
-            _grid(level, stride, generator.offset) + cell
+            (_grid(level, stride, generator.offset) + cell).float()
             for level, stride, cell in zip(
                 maps, generator.strides, generator.cell_anchors, strict=True
             )

@@ -96,6 +96,16 @@ def test_foveabox_at_the_border():
     ]
 
 
+@pytest.mark.parametrize("shift", [200.0, -200.0, 1e6])
+def test_foveabox_gives_nothing_to_boxes_outside_of_the_map(shift):
+    """Clamped to the map, they would own its border."""
+    inputs = make_assigner_input(True)
+    box = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+    boxes = torch.cat([box + torch.tensor([shift, 0, shift, 0]), box, box + shift])
+    matched = FoveaBoxAssigner().assign(inputs, boxes, torch.tensor([0, 1, 2])).matched_idxs
+    assert set(matched.tolist()) == {-1, 1}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_max_iou_by_hand_and_by_detectron2(seed):
     """The thresholds, and the best anchors of each ground truth."""

@@ -16,6 +16,7 @@ from tests.modeling.assigners.oracles import (
     tal_oracle,
 )
 from tood.modeling.assigners import TaskAlignedAssigner
+from tood.modeling.assigners.alignment_metric import IOU_FUNCTIONS
 
 
 def align(inputs, boxes, classes, **options):
@@ -147,3 +148,13 @@ def test_arguments_that_make_no_sense():
         TaskAlignedAssigner(iou_type="siou")
     with pytest.raises(ValueError, match="must not be negative"):
         TaskAlignedAssigner(min_gt_size=-1)
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_inverted_predictions_are_worth_nothing(kind):
+    """Two negative sides make a positive area: torchvision's GIoU of this one is 1."""
+    inverted = torch.tensor([[-0.4, 28.0, -20.0, -32.0]])
+    gt_boxes = torch.tensor([[-2.0, -29.0, 5.0, 47.0]])
+    assert IOU_FUNCTIONS[kind](gt_boxes, inverted).item() == 0
+    usual = torch.tensor([[-2.0, -29.0, 5.0, 47.0], [100.0, 100.0, 110.0, 110.0]])
+    assert IOU_FUNCTIONS[kind](gt_boxes, usual)[0].tolist() == pytest.approx([1, 0], abs=1e-6)

@@ -5,6 +5,7 @@ Shapes: **m** ground truths, **R** predictions.
 
 from collections.abc import Callable
 
+import torch
 import torchvision
 from torch import Tensor
 
@@ -13,7 +14,14 @@ from ..box_ops import box_iou
 
 def _clamped(iou: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Wrap torchvision's pairwise IoU variant; negative and NaN values become 0."""
-    return lambda gt_boxes, boxes: iou(gt_boxes, boxes).nan_to_num_(nan=0.0).clamp_(0, 1)
+
+    def clamped(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
+        # The area of a box with two negative sides would be positive, and its GIoU up to 1.
+        corner = boxes[:, :2]
+        boxes = torch.cat([corner, torch.maximum(corner, boxes[:, 2:])], dim=1)
+        return iou(gt_boxes, boxes).nan_to_num_(nan=0.0).clamp_(0, 1)
+
+    return clamped
 
 
 # Choices for u: functions of ground truths (m, 4) and predictions (R, 4).

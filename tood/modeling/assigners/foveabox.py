@@ -18,7 +18,8 @@ class FoveaBoxAssigner(SmallestBoxAssigner):
     A point belongs to a box if it lies in the box's central part, and if the box's size is in the
     range of the point's level; neighboring levels share sizes. Of several boxes the smallest wins.
     A central part beyond the outermost row or column of points is moved onto it, as in the
-    authors' code and MMDetection's, which clamp its cells to the map.
+    authors' code and MMDetection's, which clamp its cells to the map. Here this does not hold for
+    boxes that lie outside of the map as a whole, which get no points.
 
     Args:
         sigma: side of the central part as a fraction of the box's side.
@@ -57,13 +58,13 @@ class FoveaBoxAssigner(SmallestBoxAssigner):
         smallest, largest = zip(*self.scale_ranges, strict=True)
         size = box_area(gt_boxes).sqrt()[:, None]
         in_range = (size >= per_point(smallest, inputs)) & (size <= per_point(largest, inputs))
-        half = (gt_boxes[:, 2:] - gt_boxes[:, :2]) / 2 * self.sigma
-        middle = box_centers(gt_boxes)[:, None]  # (m, 1, 2)
+        half = (gt_boxes[:, 2:] - gt_boxes[:, :2])[:, None] / 2 * self.sigma  # (m, 1, 2)
+        middle, cell = box_centers(gt_boxes)[:, None], inputs.strides[:, None] / 2
         first, last = _outermost_points(inputs)
-        low = torch.minimum(middle - half[:, None], last)
-        high = torch.maximum(middle + half[:, None], first)
-        inside = (inputs.centers >= low) & (inputs.centers <= high)
-        return in_range & inside.all(-1)
+        touches = (gt_boxes[:, None, 2:] > first - cell) & (gt_boxes[:, None, :2] < last + cell)
+        after = inputs.centers >= torch.minimum(middle - half, last)
+        before = inputs.centers <= torch.maximum(middle + half, first)
+        return in_range & (touches & after & before).all(-1)
 
 
 def _outermost_points(inputs: AssignerInput) -> tuple[Tensor, Tensor]:

@@ -179,6 +179,8 @@ def _run_reference(name: str, scene: Scene, maps: Maps) -> Outputs:
     if name == "FCOS":  # its forward() clamps after the last convolution
         inputs["reg"] = [level.clamp(min=0) for level in leaves["reg"]]
     truth = [InstanceData(bboxes=gt.boxes, labels=gt.classes) for gt in scene.ground_truth]
+    if name == "FoveaBox":  # see docs/background/decisions.md
+        truth = [x[_touches(x.bboxes, *scene.padded_sizes[0])] for x in truth]
     metas = [
         {"img_shape": size, "pad_shape": padded}
         for size, padded in zip(scene.image_sizes, scene.padded_sizes, strict=True)
@@ -192,6 +194,12 @@ def _run_reference(name: str, scene: Scene, maps: Maps) -> Outputs:
         },
         leaves,
     )
+
+
+def _touches(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Which boxes (M, 4) have a part in an image."""
+    size = boxes.new_tensor([width, height])
+    return ((boxes[:, 2:] > 0) & (boxes[:, :2] < size)).all(1)
 
 
 def _run_candidate(name: str, scene: Scene, maps: Maps) -> tuple[Outputs, DenseTargets]:
