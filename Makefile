@@ -7,6 +7,7 @@
 # make format         format the code
 # make docs           build the documentation site into site/
 # make wheel          build the wheel into dist/
+# make supply-chain   write a bill of materials into dist/, look for known vulnerabilities
 # make release-check  check the changelog, and use the wheel in a new environment
 #
 # The environment is the active virtual or conda environment, else .venv, or the one you name:
@@ -38,7 +39,7 @@ PYTEST_ARGS ?=
 # order: by number of tests, the longest would come last and leave one process without work.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup quickstart check test test-slow lint format docs wheel release-check
+.PHONY: setup quickstart check test test-slow lint format docs wheel supply-chain release-check
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -86,6 +87,9 @@ docs: setup
 wheel: setup
 	@rm -rf build dist
 	@$(PY) -m build --wheel --no-isolation --outdir dist
+
+supply-chain: setup
+	@.ci/supply-chain $(PY)
 
 # All of a release but the tag: version and changelog agree, and the wheel works without the
 # checkout.
