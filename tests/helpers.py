@@ -11,12 +11,13 @@ from detectron2.modeling import build_model
 from tood.config.loading import load_config
 from tood.modeling.box_ops import box_area
 from tood.modeling.structures import GroundTruth
+from tools import STRIDES as STRIDES
+from tools.reference.fuzz.scenes import square_anchors as square_anchors
 from tools.reference.recipe import recipe_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 GOLDEN = Path(__file__).resolve().parent / "golden"
-STRIDES = [8, 16, 32, 64, 128]
 
 # The published models: our config, and its entry in state_dict_keys.json.
 PUBLISHED = {
@@ -61,16 +62,6 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     """A tensor of float32 or int64."""
     tensor = torch.from_numpy(np.asarray(array))
     return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def square_anchors(shapes: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """Anchors (Hi * Wi, 4) of 8 strides, centered on the cells' top left corners."""
-    levels = []
-    for (height, width), stride in zip(shapes, STRIDES, strict=True):
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        centers = torch.stack([x, y], dim=-1).reshape(-1, 2) * float(stride)
-        levels.append(torch.cat([centers - 4 * stride, centers + 4 * stride], dim=1))
-    return levels
 
 
 def assert_close_to_range(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:

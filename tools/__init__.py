@@ -1,5 +1,6 @@
 """Programs for the developers of this project; users never run them. See tools/README.md."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -9,6 +10,8 @@ CONFIGS = ROOT / "configs"
 STRIDES = [8, 16, 32, 64, 128]
 
 
-def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
-    """(Hi, Wi) of P3 to P7 for a network input of a size in pixels."""
-    return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
+def level_shapes(
+    height: int, width: int, strides: Sequence[int] = STRIDES
+) -> list[tuple[int, int]]:
+    """(Hi, Wi) of each level, P3 to P7 by default, for a network input of a size in pixels."""
+    return [(-(-height // stride), -(-width // stride)) for stride in strides]

@@ -150,7 +150,7 @@ def test_cells_and_values_that_do_not_exist(content, read):
     for value in ({"product": [1, 2], "digits": 1}, {"ratio": [1, 2]}):
         with pytest.raises(ResultError, match="needs digits and one of: mean, sum, ratio"):
             value_text(result, value)
-    with pytest.raises(ResultError, match="'-', which is no number"):
+    with pytest.raises(ResultError, match="'-', which is not a number"):
         value_text(result, ["times", 1, "MiB"])
 
 

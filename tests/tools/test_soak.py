@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from tools import processes
 from tools.soak import __main__ as soak
 from tools.soak import machine, training
 from tools.soak.machine import FullDisk, Report, write_images
@@ -74,12 +75,14 @@ def test_descendants():
     inner = "import time; time.sleep(60)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as process:
-        while not machine.descendants(process.pid):
+        while not processes.descendants(process.pid):
             assert process.poll() is None
-        (child,) = machine.descendants(process.pid)
-        assert child != process.pid and machine.family_mib(process.pid) > machine.family_mib(child)
+        (child,) = processes.descendants(process.pid)
+        assert child != process.pid and processes.family_mib(process.pid) > processes.family_mib(
+            child
+        )
         machine.kill_all(process)
-    assert machine.descendants(process.pid) == [] and machine.family_mib(process.pid) == 0
+    assert processes.descendants(process.pid) == [] and processes.family_mib(process.pid) == 0
 
 
 @pytest.mark.parametrize(("problems", "code"), [([], 0), (["an image was lost"], 1)])

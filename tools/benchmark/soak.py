@@ -27,25 +27,12 @@ from tood.data import setup_datasets
 from tood.data.synthetic import write_dataset
 from tood.engine import Trainer
 from tood.engine.step_sums import StepSums
+from tools.processes import family_mib
 
 # Until then, allocators and caches fill up.
 WARMUP_ITERATIONS = 200
 # As many values as CheckpointHook adds up.
 NUM_VALUES = 6
-
-
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def family_mib() -> float:
-    """Resident memory of this process and its children in MiB."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return sum(resident_mib(int(pid)) for pid in [os.getpid(), *children])
 
 
 class MemoryHook(HookBase):
@@ -58,7 +45,7 @@ class MemoryHook(HookBase):
         """Take a sample."""
         done = self.trainer.iter + 1
         if done % 100 == 0:
-            self.samples[done] = family_mib()
+            self.samples[done] = family_mib(os.getpid())
             print(f"{done} iterations: {self.samples[done]:.1f} MiB", flush=True)
 
 

@@ -268,7 +268,7 @@ def value_text(result: Result, value: Any) -> str:
         text = cell_text(result, *value)
         match = re.search(VALUE, text)
         if match is None:
-            raise ResultError(f"{result.name}.json: {value} shows {text!r}, which is no number.")
+            raise ResultError(f"{result.name}.json: {value} shows {text!r}, which is not a number.")
         return match[0]
     kind = next((key for key in value if key in DERIVED), None)
     if kind is None or set(value) != {kind, "digits"}:

@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--sample", type=int, help="so many mutants of each target, at random")
+    parser.add_argument("--sample", type=int, help="how many mutants of each target, at random")
     parser.add_argument("--jobs", type=int, default=2, help="at a time (2)")
     parser.add_argument("--output", default="output/mutation", help="folder of results.json")
     args = parser.parse_args(argv)

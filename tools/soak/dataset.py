@@ -7,11 +7,10 @@ import signal
 import time
 from pathlib import Path
 
+from tools.processes import descendants, family_mib
 from tools.soak.machine import (
     FullDisk,
     Report,
-    descendants,
-    family_mib,
     kill_all,
     stall,
     start_tood,

@@ -21,7 +21,7 @@ from PIL import Image
 from tood.config.loading import load_config
 from tood.data.synthetic import write_dataset
 from tools import ROOT
-from tools.benchmark.soak import resident_mib
+from tools.processes import descendants
 
 # Memory may grow by this fraction from the second quarter of a run to the last.
 MAX_GROWTH = 0.1
@@ -113,32 +113,6 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def descendants(pid: int) -> list[int]:
-    """The children of a process, and theirs."""
-    found = []
-    for child in _children(pid):
-        found += [child, *descendants(child)]
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def family_mib(pid: int) -> float:
-    """Resident memory of a process and its descendants in MiB; 0 for one that has ended."""
-    total = 0.0
-    for member in [pid, *descendants(pid)]:
-        try:
-            total += resident_mib(member)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return total
 
 
 def stall(pid: int, seconds: float, generator: random.Random) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.benchmark.serving import ask, summary
-from tools.soak.machine import Report, family_mib, start_tood, write_images, write_model
+from tools.processes import family_mib
+from tools.soak.machine import Report, start_tood, write_images, write_model
 
 NUM_CLIENTS, NUM_IMAGES = 6, 40
 

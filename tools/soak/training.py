@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 
 from tood.checkpoint.safe_load import load_file
+from tools.processes import descendants, family_mib
 from tools.soak.machine import (
     FullDisk,
     Report,
-    descendants,
-    family_mib,
     kill_all,
     stall,
     start_tood,

@@ -1,32 +1,14 @@
 """Assigners and criteria of the ablations against MMDetection's heads on random inputs."""
 
 import pytest
-import torch
 
 from tests.helpers import STRIDES, golden, make_ground_truth, square_anchors, tensor
-from tood.modeling.assigners import ATSSAssigner, FCOSAssigner, FoveaBoxAssigner
-from tood.modeling.box_ops import box_centers, distances_to_boxes
-from tood.modeling.criteria import (
-    CenternessFocalCriterion,
-    FoveaBoxCriterion,
-    QualityFocalCriterion,
-)
-from tood.modeling.heads.box_coding import Scale, decode_boxes
-from tood.modeling.structures import AnchorGrid, FlatPredictions, flatten_levels
+from tood.modeling.structures import AnchorGrid, FlatPredictions
 from tood.modeling.targets import compute_targets
+from tools.reference.fuzz.ablations import ABLATIONS, LOSS_NAMES, decode
 
 SIZE = (96, 128)
 SHAPES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)]
-NAMES = {"loss_cls": "loss_cls", "loss_bbox": "loss_box_reg", "loss_centerness": "loss_centerness"}
-ATSS = ATSSAssigner()
-
-# Box coding, offset of the points in their cells, assigner, criterion, weight of the box loss.
-CASES = {
-    "ATSS": ("anchor_based", 0.0, ATSS, CenternessFocalCriterion(), 2.0),
-    "FCOS": ("anchor_free_linear", 0.5, FCOSAssigner(), CenternessFocalCriterion(), 1.0),
-    "FoveaBox": ("anchor_free", 0.5, FoveaBoxAssigner(), FoveaBoxCriterion(), 1.0),
-    "QFL": ("distances", 0.0, ATSS, QualityFocalCriterion(), 2.0),
-}
 
 
 @pytest.fixture(scope="module")
@@ -34,31 +16,12 @@ def expected():
     return golden("ablations.npz")
 
 
-def decode(name, regression, anchors):
-    """Boxes (N, R, 4) in pixels, decoded like the head of the case."""
-    kind = CASES[name][0]
-    levels = zip(regression.split([len(level) for level in anchors], dim=2), anchors, SHAPES,
-                 STRIDES, strict=True)  # fmt: skip
-    boxes = []
-    for level, own, shape, stride in levels:
-        if kind == "distances":
-            points = box_centers(own) / stride
-            boxes.append(distances_to_boxes(points, level.transpose(1, 2)) * stride)
-            continue
-        scale = Scale()
-        if name == "FoveaBox":  # its distances are in units of two strides
-            scale.scale.data.fill_(2.0)
-        level = decode_boxes(level.unflatten(2, shape), own, scale, stride, kind)
-        boxes.append(flatten_levels([level]) * stride)
-    return torch.cat(boxes, dim=1)
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_losses_and_gradients(name, expected):
     """Losses to 1e-5, gradients to 1e-5 of their norm; all of them have positives."""
-    _, offset, assigner, criterion, box_weight = CASES[name]
+    ablation = ABLATIONS[name]
     anchors = [
-        level + offset * stride
+        level + ablation.offset * stride
         for level, stride in zip(square_anchors(SHAPES), STRIDES, strict=True)
     ]
     maps = {
@@ -67,9 +30,14 @@ def test_losses_and_gradients(name, expected):
         if f"{name}/{key}/map" in expected
     }
     branch = maps.get("centerness")
+    counts = [len(level) for level in anchors]
+    levels = [
+        level.unflatten(2, shape)
+        for level, shape in zip(maps["reg"].split(counts, dim=2), SHAPES, strict=True)
+    ]
     flat = FlatPredictions(
         maps["cls"].sigmoid().transpose(1, 2),
-        decode(name, maps["reg"], anchors),
+        decode(ablation, levels, anchors),
         None if branch is None else branch.sigmoid().transpose(1, 2),
     )
     ground_truth = [
@@ -77,16 +45,20 @@ def test_losses_and_gradients(name, expected):
         for i in (0, 1)
     ]
     grid = AnchorGrid.from_levels(anchors, SHAPES, STRIDES)
-    targets, assignments = compute_targets(assigner, flat, grid, [SIZE] * 2, 32, ground_truth)
+    targets, assignments = compute_targets(
+        ablation.assigner, flat, grid, [SIZE] * 2, 32, ground_truth
+    )
     assert all((found.matched_idxs >= 0).sum() >= 5 for found in assignments)
     losses = {
-        key: loss.total / loss.normalizer.clamp(min=1) * (box_weight if "box" in key else 1)
-        for key, loss in criterion(flat, targets).items()
+        key: loss.total
+        / loss.normalizer.clamp(min=1)
+        * (ablation.box_weight if "box" in key else 1)
+        for key, loss in ablation.criterion(flat, targets).items()
     }
-    assert {NAMES[key.split("/")[1]] for key in expected if key.startswith(f"{name}/loss")} == set(
-        losses
-    )
-    for theirs, ours in NAMES.items():
+    assert {
+        LOSS_NAMES[key.split("/")[1]] for key in expected if key.startswith(f"{name}/loss")
+    } == set(losses)
+    for theirs, ours in LOSS_NAMES.items():
         if ours in losses:
             reference = expected[f"{name}/{theirs}"].item()
             assert losses[ours].item() == pytest.approx(reference, rel=1e-5)

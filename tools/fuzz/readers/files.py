@@ -70,7 +70,7 @@ def write_case(case: Case, folder: Path) -> None:
 
 
 def store_case(case: Case, path: Path, about: Mapping[str, Any]) -> None:
-    """Store a case for the corpus: its files in the folder ``path``, and ``path``.json beside.
+    """Store a case for the corpus: its files in the folder ``path``, and ``path``.json next to it.
 
     Links, pipes and files with names that cannot be printed are in the JSON file only.
 

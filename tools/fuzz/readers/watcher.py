@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tools.processes import resident_mib
+
 from .files import Case, write_case
 from .worker import STEP_FILE
 
@@ -22,7 +24,6 @@ _FATAL = ("timeout", "memory", "crash")
 FINDINGS = ("raised", "forbidden", *_FATAL)
 _ROOT = str(Path(__file__).resolve().parents[3])
 _CLOCK = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGESIZE")
 _POLL_S = 0.05
 # A worker that has grown by so much between cases is replaced: caches, not a finding.
 _MAX_GROWTH_MB = 1500
@@ -83,7 +84,7 @@ class Watcher:
             shutil.rmtree(root / name, ignore_errors=True)
             (root / name).mkdir(parents=True)
         self._process: subprocess.Popen[str] | None = None
-        self._base_mb = 0
+        self._base_mb = 0.0
         self.restarts = -1
 
     def __enter__(self) -> "Watcher":
@@ -140,14 +141,14 @@ class Watcher:
     def _wait(self, process: "subprocess.Popen[str]") -> Result:
         started, cpu = time.monotonic(), _cpu_s(process.pid)
         last_change, last_cpu = started, cpu
-        before = _rss_mb(process.pid)
+        before = resident_mib(process.pid)
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while not selector.select(_POLL_S):
                 if process.poll() is not None:
                     break
-                if _rss_mb(process.pid) - before > self._limits.memory_mb:
+                if resident_mib(process.pid) - before > self._limits.memory_mb:
                     return Result("memory", f"more than {self._limits.memory_mb} MB")
                 now, used = time.monotonic(), _cpu_s(process.pid)
                 if used > last_cpu:
@@ -209,11 +210,11 @@ class Watcher:
             self._stop()
             text = (self.root / "stderr.txt").read_text(errors="replace")
             raise RuntimeError(f"The worker does not start: {text[-3000:]}")
-        self._base_mb = _rss_mb(process.pid)
+        self._base_mb = resident_mib(process.pid)
 
     def _has_grown(self) -> bool:
         process = self._process
-        return process is not None and _rss_mb(process.pid) - self._base_mb > _MAX_GROWTH_MB
+        return process is not None and resident_mib(process.pid) - self._base_mb > _MAX_GROWTH_MB
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -238,10 +239,3 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _CLOCK
-
-
-def _rss_mb(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE // 2**20
-    except (OSError, IndexError):
-        return 0

@@ -64,7 +64,9 @@ def check_tal(generator: torch.Generator, max_objects: int) -> tuple[Scene, Diff
     expected = theirs.gt_inds - 1
     differences = _compare(found.matched_idxs, expected, reasons)
     same = (found.matched_idxs == expected) & (expected >= 0)
-    error = _relative(found.alignment_metrics[same], theirs.assign_metrics[same])
+    error = relative_difference(
+        found.alignment_metrics[same], theirs.assign_metrics[same], least=1e-30
+    )
     if error > 1e-9:
         differences.append((f"alignment metrics differ by {error:.0e}", ""))
     return scene, differences
@@ -173,8 +175,14 @@ def _instances_of(gt: Any) -> Any:
     return _instances(bboxes=gt.boxes, labels=gt.classes)
 
 
-def _relative(values: Tensor, expected: Tensor) -> float:
-    """The largest relative difference; 0 for none at all."""
-    if not len(values):
+def relative_difference(values: Tensor, expected: Tensor, least: float) -> float:
+    """The largest difference of any pair, relative to the expected value; 0 for no pairs.
+
+    Args:
+        values: (...).
+        expected: (...).
+        least: what a difference is relative to where the expected value is smaller.
+    """
+    if not expected.numel():
         return 0.0
-    return float(((values - expected).abs() / expected.abs().clamp(min=1e-30)).max())
+    return float(((values - expected).abs() / expected.abs().clamp(min=least)).max())

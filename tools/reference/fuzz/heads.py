@@ -19,7 +19,7 @@ from tood.modeling.box_ops import is_usable_box
 from tood.modeling.core_args import core_args
 from tood.modeling.dense_detector import DenseDetectorCore
 from tood.modeling.structures import ImageDetections
-from tools.reference.fuzz.assigners import Differences, atss_ties
+from tools.reference.fuzz.assigners import Differences, atss_ties, relative_difference
 from tools.reference.fuzz.mmdet_head import (
     ATSS_TOPK,
     PHASES,
@@ -131,11 +131,11 @@ def _run_candidate(core: DenseDetectorCore, scene: Scene, features: list[Tensor]
 def _compare(ours: HeadOutputs, theirs: HeadOutputs) -> Iterable[str]:
     """Everything but the detections."""
     for name in ("scores", "boxes"):
-        error = max(map(_relative, getattr(ours, name), getattr(theirs, name)))
+        error = max(map(_difference, getattr(ours, name), getattr(theirs, name)))
         if not error <= TOLERANCE:
             yield f"{name} differ by {error:.0e}"
     for name, expected in theirs.losses.items():
-        error = _relative(ours.losses[name], expected)
+        error = _difference(ours.losses[name], expected)
         if not error <= LOSS_TOLERANCE:
             yield f"{name} is {ours.losses[name]:.9g}, not {expected:.9g}"
     for phase, levels in theirs.gradients.items():
@@ -168,14 +168,12 @@ def _detections_differ(ours: list[ImageDetections], theirs: list[ImageDetections
             return f"image {image}: {len(a.scores)} detections, not {len(b.scores)}"
         if not torch.equal(a.classes, b.classes):
             return f"image {image}: other classes of detections"
-        error = max(_relative(a.boxes, b.boxes), _relative(a.scores, b.scores))
+        error = max(_difference(a.boxes, b.boxes), _difference(a.scores, b.scores))
         if not error <= TOLERANCE:
             return f"image {image}: detections differ by {error:.0e}"
     return ""
 
 
-def _relative(values: Tensor, expected: Tensor) -> float:
-    """The largest difference relative to values above 1, absolute below; 0 for none at all."""
-    if not expected.numel():
-        return 0.0
-    return float(((values - expected).abs() / expected.abs().clamp(min=1)).max())
+def _difference(values: Tensor, expected: Tensor) -> float:
+    """Relative to values above 1, absolute below."""
+    return relative_difference(values, expected, least=1)

@@ -1,6 +1,7 @@
 """Random scenes for :mod:`tools.reference.fuzz`: levels, images and objects, each from a seed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from tood.modeling.box_ops import box_area
 from tood.modeling.structures import AssignerInput, GroundTruth
+from tools import STRIDES, level_shapes
 
 # The backbone's divisor of sizes: an image ends at its own size rounded up to it.
 SIZE_DIVISOR = 32
@@ -41,7 +43,7 @@ class Scene:
     def level_shapes(self) -> list[tuple[int, int]]:
         """(Hi, Wi) of each level of the padded batch."""
         height, width = (max(sides) for sides in zip(*self.padded_sizes, strict=True))
-        return [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+        return level_shapes(height, width, self.strides)
 
     @property
     def padded_sizes(self) -> list[tuple[int, int]]:
@@ -54,13 +56,8 @@ class Scene:
         return bool({"integer", "grid", "duplicates"} & set(self.box_kinds))
 
     def anchors(self) -> list[Tensor]:
-        """Per level anchors (Hi * Wi, 4) of 8 strides, centered on the cells' corners."""
-        levels = []
-        for (height, width), stride in zip(self.level_shapes, self.strides, strict=True):
-            y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-            centers = torch.stack([x, y], dim=-1).reshape(-1, 2) * float(stride)
-            levels.append(torch.cat([centers - 4 * stride, centers + 4 * stride], dim=1))
-        return levels
+        """Per level anchors (Hi * Wi, 4); see :func:`square_anchors`."""
+        return square_anchors(self.level_shapes, self.strides)
 
     def points_inside(self, height: int, width: int) -> AssignerInput:
         """The points whose cells start in the top-left ``height`` x ``width`` pixels."""
@@ -77,6 +74,23 @@ class Scene:
             "strides": self.strides, "image_sizes": self.image_sizes, "classes": self.num_classes,
             "objects": counts, "boxes": self.box_kinds,
         }  # fmt: skip
+
+
+def square_anchors(
+    shapes: Sequence[tuple[int, int]], strides: Sequence[int] = STRIDES
+) -> list[Tensor]:
+    """Anchors (Hi * Wi, 4) of 8 strides, centered on the cells' top left corners.
+
+    Args:
+        shapes: (Hi, Wi) of each level.
+        strides: of each level, in pixels.
+    """
+    levels = []
+    for (height, width), stride in zip(shapes, strides, strict=True):
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        centers = torch.stack([x, y], dim=-1).reshape(-1, 2) * float(stride)
+        levels.append(torch.cat([centers - 4 * stride, centers + 4 * stride], dim=1))
+    return levels
 
 
 def random_scene(

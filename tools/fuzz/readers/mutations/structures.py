@@ -86,15 +86,21 @@ def _parse(data: bytes, load: Callable[[str], Any]) -> Any:
     return value if isinstance(value, (dict, list)) else None
 
 
+def _change_some(value: Any, rng: Random) -> Any:
+    """Change one or a few places of a content."""
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        value = _change(value, rng)
+        if not isinstance(value, (dict, list)):
+            break
+    return value
+
+
 def json_value(data: bytes, rng: Random) -> bytes | None:
     """Change places of the content."""
     value = _parse(data, json.loads)
     if value is None:
         return None
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        value = _change(value, rng)
-        if not isinstance(value, (dict, list)):
-            break
+    value = _change_some(value, rng)
     return _dump_json(value, "")
 
 
@@ -129,10 +135,7 @@ def yaml_value(data: bytes, rng: Random) -> bytes | None:
     value = _parse(data, _load_yaml)
     if value is None:
         return None
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        value = _change(value, rng)
-        if not isinstance(value, (dict, list)):
-            break
+    value = _change_some(value, rng)
     try:
         return yaml.safe_dump(value, allow_unicode=rng.random() < 0.5).encode()
     except (yaml.YAMLError, ValueError, RecursionError):
