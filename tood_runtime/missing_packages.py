@@ -47,30 +47,38 @@ def missing_package_message(package: str) -> str:
     return f"tood needs {package}. Install it: {_INSTALL_COMMANDS[package]}"
 
 
-def import_optional(module: str, what: str, install: str | None = None) -> Any:
+def import_optional(
+    module: str,
+    what: str,
+    install: str | None = None,
+    raising: type[Exception] = MissingPackageError,
+) -> Any:
     """Import a module of a package that only some uses need.
 
     Args:
         module: such as "detectron2.structures".
         what: needs it, for the message.
         install: what ``pip install`` is to be given; by default the package's name.
+        raising: the error to raise, of the caller's own kind.
 
     Raises:
-        MissingPackageError: it cannot be imported, or is older than :data:`OLDEST_VERSIONS`.
+        MissingPackageError: or ``raising``: it cannot be imported, or is older than
+            :data:`OLDEST_VERSIONS`.
     """
     package = module.partition(".")[0]
     command = _INSTALL_COMMANDS.get(package, f"pip install {install or package}")
     try:
         imported, root = import_module(module), import_module(package)
     except ImportError as error:
-        raise MissingPackageError(
-            f"{what} needs the package {package}, which cannot be imported ({error}). Install it: "
+        reason = " ".join(str(error).split())
+        raise raising(
+            f"{what} needs the package {package}, which cannot be imported ({reason}). Install it: "
             f"{command}"
         ) from error
     oldest = OLDEST_VERSIONS.get(package)
     version = None if oldest is None else _version(root)
     if oldest is not None and version is not None and _numbers(version) < _numbers(oldest):
-        raise MissingPackageError(
+        raise raising(
             f"{what} needs {package} {oldest} or newer, and {version} is installed. Update it: "
             f"{command.replace('pip install', 'pip install --upgrade')}"
         )

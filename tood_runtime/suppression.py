@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .missing_packages import MissingPackageError, import_optional
+from .missing_packages import import_optional
 from .nms import Candidates, concatenate, nms
 
 # Soft NMS and WBF compare all boxes with each other.
@@ -58,10 +58,6 @@ def require_method(method: str) -> Callable[..., Any] | None:
     """
     if method == "soft":
         package = import_optional("supervision", 'nms="soft"', "supervision")
-        if not hasattr(package, "box_soft_non_max_suppression"):
-            raise MissingPackageError(
-                'nms="soft" needs supervision 0.31 or newer. Update it: pip install -U supervision'
-            )
         function: Callable[..., Any] = package.box_soft_non_max_suppression
         return function
     if method == "wbf":

@@ -16,7 +16,7 @@ from detectron2.utils.file_io import Detectron2Handler, PathManager
 from iopath.common.file_io import OneDrivePathHandler
 from torch import Tensor
 
-from tood_runtime.missing_packages import MissingPackageError, import_optional
+from tood_runtime.missing_packages import import_optional
 from tood_runtime.model_files import is_model_file
 
 from ..errors import CheckpointError
@@ -245,11 +245,9 @@ def _storage_ref(key: Any) -> StorageRef:
 
 
 def _read_safetensors(path: str) -> dict[str, Any]:
-    try:
-        safetensors = import_optional("safetensors", path, '"tood-detectron2[safetensors]"')
-        load_safetensors = import_optional("safetensors.torch", path).load_file
-    except MissingPackageError as error:
-        raise CheckpointError(str(error)) from error
+    extra = '"tood-detectron2[safetensors]"'
+    safetensors = import_optional("safetensors", path, extra, CheckpointError)
+    load_safetensors = import_optional("safetensors.torch", path, extra, CheckpointError).load_file
     try:
         tensors = load_safetensors(path)
     except safetensors.SafetensorError as error:

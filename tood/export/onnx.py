@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tood_runtime.missing_packages import MissingPackageError, import_optional
+from tood_runtime.missing_packages import import_optional
 from tood_runtime.model_info import ModelInfo
 
 from ..errors import ExportError
@@ -92,11 +92,8 @@ def require_onnx() -> Any:
         ExportError: one of them is missing or too old, with the line that installs both.
     """
     extra = '"tood-detectron2[onnx]"'
-    try:
-        import_optional("onnxruntime", "Exporting ONNX", extra)
-        return import_optional("onnx", "Exporting ONNX", extra)
-    except MissingPackageError as error:
-        raise ExportError(str(error)) from error
+    import_optional("onnxruntime", "Exporting ONNX", extra, ExportError)
+    return import_optional("onnx", "Exporting ONNX", extra, ExportError)
 
 
 def simplify(model: Any) -> Any:

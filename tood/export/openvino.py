@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tood_runtime.backends.openvino import INFO_KEY, get_core
-from tood_runtime.missing_packages import MissingPackageError, import_optional
+from tood_runtime.missing_packages import import_optional
 from tood_runtime.model_info import ModelInfo
 
 from ..errors import ExportError
@@ -69,7 +69,5 @@ def require_openvino() -> Any:
     Raises:
         ExportError: it is missing or too old, with the line that installs it.
     """
-    try:
-        return import_optional("openvino", "Exporting to OpenVINO", '"tood-detectron2[openvino]"')
-    except MissingPackageError as error:
-        raise ExportError(str(error)) from error
+    what, extra = "Exporting to OpenVINO", '"tood-detectron2[openvino]"'
+    return import_optional("openvino", what, extra, ExportError)

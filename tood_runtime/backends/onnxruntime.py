@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..image_io import printable_path
-from ..missing_packages import MissingPackageError, import_optional
+from ..missing_packages import import_optional
 from ..model_info import ModelFileError
 from .base import (
     BackendError,
@@ -88,10 +88,7 @@ class ONNXRuntimeBackend:
 
 
 def _import_onnxruntime(file: Path) -> Any:
-    try:
-        return import_optional("onnxruntime", printable_path(file))
-    except MissingPackageError as error:
-        raise BackendError(one_line(error)) from error
+    return import_optional("onnxruntime", printable_path(file), raising=BackendError)
 
 
 def _providers(device: str, available: list[str]) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..image_io import printable_path
-from ..missing_packages import MissingPackageError, import_optional
+from ..missing_packages import import_optional
 from ..model_info import ModelFileError
 from .base import (
     BackendError,
@@ -151,10 +151,7 @@ def read_metadata(model: Any) -> dict[str, str]:
 
 
 def _import_openvino(file: Path) -> Any:
-    try:
-        return import_optional("openvino", printable_path(file))
-    except MissingPackageError as error:
-        raise BackendError(one_line(error)) from error
+    return import_optional("openvino", printable_path(file), raising=BackendError)
 
 
 def _short(version: str) -> str:

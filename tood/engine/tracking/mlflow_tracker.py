@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from tood_runtime.missing_packages import MissingPackageError, import_optional
+from tood_runtime.missing_packages import import_optional
 
 from ...errors import ConfigError
 from .base import FAILED, FINISHED, KILLED, RejectedError, RunDescription, Tracker
@@ -144,11 +144,8 @@ def import_mlflow() -> Any:
         ConfigError: it is missing.
     """
     what, install = 'The tracker "mlflow" in TRACKING.TRACKERS', '"tood-detectron2[mlflow]"'
-    try:
-        module = import_optional("mlflow", what, install)
-        import_optional("mlflow.entities", what, install)
-    except MissingPackageError as error:
-        raise ConfigError(str(error)) from error
+    module = import_optional("mlflow", what, install, ConfigError)
+    import_optional("mlflow.entities", what, install, ConfigError)
     return module
 
 

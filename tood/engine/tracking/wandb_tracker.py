@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tood_runtime.missing_packages import MissingPackageError, import_optional
+from tood_runtime.missing_packages import import_optional
 
 from ...errors import ConfigError
 from .base import FAILED, KILLED, RunDescription, Tracker
@@ -114,15 +114,12 @@ def import_wandb() -> Any:
         ConfigError: it is missing; a folder of the name, which W&B creates, is none.
     """
     what, install = 'The tracker "wandb" in TRACKING.TRACKERS', '"tood-detectron2[wandb]"'
-    try:
-        module = import_optional("wandb", what, install)
-        if getattr(module, "init", None) is None:
-            raise MissingPackageError(
-                f"{what} needs the package wandb, which is not installed. Install it: pip install "
-                f"{install}"
-            )
-    except MissingPackageError as error:
-        raise ConfigError(str(error)) from error
+    module = import_optional("wandb", what, install, ConfigError)
+    if getattr(module, "init", None) is None:
+        raise ConfigError(
+            f"{what} needs the package wandb, which is not installed. Install it: pip install "
+            f"{install}"
+        )
     return module
 
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from tood_runtime.missing_packages import MissingPackageError, import_optional
+from tood_runtime.missing_packages import import_optional
 from tood_runtime.model_info import ModelInfo
 
 from ...errors import ExportError
@@ -85,10 +85,8 @@ def require_packages(kind: FileKind) -> None:
         ExportError: a package is missing or too old, with the line that installs it.
     """
     for package in _PACKAGES[kind]:
-        try:
-            import_optional(package, f"int8 for {kind} files", '"tood-detectron2[quantize]"')
-        except MissingPackageError as error:
-            raise ExportError(str(error)) from error
+        what = f"int8 for {kind} files"
+        import_optional(package, what, '"tood-detectron2[quantize]"', ExportError)
 
 
 def _write_onnx(
