@@ -5,7 +5,8 @@ import pytest
 from tood.checkpoint import CheckpointInfo
 from tood.checkpoint.saving import write_checkpoint
 from tood.data import class_info
-from tood.model_zoo import resolve
+from tood.errors import CheckpointError, ConfigError
+from tood.model_zoo import find_weights, get_weights_url, resolve
 
 
 @pytest.fixture
@@ -60,3 +61,25 @@ def test_classes_that_a_runs_config_does_not_name(run, tmp_path, monkeypatch):
         [7, 3],
     )
     assert class_info(resolve(moved).load_config(["MODEL.TOOD.NUM_CLASSES", "1"]))[0] == ["class 0"]
+
+
+def test_weights_may_be_a_name_a_run_or_a_file(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_weights("TOOD-R50-1x") == get_weights_url("TOOD-R50-1x")
+    (tmp_path / "TOOD-R50-1x").write_bytes(b"")
+    assert find_weights("TOOD-R50-1x") == "TOOD-R50-1x"  # a file comes first
+    final = checkpoint_of(run, "model_final.pth")
+    assert find_weights(run) == find_weights(f"{run}/") == final
+    for source in ("", "a.pth", "https://a.b/c.pth", "detectron2://ImageNetPretrained/R-50.pkl"):
+        assert find_weights(source) == source
+
+
+def test_weights_that_a_name_or_a_folder_does_not_have(run):
+    with pytest.raises(CheckpointError, match="No weights are published for TOOD-R18-shapes"):
+        find_weights("quickstart/TOOD-R18-shapes")
+    with pytest.raises(CheckpointError, match="must be downloaded by hand"):
+        find_weights("TOOD-X101-64x4d-DCN-2x")
+    with pytest.raises(CheckpointError, match="holds no checkpoint of its run"):
+        find_weights(run)
+    with pytest.raises(ConfigError, match="is not the output folder of a training run"):
+        find_weights(run.parent)

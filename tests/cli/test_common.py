@@ -15,6 +15,7 @@ from tood.cli.common import (
     user_message,
 )
 from tood.errors import CheckpointError, ConfigError, DataError
+from tood.model_zoo import get_weights_url
 from tood_runtime.cli import parse
 from tood_runtime.sources import SourceError
 
@@ -81,6 +82,17 @@ def test_model_without_weights_is_an_error_unless_the_options_name_some(run_fold
     opts = ["--opts", "SEED", "1", "MODEL.WEIGHTS", "v"]
     assert load_model_config(parse([*line, *opts])[1]).MODEL.WEIGHTS == "v"
     assert load_model_config(parse(line)[1], trained=False).MODEL.WEIGHTS == ""
+
+
+def test_training_starts_from_a_published_model_or_a_run(run_folder):
+    """By name, wherever the value stands; config.yaml then names the file."""
+    line = ["train", "custom/TOOD-R50"]
+    for words, expected in (
+        (["--weights", "TOOD-R50-1x"], get_weights_url("TOOD-R50-1x")),
+        (["MODEL.WEIGHTS", str(run_folder)], str(run_folder / "model_final.pth")),
+    ):
+        cfg = load_model_config(parse([*line, *words])[1], trained=False)
+        assert cfg.MODEL.WEIGHTS == expected
 
 
 def test_weights_of_a_config_file_are_its_own(run_folder):

@@ -23,7 +23,7 @@ from tood_runtime.serving.errors import ServerError
 from tood_runtime.sources import SourceError
 
 from ..errors import ConfigError, TOODError
-from ..model_zoo import resolve
+from ..model_zoo import find_weights, resolve
 
 # What the user can fix. tood_runtime has its own errors, because it must not import this package.
 USER_ERRORS = (
@@ -107,6 +107,7 @@ def load_model_config(
 
     Later sources override earlier ones: the config of MODEL (or ``--config-file``), the trained
     weights of MODEL, ``--weights`` and the other options that stand for config keys, ``--opts``.
+    ``MODEL.WEIGHTS`` may be a published model's name or a run's folder, and becomes their file.
 
     Args:
         args: parsed by a parser with ``tood_runtime.cli.common.add_model``.
@@ -139,6 +140,7 @@ def load_model_config(
         weights = [] if file is None else ["MODEL.WEIGHTS", file]
     args.config_file = model.source
     cfg = model.load_config([*weights, *option_pairs(args), *opts, *args.opts])
+    cfg.MODEL.WEIGHTS = find_weights(cfg.MODEL.WEIGHTS)
     for file in (model.source, cfg.MODEL.WEIGHTS):
         if is_model_file(file) and not exported:
             raise ConfigError(

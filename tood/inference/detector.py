@@ -21,7 +21,7 @@ from ..config.device import resolve_device
 from ..data.registration import class_info
 from ..data.transforms import ResizeShortestEdge, convert_format
 from ..errors import ConfigError
-from ..model_zoo import resolve
+from ..model_zoo import find_weights, resolve
 from ..modeling import size_divisor
 from .acceleration import autocast_dtype, compile_errors, compile_parts
 from .augmentation import add_views, build_views, model_input, require_no_flip
@@ -140,8 +140,9 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             name_or_path: a name of the model zoo, the folder of a training run, a config file, a
                 checkpoint that a training of this project wrote, or a file that ``tood export``
                 wrote (.onnx, .xml, .torchscript, .pt2). Both hold their config and classes.
-            weights: file or URL of the weights, or an exported file; by default those of the model
-                zoo or the run, for a config file its ``MODEL.WEIGHTS``.
+            weights: file or URL of the weights, the name of a published model, the folder of a
+                training run, or an exported file; by default those of the model zoo or the run, for
+                a config file its ``MODEL.WEIGHTS``.
             device: "cpu", "cuda" or "cuda:N"; "auto" is the config's device, and the CPU for an
                 exported file. Without a GPU, the CPU replaces any of them.
             channel_order: of arrays and tensors: "RGB", or "BGR" for frames of OpenCV. An array
@@ -171,10 +172,9 @@ class Detector(ImageDetector["ImageInput | Tensor"]):
             )
         opts = [] if device == "auto" else ["MODEL.DEVICE", device]
         cfg = resolved.load_config(opts)
-        if weights is None:
-            weights = resolved.require_weights()
+        weights = resolved.require_weights() if weights is None else find_weights(weights)
         if weights is not None:
-            cfg.MODEL.WEIGHTS = os.fspath(weights)
+            cfg.MODEL.WEIGHTS = weights
         return cls.from_config(
             cfg, channel_order=channel_order, precision=precision, compile=compile, tta=tta
         )

@@ -1,7 +1,14 @@
 """The published models by name: configs, weights, accuracy and size."""
 
 from .models import MODELS, ModelInfo, ModelSize, PublishedAP
-from .resolving import ResolvedModel, get_config, get_config_file, get_weights_url, resolve
+from .resolving import (
+    ResolvedModel,
+    find_weights,
+    get_config,
+    get_config_file,
+    get_weights_url,
+    resolve,
+)
 
 __all__ = [
     "MODELS",
@@ -9,6 +16,7 @@ __all__ = [
     "ModelSize",
     "PublishedAP",
     "ResolvedModel",
+    "find_weights",
     "get_config",
     "get_config_file",
     "get_weights_url",

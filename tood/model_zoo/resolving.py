@@ -176,6 +176,26 @@ def resolve(name_or_path: str | os.PathLike) -> ResolvedModel:
     return ResolvedModel(find_config_file(text), None)
 
 
+def find_weights(source: str | os.PathLike[str]) -> str:
+    """Find the weights that a value of ``MODEL.WEIGHTS`` or ``--weights`` refers to.
+
+    Args:
+        source: the name of a published model, or the output folder of a training run, whose best
+            or last checkpoint is taken (see :func:`resolve`). A file, also one of such a name, a
+            URL and "" are returned as they are.
+
+    Raises:
+        ConfigError: a folder that is not that of a training run.
+        CheckpointError: no weights of the model are published, or the run has no checkpoint.
+    """
+    text = os.fspath(source)
+    if os.path.isfile(text) or (named_config(text) is None and not os.path.isdir(text)):
+        return text
+    weights = resolve(text).require_weights()
+    assert weights is not None  # of a name or a folder
+    return weights
+
+
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a checkpoint, by its name or its first bytes: a zip file or a pickle.
 

@@ -73,14 +73,15 @@ def add_weights(parser: CommandParser, several: bool = False) -> None:
             "--weights",
             nargs="+",
             metavar="FILE",
-            help="checkpoint files or URLs, one for each MODEL (default: those of the MODELs)",
+            help="checkpoint files, URLs, model-zoo names or training runs' folders, one for each "
+            "MODEL (default: those of the MODELs)",
         )
     else:
         parser.add_argument(
             "--weights",
             metavar="FILE",
-            help="checkpoint file or URL, the same as --opts MODEL.WEIGHTS FILE "
-            "(default: those of MODEL, else the config's)",
+            help="checkpoint file, URL, model-zoo name or training run's folder, the same as "
+            "--opts MODEL.WEIGHTS FILE (default: those of MODEL, else the config's)",
         )
 
 
