@@ -123,15 +123,36 @@ def test_own_two_stage_checkpoint(cfg, tmp_path):
     assert not changed_keys(loaded, trained.state_dict())
 
 
-def test_detectron2_s_checkpointer(trained, cfg, tmp_path):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_detectron2_s_checkpointer(trained, cfg, tmp_path, layout):
     """Which most scripts use: for training like ours, for evaluation all must be filled."""
-    path = save(trained, "mmdet", tmp_path / "weights.pth")
+    path = save(trained, layout, tmp_path / "weights.pth")
     cfg.MODEL.TOOD.PROPOSALS.CLASS_AGNOSTIC = False
     model = build_model(cfg)
     DetectionCheckpointer(model).load(path)
     assert model.proposal_generator.head.tood_cls.weight.equal(trained.head.tood_cls.weight)
     with pytest.raises(CheckpointError, match="roi_heads"):
         DetectionCheckpointer(build_model(cfg).eval()).load(path)
+    cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
+    first_stage = build_model(cfg).eval()
+    DetectionCheckpointer(first_stage).load(path)
+    assert first_stage.proposal_generator.head.tood_cls.weight.equal(trained.head.tood_cls.weight)
+
+
+def test_first_stage_of_a_two_stage_checkpoint(cfg, tmp_path, caplog):
+    """For the evaluation of its proposals: the file's second stage is left out, and named."""
+    caplog.set_level(logging.INFO)
+    trained = build_model(cfg)
+    path = str(tmp_path / "model.pth")
+    torch.save({"model": trained.state_dict()}, path)
+    expected = trained.state_dict()
+    cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
+    for checkpointer in (TOODCheckpointer, DetectionCheckpointer):
+        model = build_model(cfg).eval()
+        options = {"strict": True} if checkpointer is TOODCheckpointer else {}
+        checkpointer(model, **options).load(path)
+        assert not changed_keys(model, expected)
+    assert any("Not used: the second stage (6 tensors)" in text for text in caplog.messages)
 
 
 @pytest.mark.parametrize("names", ["mmdet", "authors"])

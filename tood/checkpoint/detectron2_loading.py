@@ -14,9 +14,9 @@ from torch import nn
 from ..compat import convert_what_detectron2_loads
 from ..errors import CheckpointError
 from ..modeling.dense_detector import find_dense_core
-from .key_mapping import LAYOUT_DESCRIPTIONS, detect_layout, to_tood_keys
+from .key_mapping import LAYOUT_DESCRIPTIONS, detect_layout, nest_keys, to_tood_keys
 from .loading import LoadedWeights
-from .model_comparison import compare_with_model
+from .model_comparison import compare_with_model, core_prefix
 from .state_dict import extract_state_dict
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def rename_loaded(model: nn.Module, loaded: dict[str, Any], path: str) -> dict[s
 
     Returns:
         ``loaded`` itself where detectron2 can use it as it is: the model has no dense-detector
-        core, some of the names are the model's, or detectron2 has rules for them (.pkl).
+        core, the names are the model's, or detectron2 has rules for them (.pkl).
 
     Raises:
         CheckpointError: the file holds the weights of another model, or those of a TOOD that do not
@@ -42,9 +42,10 @@ def rename_loaded(model: nn.Module, loaded: dict[str, Any], path: str) -> dict[s
     if core is None:
         return loaded
     weights, expected = loaded["model"], model.state_dict()
-    is_known = "__author__" in loaded or any(
-        str(name).removeprefix("module.") in expected for name in weights
-    )
+    names = {str(name).removeprefix("module.") for name in weights}
+    # A one-stage detector shares the names of its backbone with a two-stage model, not the head's.
+    is_nested = nest_keys(dict.fromkeys(names), core_prefix(model, core), expected).keys() == names
+    is_known = "__author__" in loaded or (is_nested and not names.isdisjoint(expected))
     if is_known and model.training:
         return loaded
     tensors, ignored = extract_state_dict(weights, path)

@@ -113,6 +113,7 @@ class CheckpointLoader(DetectionCheckpointer):
         weights, report = compare_with_model(
             self.model, core, weights, allow_exceptions=not self.strict
         )
+        self._log_unused(weights)
         if not report.is_match:
             raise CheckpointError(report.format())
         if weights.layout == LAYOUT:
@@ -200,6 +201,8 @@ class CheckpointLoader(DetectionCheckpointer):
             ", an average over training (EMA)" if weights.info and weights.info.is_average else "",
             ", ".join(f"{part} {count}" for part, count in counts.items() if count),
         )
+
+    def _log_unused(self, weights: LoadedWeights) -> None:
         unused = [
             name for name in weights.ignored if name not in weights.extras or is_average_entry(name)
         ]
@@ -210,7 +213,7 @@ class CheckpointLoader(DetectionCheckpointer):
     def _log_exceptions(self, report: KeyReport) -> None:
         if report.backbone_only:
             self.logger.info(
-                "The file holds only a backbone: FPN and head keep their initialization%s.",
+                "The file holds only a backbone: everything else keeps its initialization%s.",
                 ", and the offsets of the backbone's deformable convolutions start at 0"
                 if report.untrained_offsets
                 else "",

@@ -46,6 +46,20 @@ class LoadedWeights:
             origins=nest_keys(self.origins, core_prefix, model_keys),
         )
 
+    def without(self, prefix: str, what: str) -> "LoadedWeights":
+        """Leave out the weights of a part; ``ignored`` then says so, where there were any.
+
+        Args:
+            prefix: of their names.
+            what: the part is called.
+        """
+        kept = {key: value for key, value in self.tensors.items() if not key.startswith(prefix)}
+        if len(kept) == len(self.tensors):
+            return self
+        left_out = f"{what} ({len(self.tensors) - len(kept)} tensors)"
+        origins = {key: self.origins[key] for key in kept}
+        return replace(self, tensors=kept, origins=origins, ignored=[*self.ignored, left_out])
+
 
 def read_checkpoint(path: str, timm_names: TimmNames | None = None) -> LoadedWeights:
     """Read a checkpoint file and rename its weights to this project's names.

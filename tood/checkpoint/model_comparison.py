@@ -7,6 +7,8 @@ from .key_report import KeyReport, compare_keys, parts_without_one_stage_weights
 from .loading import LoadedWeights
 from .roi_classes import roi_class_parameters
 
+_SECOND_STAGE = "roi_heads."
+
 
 def core_prefix(model: nn.Module, core: DenseDetectorCore) -> str:
     """The prefix of the detector's parameters in a model; empty if the model is the detector."""
@@ -35,10 +37,14 @@ def compare_with_model(
             first stage alone, as for training.
 
     Returns:
-        The renamed weights, and where they differ from the model.
+        The renamed weights, and where they differ from the model. A model of a first stage alone,
+        detectron2's ``ProposalNetwork``, needs no second stage: that of the weights is left out,
+        and listed in ``ignored``.
     """
     expected, prefix = model.state_dict(), core_prefix(model, core)
     weights = weights.nested(prefix, expected)
+    if prefix and not any(key.startswith(_SECOND_STAGE) for key in expected):
+        weights = weights.without(_SECOND_STAGE, "the second stage")
     optional = parts_without_one_stage_weights(expected, prefix, core.head_in_features)
     report = compare_keys(
         expected,

@@ -25,14 +25,12 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import build_model
 from tabulate import tabulate
-from torch import nn
 
-from tood.checkpoint.safe_load import load_file
+from tood.checkpoint import TOODCheckpointer
 from tood.cli.common import exit_on_user_error
 from tood.config.loading import load_config
 from tood.data import build_test_loader
 from tood.data.registration import setup_datasets
-from tood.errors import CheckpointError
 from tood.evaluation import FastCOCOEvaluator
 from tools.experiments.alignment_table import (
     experiment_parser,
@@ -113,7 +111,7 @@ def proposal_recall(cfg: CfgNode, weights: Path) -> Results:
     cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
     setup_datasets(cfg, ("TEST",))
     model = build_model(cfg).eval()
-    _load_first_stage(model, weights)
+    TOODCheckpointer(model, strict=True).load(str(weights))
     name = cfg.DATASETS.TEST[0]
     with torch.no_grad():
         results: dict[str, Any] = inference_on_dataset(
@@ -121,16 +119,6 @@ def proposal_recall(cfg: CfgNode, weights: Path) -> Results:
         )
     recall = results["box_proposals"]
     return {name: recall[name] for name in ("AR@100", "AR@1000")}
-
-
-def _load_first_stage(model: nn.Module, path: Path) -> None:
-    """Load a two-stage detector's weights but those of its second stage."""
-    weights = load_file(str(path))["model"]
-    first = {key: value for key, value in weights.items() if not key.startswith("roi_heads.")}
-    expected = model.state_dict().keys()
-    if first.keys() != expected:
-        raise CheckpointError(f"{path} does not match: {sorted(first.keys() ^ expected)[:3]}")
-    model.load_state_dict({key: torch.as_tensor(value) for key, value in first.items()})
 
 
 def make_table(results: dict[str, list[Results]]) -> str:
