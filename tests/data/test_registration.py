@@ -183,8 +183,24 @@ def test_masks_are_read_where_the_model_has_them(shapes_cfg, edited_json):
     edited_json(rle)
     with pytest.raises(ConfigError, match="Set INPUT.MASK_FORMAT bitmask"):
         setup_datasets(shapes_cfg)
+    assert "Set INPUT.MASK_FORMAT bitmask" in read_datasets(shapes_cfg)["TRAIN"][0]
     shapes_cfg.INPUT.MASK_FORMAT = "bitmask"
     setup_datasets(shapes_cfg)
+
+
+def test_rle_of_a_test_set_needs_no_bitmasks(shapes_cfg, edited_json):
+    """The format is that of masks that are learned: polygons, while the test set has RLE."""
+
+    def rle(content):
+        sizes = {image["id"]: [image["height"], image["width"]] for image in content["images"]}
+        for entry in content["annotations"]:
+            height, width = sizes[entry["image_id"]]
+            entry["segmentation"] = {"counts": [0, height * width], "size": [height, width]}
+
+    shapes_cfg.MODEL.MASK_ON = True
+    shapes_cfg.DATASETS.TEST_ANNOTATIONS = edited_json(rle)
+    setup_datasets(shapes_cfg)
+    assert read_datasets(shapes_cfg) == {"TRAIN": [], "TEST": []}
 
 
 @pytest.mark.parametrize("key", ["CROP", "LSJ"])

@@ -133,6 +133,14 @@ def test_padding_belongs_to_no_mask():
     assert mask.sum() == 600 and mask.shape == (40, 40)
 
 
+def test_padding_belongs_to_no_polygon():
+    """Of an object that ends outside of its image, which is smaller than the crop."""
+    pytest.importorskip("shapely")
+    transform = FixedSizeCrop((40, 40)).get_transform(noise(20, 30))
+    (cut,) = transform.apply_polygons([np.array([[10.0, 5], [36, 5], [36, 24], [10, 24]])])
+    assert cut.min(axis=0).tolist() == [10, 5] and cut.max(axis=0).tolist() == [30, 20]
+
+
 def test_jitter_leaves_a_pixel():
     for shape in ((3, 9000), (9000, 3)):
         (result,) = run([ResizeScale(0.1, 0.1, 64, 64)], noise(*shape), 1)

@@ -2,16 +2,18 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
 from tests.engine.helpers import run_phase_hook
+from tests.modeling.two_stage import to_two_stage
 from tood.engine import PhaseHook
 from tood.modeling import find_dense_core
 
@@ -93,3 +95,50 @@ def test_distributed_data_parallel(tiny_cfg, tmp_path, architecture):
                 gradient = found[0][phase][1][name]
                 assert torch.equal(gradient, found[1][phase][1][name]), name
                 torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def two_stage_batch(rank: int):
+    """Rank 0 has nothing, rank 1 two objects with masks."""
+    batch = ddp_batch(rank)
+    instances = batch[0]["instances"]
+    if rank == 0:
+        batch[0]["instances"] = instances[torch.zeros(len(instances), dtype=torch.bool)]
+    else:
+        corners = ((0, 1), (2, 1), (2, 3), (0, 3))
+        instances.gt_masks = PolygonMasks(
+            [[np.array([box[i] for xy in corners for i in xy])] for box in instances.gt_boxes]
+        )
+    return batch
+
+
+def two_stage_worker(rank, cfg, init_file, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{init_file}", rank=rank, world_size=2
+    )
+    torch.manual_seed(0)
+    model = nn.parallel.DistributedDataParallel(build_model(cfg), broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    torch.manual_seed(rank)
+    for phase in ("warmup", "aligned", "aligned"):
+        find_dense_core(model).set_phase(phase)
+        optimizer.zero_grad()
+        with EventStorage():
+            losses = model(two_stage_batch(rank))
+        sum(losses.values()).backward()
+        optimizer.step()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    torch.save((losses["loss_mask"].item(), gradients), os.path.join(folder, f"{rank}.pth"))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_stages_where_one_process_has_no_objects(tiny_cfg, tmp_path):
+    """Every parameter has a gradient in both processes, else they would wait for each other."""
+    cfg = to_two_stage(tiny_cfg, "TOODCascadeROIHeads")
+    cfg.MODEL.MASK_ON = True
+    mp.spawn(two_stage_worker, (cfg, tmp_path / "init", tmp_path), nprocs=2)
+    (empty, first), (full, second) = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
+    assert empty == 0 and full > 0
+    for name, gradient in first.items():
+        assert gradient.isfinite().all() and gradient.equal(second[name]), name
+    assert any(g.abs().sum() > 0 for name, g in first.items() if "mask_head" in name)

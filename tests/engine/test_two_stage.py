@@ -105,14 +105,16 @@ def test_configs(name, run_cfg, tmp_path):
 
 
 def test_test_time_augmentation(cfg, tmp_path):
-    """By detectron2's GeneralizedRCNNWithTTA."""
+    """Of boxes and masks, by detectron2's GeneralizedRCNNWithTTA."""
+    cfg.MODEL.MASK_ON = True
+    setup_datasets(cfg)
     node = cfg.TEST.AUG
     node.ENABLED, node.MIN_SIZES, node.MAX_SIZE, node.FLIP = True, (64, 96), 200, True
     cfg.SOLVER.MAX_ITER = 2
     trainer = Trainer(cfg)
     trainer.resume_or_load(False)
     trainer.train()
-    assert set(trainer._last_eval_results) == {"bbox", "bbox_TTA"}
+    assert set(trainer._last_eval_results) == {"bbox", "segm", "bbox_TTA", "segm_TTA"}
 
 
 def test_detections_have_no_keypoints(tiny_cfg, caplog):

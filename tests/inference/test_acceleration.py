@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling import build_model
 from torch._dynamo import exc
 
 from tests.inference.test_predict import real_detector  # noqa: F401 - a fixture
+from tests.modeling.two_stage import to_two_stage
 from tests.runtime.conftest import build_info
 from tood.errors import ConfigError
 from tood.inference import Detector, ExportedModel
-from tood.inference.acceleration import compile_errors, half_precision
+from tood.inference.acceleration import compile_errors, compile_parts, half_precision
 from tood_runtime.prediction import PredictionSettings
 
 
@@ -52,6 +54,14 @@ def test_errors_of_torch_compile_say_what_helps():
     message = r"torch.compile failed: no compiler\. It needs a C\+\+"
     with pytest.raises(ConfigError, match=message), compile_errors():
         raise exc.TorchDynamoException("no compiler\nand a long explanation")
+
+
+def test_compiled_parts_of_a_two_stage_model(tiny_cfg, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, **options: compiled.append(part))
+    model = build_model(to_two_stage(tiny_cfg))
+    compile_parts(model)
+    assert compiled == [model.backbone, model.proposal_generator.head]
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_lower_precision_pastes_as_float32_does():
     np.testing.assert_array_equal(candidates.masks, expected.numpy())
 
 
-def test_options_select_masks_with_their_boxes(detector, image):
+def test_options_select_masks_with_their_boxes(detector, image, monkeypatch):
     every = detector(image, score_threshold=0)
     threshold = float(np.median(every.confidence))
     assert_same(detector(image, score_threshold=threshold), every[every.confidence > threshold])
@@ -130,6 +130,9 @@ def test_options_select_masks_with_their_boxes(detector, image):
     chosen = [class_name == name for class_name in every.class_names]
     assert_same(detector(image, score_threshold=0, classes=[name]), every[chosen])
     assert_same(detector(image, score_threshold=0, max_detections=4), every[:4])
+    monkeypatch.setitem(detector.cfg.TEST, "DETECTIONS_PER_IMAGE", -1)  # all
+    assert_same(detector(image, score_threshold=0, max_detections=4), every[:4])
+    assert_same(detector(image, score_threshold=0), every)
     nothing = detector(image, score_threshold=1)
     assert len(nothing) == 0 and nothing.mask.shape == (0, 120, 200)
 

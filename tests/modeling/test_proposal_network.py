@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 
 from tests.modeling.two_stage import build_both, to_two_stage
 from tood.engine.accumulation import accumulate_gradients
-from tood.errors import DataError
+from tood.errors import ConfigError, DataError
 from tood.modeling import TOODProposalNetwork, find_dense_core
 from tood.modeling.structures import DensePredictions
 
@@ -196,6 +196,17 @@ def test_proposals_alone(tiny_cfg, make_input):
     model.eval()
     (output,) = model([make_input()])
     assert output["proposals"].has("objectness_logits")
+
+
+def test_batch_of_another_padding_is_refused(tiny_cfg, make_input):
+    """Which points may be positive depends on where the padding ends."""
+    tiny_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "TOODProposalNetwork"
+    tiny_cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
+    tiny_cfg.MODEL.TOOD.PROPOSALS.SIZE_DIVISOR = 64
+    model = build_model(tiny_cfg).eval()
+    model([make_input(64, 128)])
+    with pytest.raises(ConfigError, match=r"SIZE_DIVISOR is 64, but the batch has 128x96 pixels"):
+        model([make_input(96, 128)])
 
 
 @pytest.mark.parametrize("phase", PHASES)

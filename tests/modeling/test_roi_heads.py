@@ -64,6 +64,31 @@ def test_scores(tiny_cfg, make_input, roi_heads):
 
 
 @pytest.mark.parametrize("roi_heads", HEADS)
+def test_pooling_does_not_round_boxes(build, roi_heads):
+    """bfloat16 has no numbers between 1016 and 1024: a box of 5 pixels there would have none."""
+    model = build(roi_heads, masks=True).eval()
+    features = {
+        f"p{i}": torch.randn(1, 64, 1280 >> i, 1280 >> i, dtype=torch.bfloat16) for i in range(3, 8)
+    }
+    proposals = Instances((1280, 1280))
+    proposals.proposal_boxes = Boxes([[1017.0, 1018, 1022, 1023]])
+    proposals.objectness_logits = torch.zeros(1)
+    pooled = []
+    for pooler in (model.roi_heads.box_pooler, model.roi_heads.mask_pooler):
+        pooler.register_forward_hook(lambda module, inputs, output: pooled.append((inputs, output)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model.roi_heads(None, features, [proposals])
+        found = Instances((1280, 1280), pred_boxes=proposals.proposal_boxes)
+        found.pred_classes = torch.zeros(1, dtype=torch.long)
+        model.roi_heads.forward_with_given_boxes(features, [found])
+    for (maps, boxes), output in [pooled[0], pooled[-1]]:
+        assert boxes[0].tensor.equal(proposals.proposal_boxes.tensor)
+        expected = [features[f"p{i}"].float() for i in range(3, 8)]
+        assert all(a.equal(b) for a, b in zip(maps, expected, strict=True))
+        assert output.dtype == torch.float32
+
+
+@pytest.mark.parametrize("roi_heads", HEADS)
 def test_without_the_option_they_are_detectron2_s(tiny_cfg, make_input, roi_heads):
     cfg = to_two_stage(tiny_cfg, roi_heads)
     ours = build_model(cfg).eval()
@@ -130,6 +155,19 @@ def test_masks(build, make_input):
     (output,) = model([full])
     found = output["instances"]
     assert len(found) > 0 and found.pred_masks.shape == (len(found), 96, 128)
+
+
+@pytest.mark.parametrize("roi_heads", HEADS)
+def test_batch_without_any_mask(build, make_input, roi_heads):
+    """As the loader gives images without objects: instances that have no gt_masks at all."""
+    model = build(roi_heads, masks=True).train()
+    batch = [make_input(height, 96, (), ()) for height in (64, 96)]
+    assert not any(x["instances"].has("gt_masks") for x in batch)
+    with EventStorage():
+        losses = model(batch)
+    assert losses["loss_mask"].item() == 0
+    sum(losses.values()).backward()
+    assert model.roi_heads.mask_head.predictor.weight.grad.eq(0).all()
 
 
 def test_different_numbers_of_classes(tiny_cfg):

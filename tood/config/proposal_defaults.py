@@ -34,8 +34,8 @@ def _add_proposal_keys(node: CfgNode) -> None:
     node.PROPOSALS.NMS_THRESH_TRAIN = 0.9
     # The same in evaluation. The second stage has an NMS of its own.
     node.PROPOSALS.NMS_THRESH_TEST = 0.9
-    # Images are padded to multiples of it: the divisor of the backbone, which a proposal generator
-    # does not see.
+    # The multiple that the backbone pads images to (its size_divisibility), which a proposal
+    # generator does not see. Changing it does not change the padding.
     node.PROPOSALS.SIZE_DIVISOR = 32
 
 

@@ -17,21 +17,20 @@ _FIX = (
 )
 
 
-def validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
-    """Check that all objects of a dataset have masks, in a format that the config can use.
+def validate_training_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
+    """Check that the masks of a training set, if they are learned, are in a format that can be.
 
     Args:
-        cfg: ``MODEL.MASK_ON``, ``INPUT.MASK_FORMAT``.
+        cfg: ``MODEL.MASK_ON``, ``INPUT.MASK_FORMAT``, ``INPUT.CROP`` and ``INPUT.LSJ``.
         dataset: as it was read with this config.
 
     Raises:
-        DataError: the model has masks, but objects of the dataset have none.
         ConfigError: there are masks in RLE, and ``INPUT.MASK_FORMAT`` is polygon: detectron2 makes
-            polygons of polygons only.
+            polygons of polygons only; or images are cropped, and there are polygons, which are
+            cropped with a package that is not installed.
     """
     if not cfg.MODEL.MASK_ON:
         return
-    require_masks(dataset)
     rows = np.flatnonzero(~dataset.is_crowd)
     masks = dataset.segmentations or []
     rle = [row for row in rows if isinstance(masks[row], dict)]
@@ -40,16 +39,12 @@ def validate_masks(cfg: CfgNode, dataset: DetectionDataset) -> None:
             f"{dataset.source} has masks in run-length encoding (RLE): {len(rle)} of {len(rows)} "
             "objects. Set INPUT.MASK_FORMAT bitmask."
         )
+    _require_crops(cfg, dataset)
 
 
-def require_crops(cfg: CfgNode, dataset: DetectionDataset) -> None:
-    """Check that the masks of a training set can be cropped, if images are.
-
-    Raises:
-        ConfigError: there are polygons, which are cropped with a package that is not installed.
-    """
+def _require_crops(cfg: CfgNode, dataset: DetectionDataset) -> None:
     crops = [key for key in ("CROP", "LSJ") if cfg.INPUT[key].ENABLED]
-    if not (cfg.MODEL.MASK_ON and crops) or importlib.util.find_spec("shapely") is not None:
+    if not crops or importlib.util.find_spec("shapely") is not None:
         return
     if any(isinstance(mask, list) for mask in dataset.segmentations or ()):
         raise ConfigError(

@@ -25,7 +25,7 @@ from .classes import class_info, compare_class_names, match_classes, name_classe
 from .dataset import DetectionDataset
 from .formats import DataSource, find_format
 from .formats.coco import COCOFormat
-from .mask_checks import require_crops, validate_masks
+from .mask_checks import require_masks, validate_training_masks
 
 __all__ = [
     "class_info",
@@ -62,7 +62,8 @@ def setup_datasets(cfg: CfgNode, splits: tuple[str, ...] = ("TRAIN", "TEST")) ->
     """
     datasets = _prepare(cfg, splits)
     for prepared in datasets:
-        validate_masks(cfg, prepared.dataset)
+        if cfg.MODEL.MASK_ON:
+            require_masks(prepared.dataset)
         _validate_use(cfg, prepared)
         keypoints.validate_equal_keypoints(prepared.dataset, datasets[0].dataset)
         if has_tood(cfg):
@@ -92,7 +93,8 @@ def read_datasets(cfg: CfgNode) -> dict[str, list[str]]:
         _validate_equal_classes(prepared, next(x for x in datasets if x.split == prepared.split))
         try:
             dataset = prepared.dataset
-            validate_masks(cfg, dataset)
+            if cfg.MODEL.MASK_ON:
+                require_masks(dataset)
             if not (dataset.annotated and dataset.is_crowd.all()):  # also without any box
                 _validate_use(cfg, prepared)
             keypoints.validate_equal_keypoints(dataset, datasets[0].dataset)
@@ -135,14 +137,14 @@ class _Prepared:
 
 
 def _validate_use(cfg: CfgNode, prepared: _Prepared) -> None:
-    """Check that a dataset, whose masks are valid, can be trained on, or evaluated."""
+    """Check that a dataset can be trained on, or evaluated."""
     dataset = prepared.dataset
     if prepared.split == "TEST":
         validate_ground_truth(dataset)
     elif not dataset.annotated:
         raise DataError(f"{dataset.source} has no annotations, so nothing can be trained on it.")
     else:
-        require_crops(cfg, dataset)
+        validate_training_masks(cfg, dataset)
     keypoints.validate_keypoints(cfg, prepared.name, dataset, prepared.split)
 
 

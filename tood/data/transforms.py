@@ -60,17 +60,27 @@ class ResizeScale(T.ResizeScale):
 
 
 class _ClippingCropTransform(T.CropTransform):
-    """A crop that clips boxes to what there is of the image.
+    """A crop that clips boxes and polygons to what there is of the image.
 
-    detectron2 clips them after all transforms. If padding follows the crop, a box that ends outside
-    of its image, or that a crop before has cut, would then reach into the padding.
+    detectron2 clips boxes after all transforms, and polygons to the window, which may be larger
+    than the image. If padding follows the crop, an object that ends outside of its image, or that a
+    crop before has cut, would then reach into the padding.
     """
+
+    def _end(self) -> tuple[int, int]:
+        """Where the window or the image ends: x, y."""
+        return min(self.x0 + self.w, self.orig_w), min(self.y0 + self.h, self.orig_h)
 
     def apply_box(self, box: np.ndarray) -> np.ndarray:
         """Clip and shift boxes (M, 4)."""
-        x2, y2 = min(self.x0 + self.w, self.orig_w), min(self.y0 + self.h, self.orig_h)
-        limits = (self.x0, self.y0, self.x0, self.y0), (x2, y2, x2, y2)
+        limits = (self.x0, self.y0, self.x0, self.y0), (*self._end(), *self._end())
         return np.asarray(super().apply_box(np.clip(box, *limits)))
+
+    def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
+        """Cut and shift polygons, each (P, 2)."""
+        x2, y2 = self._end()
+        crop = T.CropTransform(self.x0, self.y0, x2 - self.x0, y2 - self.y0)
+        return list(crop.apply_polygons(polygons))
 
 
 class FixedSizeCrop(T.FixedSizeCrop):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
+from ..modeling.dense_detector import find_dense_core
 
 #: What a model can compute in.
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -40,12 +41,14 @@ def half_precision(device: str) -> str:
 
 
 def compile_parts(model: nn.Module) -> None:
-    """Let torch.compile translate the backbone and the head for images of any size.
+    """Compile the backbone and the head with torch.compile, for images of any size.
 
-    The translation happens in the first call, and takes a minute. Post-processing stays as it is.
+    They are compiled in the first call, which takes a minute. Post-processing and the ROI heads of
+    a two-stage model stay as they are: their sizes vary with what is found.
     """
-    for name in ("backbone", "head"):
-        part = getattr(model, name, None)
+    core = find_dense_core(model)
+    head = getattr(model, "head", None) if core is None else core.head
+    for part in (getattr(model, "backbone", None), head):
         if isinstance(part, nn.Module):
             part.compile(dynamic=True)
 

@@ -62,8 +62,8 @@ def require_possible(model: nn.Module, cfg: CfgNode, settings: PredictionSetting
             "nms and nms_threshold are options of TOOD models. Set "
             f"MODEL.{node or '...'}.NMS_THRESH_TEST in the config before building the detector."
         )
-    limit = cfg.TEST.DETECTIONS_PER_IMAGE
-    if (settings.max_detections or 0) > limit and not joins:
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE  # negative for all
+    if 0 <= limit < (settings.max_detections or 0) and not joins:
         raise OptionError(
             f"max_detections {settings.max_detections} is more than TEST.DETECTIONS_PER_IMAGE "
             f"{limit}. Raise that in the config before building the detector."

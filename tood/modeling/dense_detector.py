@@ -123,8 +123,9 @@ class DenseDetectorCore(nn.Module):
     def in_parts(self, num_parts: int) -> Iterator[BatchParts]:
         """Process one batch of training in several forward passes.
 
-        Losses are divided by the normalizers of the whole batch; see :class:`BatchParts`. Drawings
-        are made of the first part, and assignment statistics are logged once.
+        Losses are divided by the normalizers of the whole batch; see :class:`BatchParts`. TOOD's
+        drawings are made of the first part (detectron2's two-stage models draw each part), and
+        assignment statistics are logged once.
 
         Args:
             num_parts: how many.

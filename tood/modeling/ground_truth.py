@@ -22,7 +22,8 @@ def to_ground_truth(
     """The ground truth of one image on a device, without boxes that nothing can be learned from.
 
     Boxes on a GPU stay, because their number would have to be read; no point is assigned to them.
-    For the same reason classes on a GPU are not checked.
+    For the same reason a wrong class on a GPU is an assertion of the device, which comes late and
+    without this message.
 
     Args:
         instances: with gt_boxes (M, 4) in pixels and gt_classes (M,).
@@ -37,7 +38,10 @@ def to_ground_truth(
     """
     # Whatever the loader's types: small ones would overflow in areas and indices.
     boxes, classes = instances.gt_boxes.tensor.float(), instances.gt_classes.long()
-    if classes.device.type == "cpu" and ((classes < 0) | (classes >= num_classes)).any():
+    exist = ((classes >= 0) & (classes < num_classes)).all()
+    if classes.device.type != "cpu":
+        torch._assert_async(exist, f"ground truth of a class above {num_classes - 1}")
+    elif not exist:
         raise DataError(
             f"{source} has ground truth of classes {classes.unique().tolist()}, but the model has "
             f"classes 0 to {num_classes - 1}. Set MODEL.TOOD.NUM_CLASSES to that of the dataset."

@@ -126,9 +126,12 @@ class TOODProposalNetwork(DenseDetectorCore):
 
         Raises:
             ValueError: ground truth is missing in training mode.
-            DataError: a class of the ground truth does not exist.
-            ConfigError: an image is too small for a normalization.
+            DataError: a class of the ground truth does not exist. On a GPU, where detectron2 has
+                moved it, that is an assertion of the device.
+            ConfigError: an image is too small for a normalization, or the batch was not padded to
+                multiples of ``size_divisor``.
         """
+        self._require_padding(images)
         with explain_small_maps(images), profiler_range("tood/head"):
             grid, predictions = self.predict(features)
         losses: dict[str, Tensor] = {}
@@ -144,6 +147,16 @@ class TOODProposalNetwork(DenseDetectorCore):
             losses = self.normalize_losses(renamed)
         with profiler_range("tood/proposals"):
             return self.generate_proposals(predictions, images.image_sizes), losses
+
+    def _require_padding(self, images: ImageList) -> None:
+        """Where an image ends depends on it, and with that which points can be positive."""
+        size = tuple(images.tensor.shape[-2:])
+        if any(side % self.size_divisor for side in size):
+            raise ConfigError(
+                f"MODEL.TOOD.PROPOSALS.SIZE_DIVISOR is {self.size_divisor}, but the batch has "
+                f"{size[1]}x{size[0]} pixels: the backbone pads images to other multiples. Set it "
+                "to the backbone's size_divisibility."
+            )
 
     @torch.no_grad()
     def generate_proposals(

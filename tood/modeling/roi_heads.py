@@ -10,9 +10,14 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
-from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNOutputLayers, StandardROIHeads
+from detectron2.modeling.roi_heads import (
+    CascadeROIHeads,
+    FastRCNNOutputLayers,
+    ROIHeads,
+    StandardROIHeads,
+)
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
-from detectron2.structures import Instances
+from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
 
@@ -44,8 +49,43 @@ class ProposalScoreOutputLayers(FastRCNNOutputLayers):
         return multiply_proposal_scores(super().predict_probs(predictions, proposals), proposals)
 
 
+class _FullPrecisionPooling(ROIHeads):
+    """ROI heads that pool from float32 maps where autocast has made them float16 or bfloat16.
+
+    detectron2 rounds boxes to the type of the maps before it pools: by up to 4 pixels in bfloat16,
+    and by 0.5 in float16, where an image has more than 1024.
+    """
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> Any:
+        """Detections, or proposals and losses, as in detectron2."""
+        return super().forward(images, _at_least_float32(features), proposals, targets)
+
+    def forward_with_given_boxes(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> list[Instances]:
+        """Masks and keypoints of boxes, as in detectron2."""
+        found: list[Instances] = super().forward_with_given_boxes(
+            _at_least_float32(features), instances
+        )
+        return found
+
+
+def _at_least_float32(features: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What autocast has made; a model that was converted to another type keeps it."""
+    return {
+        name: x.float() if torch.is_autocast_enabled(x.device.type) else x
+        for name, x in features.items()
+    }
+
+
 @ROI_HEADS_REGISTRY.register()
-class TOODStandardROIHeads(StandardROIHeads):
+class TOODStandardROIHeads(_FullPrecisionPooling, StandardROIHeads):
     """detectron2's heads with ``MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE``."""
 
     @classmethod
@@ -58,7 +98,7 @@ class TOODStandardROIHeads(StandardROIHeads):
 
 
 @ROI_HEADS_REGISTRY.register()
-class TOODCascadeROIHeads(CascadeROIHeads):
+class TOODCascadeROIHeads(_FullPrecisionPooling, CascadeROIHeads):
     """detectron2's heads with ``MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE``.
 
     Args:
