@@ -27,12 +27,18 @@ def zip_tree_hash(path: Path) -> str:
 
     Raises:
         zipfile.BadZipFile: it is no zip file, or damaged.
-        ValueError: a name is used for a file and a folder.
+        ValueError: a name is used for a file and a folder, or something is not in that folder:
+            pip would then build other files than those that are hashed.
     """
     root: _Folder = {}
     with zipfile.ZipFile(path) as archive:
+        top = None
         for info in archive.infolist():
-            *folders, name = info.filename.split("/")[1:] or [""]
+            first, slash, rest = info.filename.partition("/")
+            if not slash or first != (first if top is None else top):
+                raise ValueError(f"{info.filename} is not in the only top-level folder")
+            top = first
+            *folders, name = rest.split("/")
             folder = root
             for part in folders:
                 inner = folder.setdefault(part, {})

@@ -65,6 +65,13 @@ def test_a_file_is_no_folder(tmp_path, files):
         zip_tree_hash(write_zip(tmp_path / "a.zip", files))
 
 
+@pytest.mark.parametrize("other", ["setup.py", "s/b", "/r/b"])
+def test_everything_is_in_one_folder(tmp_path, other):
+    """pip builds a setup.py of the root, whatever else there is."""
+    with pytest.raises(ValueError, match="is not in the only top-level folder"):
+        zip_tree_hash(write_zip(tmp_path / "a.zip", {"r/a": "1", other: "2"}))
+
+
 def test_two_entries_of_one_name(tmp_path):
     with (
         pytest.warns(UserWarning, match="Duplicate"),

@@ -1,7 +1,7 @@
 """tools.mutation: what counts as a mutant, and that it is loaded instead of the file."""
 
 import importlib
-import json
+import os
 import signal
 import sys
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import ROOT
 from tools.mutation import __main__ as mutation
-from tools.mutation import mutants
+from tools.mutation import mutants, running
 from tools.mutation.targets import TARGETS, find_modules
 
 
@@ -56,25 +56,67 @@ def test_mutants_of_a_module():
     assert all(mutant.code != (ROOT / mutant.path).read_text() for mutant in found)
 
 
+def test_mutants_can_be_compiled():
+    """Of "def f(*, a)", cosmic-ray makes "def f(+, a)", which no test has to notice."""
+    pytest.importorskip("cosmic_ray")
+    assert "    *,\n" in (ROOT / "tood/modeling/postprocessing.py").read_text()
+    for mutant in mutants.make_mutants("tood/modeling/postprocessing.py"):
+        compile(mutant.code, "mutant", "exec")
+
+
 def test_outcomes():
-    assert mutation.outcome_of(0) == "survived"
-    assert mutation.outcome_of(1 << 8) == "killed"
-    assert mutation.outcome_of(signal.SIGSEGV) == "killed"
-    assert mutation.outcome_of(signal.SIGALRM) == "timeout"
+    """Only tests that fail kill a mutant: not a lack of memory, or an error of pytest itself."""
+    assert running.outcome_of(0) == "survived"
+    assert running.outcome_of(1 << 8) == running.outcome_of(2 << 8) == "killed"
+    assert running.outcome_of(signal.SIGALRM) == "timeout"
+    for status in (signal.SIGKILL, signal.SIGSEGV, 3 << 8, 4 << 8, 5 << 8, 70 << 8):
+        assert running.outcome_of(status) == "error"
+
+
+def test_a_fingerprint_changes_with_the_code_and_the_tests(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "ROOT", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_a.py").write_text("a")
+    first = mutants.Mutant("tood/a.py", "NumberReplacer", 0, 1, "1  ->  2", "a = 2")
+    second = mutants.Mutant("tood/a.py", "NumberReplacer", 0, 1, "1  ->  2", "a = 2\nb = 1")
+    found = [running.fingerprint(mutant, ["tests"]) for mutant in (first, second)]
+    (tmp_path / "tests/test_a.py").write_text("b")
+    found.append(running.fingerprint(first, ["tests"]))
+    assert len(set(found)) == 3
+
+
+def test_timeouts_run_again_alone(monkeypatch):
+    made = [mutants.Mutant("tood/a.py", "NumberReplacer", i, i, "", "") for i in range(3)]
+    monkeypatch.setattr(running, "start", lambda *_: os.fork() or os._exit(0))
+    runs = []
+
+    def run_all(target, waiting, jobs, limit, folder):
+        runs.append((len(waiting), jobs))
+        return [(mutant, "timeout" if mutant is made[1] else "killed") for mutant in waiting]
+
+    monkeypatch.setattr(running, "_run_all", run_all)
+    found = {}
+    running.run_mutants(TARGETS["box_ops"], made, 2, lambda x, y: found.update({x.line: y}))
+    assert runs == [(3, 2), (1, 1)] and found == {0: "killed", 1: "timeout", 2: "killed"}
 
 
 @pytest.mark.parametrize(("survivors", "code"), [(0, 0), (1, 1)])
 def test_a_target_below_its_floor_fails(tmp_path, monkeypatch, capsys, survivors, code):
     made = [mutants.Mutant("tood/a.py", "NumberReplacer", i, i, "1  ->  2", "") for i in range(10)]
 
-    def run_target(target, waiting, known, jobs, path):
-        for i, mutant in enumerate(waiting):
-            known[mutant.name] = {"outcome": "survived" if i < survivors else "killed"}
-        path.write_text(json.dumps(known))
+    outcomes = [*["survived"] * survivors, *["timeout"] * 2, *["killed"] * 10]
+    runs = []
+
+    def run_mutants(target, waiting, jobs, report):
+        runs.append(len(waiting))
+        for mutant, outcome in zip(waiting, outcomes, strict=False):
+            report(mutant, outcome)
 
     monkeypatch.setattr(mutation, "preload", lambda: None)
     monkeypatch.setattr(mutation, "find_modules", lambda _: ["tood/a.py"])
     monkeypatch.setattr(mutation, "make_mutants", lambda _: iter(made))
-    monkeypatch.setattr(mutation, "run_target", run_target)
-    assert mutation.main(["--targets", "box_ops", "--output", str(tmp_path)]) == code
-    assert f"| {survivors} |".replace(" ", "") in capsys.readouterr().out.replace(" ", "")
+    monkeypatch.setattr(mutation, "run_mutants", run_mutants)
+    arguments = ["--targets", "box_ops", "--output", str(tmp_path)]
+    assert mutation.main(arguments) == mutation.main(arguments) == code
+    assert runs == [10]  # and not again
+    assert f"|10|{survivors}|2|0|" in capsys.readouterr().out.replace(" ", "")

@@ -48,8 +48,8 @@ class FastCOCOEvaluator(COCOEvaluator):
 
     Boxes outside of their image are ignored, because detections are clipped to it; objects of any
     size count, not only those up to 1e5 x 1e5 pixels; and the files are written after the
-    evaluation, so a full disk costs no AP. With ``MODEL.MASK_ON``, objects whose mask is invalid are
-    not part of the dataset, with a warning that counts them: box AP is then without them too.
+    evaluation, so a full disk costs no AP. With ``MODEL.MASK_ON``, objects whose mask is invalid
+    are not part of the dataset, with a warning that counts them: box AP is then without them too.
 
     The ground truth is the normalized dataset (`tood.data.registration.load_dataset`), so training
     and evaluation have the same boxes, and no JSON file is read or written for it. Matching and

@@ -3,6 +3,7 @@
 import ast
 import importlib.machinery
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,17 +59,25 @@ def make_mutants(path: str) -> Iterator[Mutant]:
         ]
         for occurrence, (line, _) in enumerate(places):
             code = mutate_code(source, operator, occurrence)
-            if code is not None and _without_annotations(code) != meaning:
+            if code is not None and _is_valid(code) and _without_annotations(code) != meaning:
                 change = _changed_line(source, code)
                 yield Mutant(path, name.partition("/")[2], occurrence, line, change, code)
 
 
+def _is_valid(code: str) -> bool:
+    """Whether this can be compiled: cosmic-ray takes the bare ``*`` of arguments for a product."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of "is" with a number
+        try:
+            compile(code, "mutant", "exec", dont_inherit=True)
+        except SyntaxError:
+            return False
+    return True
+
+
 def _without_annotations(code: str) -> str:
-    """What a module does: its syntax tree without annotations; the code itself if it has none."""
-    try:
-        tree = ast.parse(code)
-    except SyntaxError:
-        return code
+    """What a module does: its syntax tree without annotations."""
+    tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):
             node.annotation = None
