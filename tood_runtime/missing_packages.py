@@ -20,7 +20,7 @@ NEEDED_PACKAGES = tuple(_INSTALL_COMMANDS)
 OLDEST_VERSIONS = {
     "av": "14",
     "ensemble_boxes": "1.0.9",
-    "fastapi": "0.115",
+    "fastapi": "0.116",
     "mlflow": "2.10",
     "nncf": "2.14",
     "onnx": "1.17",

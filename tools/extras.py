@@ -23,14 +23,31 @@ EXTRAS = {
 }
 
 
-def files_of_extra(extra: str) -> tuple[str, ...]:
-    """The files of tests that mention a module of an extra, relative to the root.
+# Folders of tests that need an extra without naming its modules.
+_FOLDERS = {
+    "dataset": ("tests/runtime/dataset/",),
+    "quantize": ("tests/export/quantize/",),
+    "serve": ("tests/runtime/serving/",),
+    "mlflow": ("tests/engine/tracking/",),
+    "wandb": ("tests/engine/tracking/",),
+}
+
+
+def find_tests(extra: str) -> tuple[str, ...]:
+    """The files of tests that mention a module of an extra, or are in a folder of it.
 
     Args:
         extra: a key of :data:`EXTRAS`.
+
+    Returns:
+        Paths relative to the root.
     """
-    pattern = re.compile(rf"\b({'|'.join(EXTRAS[extra])})\b")
-    return tuple(name for name, text in _test_files().items() if pattern.search(text))
+    pattern, folders = re.compile(rf"\b({'|'.join(EXTRAS[extra])})\b"), _FOLDERS.get(extra, ())
+    return tuple(
+        name
+        for name, text in _test_files().items()
+        if pattern.search(text) or name.startswith(folders)
+    )
 
 
 @functools.cache

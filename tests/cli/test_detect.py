@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.helpers import ROOT
 from tests.runtime.http_server import http_server, send
-from tests.runtime.sources.test_videos import write_video
+from tests.runtime.sources.video_files import write_video
 from tood_runtime.sources import items
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +14,9 @@ from tests.helpers import ROOT
 from tood import Detector
 from tood.cli import detect_dataset
 from tood.config import load_config
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
 
 # Of this clone, and of the detectron2 that the tests run with.
 PYTHONPATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

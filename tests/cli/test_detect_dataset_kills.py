@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -17,6 +16,8 @@ from PIL import Image
 
 from tests.helpers import ROOT
 from tood.config import load_config
+
+pq = pytest.importorskip("pyarrow.parquet")
 
 # Of this clone, and of the detectron2 that the tests run with.
 PYTHONPATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

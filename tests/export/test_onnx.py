@@ -145,6 +145,10 @@ def test_deformable_convolution(form):
     """As the operator and as gathers: equal to eager, at sizes that were not traced."""
     import onnxruntime
 
+    version = tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
+    if form == "torchvision" and version < (1, 25):
+        pytest.skip("ONNX Runtime has had DeformConv since 1.25")
+
     def inputs(n, height, width):
         offsets = torch.randn(n, 72, height, width) * 3
         return torch.randn(n, 8, height, width), offsets, torch.rand(n, 36, height, width)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.export.helpers import assert_same_detections, batch_of
+from tests.helpers import has_torch_export
 from tood.export.metadata import build_info
 from tood.export.networks import build_network, example_inputs, symbolic_sizes
 from tood.export.nms import nms_mask
@@ -11,6 +12,10 @@ from tood.export.torch_export import save_torch_export, to_torch_export
 from tood.modeling.tracing import exporting
 from tood_runtime.backends import BackendError
 from tood_runtime.model_files import read_model_info
+
+pytestmark = pytest.mark.skipif(
+    not has_torch_export(), reason="torch.export files need a newer PyTorch"
+)
 
 
 def write_program(path, tiny, **options):

@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.helpers import ROOT
 from tood_runtime.dataset import BatchDetector, arrow_schema, to_table
+
+pq = pytest.importorskip("pyarrow.parquet")
 
 # Of this clone, and of the detectron2 that the tests run with.
 PYTHONPATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

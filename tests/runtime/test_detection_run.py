@@ -6,6 +6,7 @@ import time
 import pytest
 from PIL import Image
 
+from tests.runtime.sources.video_files import write_video
 from tests.runtime.test_image_detector import FakeDetector, image
 from tood_runtime.detection_run import DetectionRun, RunSummary
 from tood_runtime.image_io import ImageReadError
@@ -13,10 +14,6 @@ from tood_runtime.image_writing import ImageWriteError
 from tood_runtime.output_files import OutputError
 from tood_runtime.outputs import Output
 from tood_runtime.sources import collect_inputs
-
-pytest.importorskip("av")
-
-from tests.runtime.sources.test_videos import write_video
 
 
 class Recorder(Output):

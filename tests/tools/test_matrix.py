@@ -1,41 +1,66 @@
 """tools.matrix: its rows, and what it reads from the programs that it runs."""
 
 import json
+import sys
 
 import pytest
 
 from tests.helpers import ROOT
 from tood_runtime.missing_packages import OLDEST_VERSIONS
-from tools import matrix
-from tools.extras import EXTRAS, files_of_extra
+from tools.extras import EXTRAS, find_tests
+from tools.matrix import __main__ as matrix
+from tools.matrix import rows, running
 
 
 def test_every_extra_has_its_packages_and_tests():
     """All that users install; each package with a floor belongs to one of them."""
-    extras = matrix._pyproject()["project"]["optional-dependencies"]
+    extras = rows._pyproject()["project"]["optional-dependencies"]
     assert EXTRAS.keys() == extras.keys() - {"dev", "docs", "mmdet", "ray"}
     assert {module for modules in EXTRAS.values() for module in modules} == OLDEST_VERSIONS.keys()
     for extra in EXTRAS:
-        files = files_of_extra(extra)
+        files = find_tests(extra)
         assert files and all((ROOT / file).is_file() for file in files), extra
-    assert "tests/checkpoint/test_safetensors.py" in files_of_extra("safetensors")
+    assert "tests/checkpoint/test_safetensors.py" in find_tests("safetensors")
 
 
 def test_rows():
-    rows = {row.name: row for row in matrix.make_rows(["3.10", "3.11", "3.13"])}
-    assert len(rows) == 3 + 4 + len(EXTRAS)
-    assert rows["oldest packages"].python == "3.10" and rows["oldest packages"].oldest
-    assert rows["detectron2 main"].python == "3.11" and rows["detectron2 main"].main
-    assert rows["no extras"].extras == () and not rows["no extras"].tests
-    assert rows["only the extra onnx"].extras == ("onnx",)
-    assert {row.python for row in matrix.make_rows(["3.12"])} == {"3.12"}
+    found = {row.name: row for row in rows.make_rows(["3.10", "3.11", "3.13"])}
+    assert len(found) == 3 + 4 + len(EXTRAS)
+    assert found["oldest packages"].python == "3.10" and found["oldest packages"].oldest
+    assert found["detectron2 main"].python == "3.11" and found["detectron2 main"].main
+    assert found["no extras"].extras == () and not found["no extras"].tests
+    assert found["only the extra onnx"].extras == ("onnx",)
+    assert {row.python for row in rows.make_rows(["3.12"])} == {"3.12"}
 
 
 def test_constraints_of_the_oldest_packages():
-    found = matrix.pinned_to_floor(["torch>=2.6", "a[b]>=1.0", "ruff==1", "c"])
-    assert found == ["torch==2.6", "a==1.0"]
-    floors = matrix.oldest_constraints()
-    assert "torch==2.6" in floors and "torchvision==0.21" in floors and "onnx==1.17" in floors
+    found = rows.pinned_to_floor(["torch>=2.6", "a[b]>=1.0", "ruff==1", "c"])
+    assert found == ["torch==2.6.*", "a==1.0.*"]
+    floors = rows.oldest_constraints()
+    assert {"torch==2.6.*", "torchvision==0.21.*", "onnx==1.17.*"} <= set(floors)
+
+
+def test_a_row_of_other_versions_has_failed():
+    def found(row, **other):
+        usual = {"python": "3.11.4", "torch": "2.14.0", "detectron2": "0.4+pure"}
+        return running.wrong_versions(row, usual | other)
+
+    assert not found(rows.Row("Python 3.11", "3.11"))
+    assert found(rows.Row("Python 3.1", "3.1")) == "Python 3.11.4"
+    assert found(rows.Row("detectron2 main", "3.11", main=True)) == "detectron2 0.4+pure"
+    assert not found(rows.Row("detectron2 main", "3.11", main=True), detectron2="0.6")
+    assert found(rows.Row("Python 3.11", "3.11"), detectron2="0.6") == "detectron2 0.6"
+    assert found(rows.Row("oldest", "3.11", oldest=True)) == "torch 2.14.0"
+    assert not found(rows.Row("oldest", "3.11", oldest=True), torch="2.6.0+cpu")
+
+
+def test_steps_end_at_the_first_that_fails(monkeypatch):
+    steps = [[sys.executable, "-c", f"print({i}); exit({i})"] for i in range(3)]
+    assert running._run_steps(steps, {}) == (1, "1\n")
+    assert running._run_steps(steps[:1], {}) == (0, "0\n")
+    monkeypatch.setattr(running, "TIMEOUT", 0.1)
+    code, output = running._run_steps([[sys.executable, "-c", "import time; time.sleep(9)"]], {})
+    assert code == 124 and output.endswith("took more than 0.1 s")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +73,7 @@ def test_constraints_of_the_oldest_packages():
     ],
 )
 def test_outcomes(output, expected):
-    found = matrix.read_outcome(output)
+    found = running.read_outcome(output)
     assert (found["passed"], found["skipped"], found["failed"]) == expected
 
 
@@ -59,7 +84,8 @@ def test_finished_rows_are_kept(tmp_path, monkeypatch, capsys):
     def run_row(row, interpreter, main_folder, tests):
         ran.append(row.name)
         failed = int(row.name == "no extras")
-        return dict.fromkeys(matrix.COLUMNS, "") | {"row": row.name, "passed": 1, "failed": failed}
+        cells = dict.fromkeys(matrix.COLUMNS, "") | {"row": row.name, "passed": 1, "failed": failed}
+        return cells | running.key_of(row, tests)
 
     monkeypatch.setattr(matrix, "run_row", run_row)
     arguments = ["--output", str(tmp_path), "--rows", "Python 3.11"]
@@ -68,6 +94,11 @@ def test_finished_rows_are_kept(tmp_path, monkeypatch, capsys):
     assert ran == ["Python 3.11", "no extras"]
     assert len(json.loads((tmp_path / "results.json").read_text())) == 2
     assert "| no extras" in capsys.readouterr().out
+    assert matrix.main([*arguments, "--tests", "tests/runtime"]) == 1  # a result of other tests
+    assert ran == ["Python 3.11", "no extras", "Python 3.11"]
+    with pytest.raises(SystemExit):
+        matrix.main([*arguments, "--detectron2-main", str(tmp_path)])
+    assert "is not a checkout of detectron2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         matrix.main([*arguments, "detectron2 main"])  # without a checkout
     assert "unknown rows ['detectron2 main']" in capsys.readouterr().err

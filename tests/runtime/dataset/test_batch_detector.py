@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
 from tests.runtime.dataset.fake import FakeDetector
 from tood_runtime.dataset import COLUMNS, BatchDetector, ImageRecord, arrow_schema, to_table
 from tood_runtime.image_io import read_image
+
+pa = pytest.importorskip("pyarrow")
 
 
 def paths_of(folder):

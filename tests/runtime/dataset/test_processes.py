@@ -15,6 +15,8 @@ from tests.runtime.dataset.fake import FakeDetector, detect_all
 from tood_runtime.dataset.claims import FINISHING, LISTING, Claims
 from tood_runtime.output_files import OutputError
 
+pytest.importorskip("pyarrow")
+
 
 @pytest.fixture
 def start():

@@ -13,6 +13,8 @@ from tood_runtime.dataset.run import read_result
 from tood_runtime.dataset.shards import ShardFiles
 from tood_runtime.output_files import OutputError
 
+pytest.importorskip("pyarrow")
+
 
 def shards(folder):
     return sorted((folder / "shards").glob("shard-*"))

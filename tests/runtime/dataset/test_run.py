@@ -5,13 +5,14 @@ import logging
 import os
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from tests.runtime.dataset.fake import FakeDetector, detect_all, settings
 from tood_runtime.dataset import COLUMNS, arrow_schema
 from tood_runtime.output_files import OutputError
+
+pd = pytest.importorskip("pandas")
+pq = pytest.importorskip("pyarrow.parquet")
 
 
 def shards(folder):

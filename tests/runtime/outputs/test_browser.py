@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests.examples.chromium import Chromium
-from tests.runtime.sources.test_videos import write_video
+from tests.runtime.sources.video_files import write_video
 
 pytest.importorskip("av")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

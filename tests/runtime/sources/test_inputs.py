@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.runtime.http_server import http_server, send
 from tests.runtime.sources.test_files import touch
-from tests.runtime.sources.test_videos import write_video
+from tests.runtime.sources.video_files import write_video
 from tood_runtime.image_io import ImageReadError
 from tood_runtime.sources import ImageInput, SourceError, VideoInput, collect_inputs, images_of
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.http_server import http_server, make_certificate, send
-from tests.runtime.sources.test_videos import scene, write_video
+from tests.runtime.sources.video_files import scene, write_video
 from tood_runtime.image_io import ImageReadError
 from tood_runtime.prediction import SourceImage
 from tood_runtime.sources.videos import newest, read_camera, read_frames

@@ -1,36 +1,17 @@
 """Frames of videos: numbers, times, sizes, broken ones; live sources; cameras."""
 
 import struct
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.runtime.sources.video_files import RATE, scene, write_video
 from tood_runtime.image_io import ImageReadError
-from tood_runtime.outputs.video_file import VideoWriter
 from tood_runtime.prediction import SourceImage
 from tood_runtime.sources.videos import count_frames, read_frames
 
 av = pytest.importorskip("av")
-
-RATE = Fraction(30000, 1001)
-
-
-def scene(index: int, size=(64, 48)) -> Image.Image:
-    """A gray image that gets brighter, with a white square in the upper left quarter."""
-    pixels = np.full((size[1], size[0], 3), 10 * (index % 25), np.uint8)
-    pixels[4:14, 4:24] = (250, 40, 40)
-    return Image.fromarray(pixels)
-
-
-def write_video(path: Path, count=12, size=(64, 48), rate=RATE, times=None) -> Path:
-    writer = VideoWriter(path, size, rate)
-    for i in range(count):
-        writer.write(scene(i, size), i / rate if times is None else times[i])
-    writer.close()
-    return path
 
 
 @pytest.mark.parametrize(("suffix", "size"), [(".mp4", (64, 48)), (".webm", (63, 47))])

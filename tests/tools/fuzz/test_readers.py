@@ -5,7 +5,7 @@ The longer one is ``python -m tools.fuzz.readers``.
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, has_torch_export
 from tools.fuzz.readers.files import load_case
 from tools.fuzz.readers.program import READERS, attack, make_case, problem_key, replay
 from tools.fuzz.readers.samples import BUILDERS
@@ -22,6 +22,8 @@ def watcher(tmp_path_factory):
     pytest.importorskip("onnx")
     pytest.importorskip("openvino")
     pytest.importorskip("safetensors")
+    if not has_torch_export():
+        pytest.skip("the samples of exported files need a newer PyTorch")
     with Watcher(tmp_path_factory.mktemp("watched"), READERS, LIMITS) as watcher:
         yield watcher
 

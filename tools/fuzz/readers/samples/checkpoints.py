@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.modeling import build_model
-from safetensors.torch import save as save_safetensors
 
 from tood.checkpoint.info import INFO_KEY, CheckpointInfo
 from tood.config.loading import load_config
@@ -45,6 +44,8 @@ def _saved(content: Any, **options: Any) -> bytes:
 
 def checkpoint_cases() -> list[Case]:
     """See the module. The larger ones come first, so that there are more mutations of the small."""
+    from safetensors.torch import save as save_safetensors
+
     weights = OrderedDict(small_model().state_dict())
     few = OrderedDict(list(weights.items())[:12])
     names = ["cat", "dog", "no"]

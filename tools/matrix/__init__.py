@@ -1,0 +1,1 @@
+"""The tests in fresh environments; see ``__main__.py``."""
