@@ -9,7 +9,7 @@ import torch
 
 from tools import processes
 from tools.soak import __main__ as soak
-from tools.soak import machine, training
+from tools.soak import machine, serving, training
 from tools.soak.machine import FullDisk, Report, write_images
 
 
@@ -22,6 +22,9 @@ def test_memory_that_grows():
     assert len(growing.memory) == 60
     (problem,) = growing.problems
     assert problem.startswith("memory grew from 2") and problem.endswith("MiB")
+    short = Report(memory=[200.0] * 7)
+    short.check_memory()
+    assert short.problems == ["memory was sampled 7 times only: run longer"]
 
 
 def test_metrics_that_are_lost_or_doubled(tmp_path):
@@ -38,6 +41,12 @@ def test_metrics_that_are_lost_or_doubled(tmp_path):
     assert problems(19, 39, 59) == []
     assert problems(19, 59) == ["metrics.json lacks the iterations [39]"]
     assert problems(19, 39, 39, 59) == ["metrics.json has iterations twice"]
+    (tmp_path / "metrics.json").write_text('{"iteration": 19}\n{"iterat')
+    training._check_metrics(tmp_path, 59, report)
+    assert report.problems[-1].startswith("metrics.json has a line that is no JSON")
+    (tmp_path / "metrics.json").write_text("")
+    training._check_metrics(tmp_path, -1, report)
+    assert report.problems[-1] == "only 0 iterations were trained: run longer"
 
 
 def test_checkpoints_that_go_back(tmp_path):
@@ -56,6 +65,23 @@ def test_checkpoints_that_go_back(tmp_path):
     assert first == "the last checkpoint went back from 59 to 39"
     assert second.startswith("the last checkpoint cannot be read")
     assert third == "last_checkpoint is gone"
+
+
+def test_a_process_ends_with_its_context(tmp_path):
+    with machine.running_tood(["check-env"], tmp_path / "log") as process:
+        assert process.poll() is None and machine.wait_for(process, 0.01) is None
+    assert process.poll() == -9
+
+
+def test_the_detections_must_tell_images_apart(monkeypatch):
+    answers = {b"a": (200, b"1"), b"b": (200, b"1"), b"c": (500, b"no")}
+    monkeypatch.setattr(serving, "ask", lambda connection, method, path, body: answers[body])
+    monkeypatch.setattr(serving, "summary", lambda body: body)
+    assert serving._reference(1, [b"a"]) == [b"1"]
+    with pytest.raises(RuntimeError, match="the same detections"):
+        serving._reference(1, [b"a", b"b"])
+    with pytest.raises(RuntimeError, match="answers an image with 500"):
+        serving._reference(1, [b"c"])
 
 
 def test_broken_images(tmp_path):

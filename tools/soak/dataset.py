@@ -11,9 +11,9 @@ from tools.processes import descendants, family_mib
 from tools.soak.machine import (
     FullDisk,
     Report,
-    kill_all,
+    running_tood,
     stall,
-    start_tood,
+    wait_for,
     write_images,
     write_model,
 )
@@ -22,6 +22,8 @@ NUM_IMAGES = 600
 FAULTS = ("kill all", "kill one", "terminate", "stall", "full disk")
 # Seconds until a fault: from the imports to the last shard.
 CALM = (5.0, 25.0)
+# Seconds after which a run hangs.
+RUN_LIMIT = 600
 
 
 def soak_dataset(folder: Path, minutes: float, generator: random.Random) -> Report:
@@ -40,16 +42,19 @@ def soak_dataset(folder: Path, minutes: float, generator: random.Random) -> Repo
     broken = write_images(folder / "images", NUM_IMAGES, seed=0)
     end = time.monotonic() + 60 * minutes
     expected = _undisturbed(folder, model, report)
-    if len(_errors(expected)) != len(broken):
-        report.problems.append(f"{len(_errors(expected))} broken images, not {len(broken)}")
+    images, errors, detections = _count(expected)
+    report.events["detections"] = detections
+    if (images, errors) != (NUM_IMAGES, len(broken)) or not detections:
+        report.problems.append(f"{images} images, {errors} of them broken, {detections} detections")
     number = 0
     while time.monotonic() < end and not report.problems:
         output = folder / f"round{number}"
         for _ in range(generator.randint(1, 4)):
             _disturbed_run(folder, model, output, generator, report)
-        process = start_tood(_words(model, folder, output), folder / "detect.log")
-        if process.wait() != 0:
-            report.problems.append(f"round {number} ended with {process.returncode}")
+        with running_tood(_words(model, folder, output), folder / "detect.log") as process:
+            code = wait_for(process, RUN_LIMIT)
+        if code != 0:
+            report.problems.append(f"round {number} ended with {code}")
         elif _read_shards(output) != expected:
             report.problems.append(f"round {number} has other results")
         elif list(output.rglob(".*")):
@@ -57,6 +62,8 @@ def soak_dataset(folder: Path, minutes: float, generator: random.Random) -> Repo
         report.events["rounds"] += 1
         shutil.rmtree(output)
         number += 1
+    if not report.problems and not any(report.events[fault] for fault in FAULTS):
+        report.problems.append("no fault was injected: run longer")
     report.check_memory()
     return report
 
@@ -69,11 +76,11 @@ def _words(model: Path, folder: Path, output: Path) -> list[str]:
 def _undisturbed(folder: Path, model: Path, report: Report) -> dict[str, bytes]:
     """The shards of a run without faults, whose memory is sampled."""
     output = folder / "undisturbed"
-    process = start_tood(_words(model, folder, output), folder / "detect.log")
-    while process.poll() is None:
-        if len(list((output / "shards").glob("shard-*"))) > 4:  # after the imports
-            report.memory.append(family_mib(process.pid))
-        time.sleep(0.5)
+    with running_tood(_words(model, folder, output), folder / "detect.log") as process:
+        while process.poll() is None:
+            if len(list((output / "shards").glob("shard-*"))) > 4:  # after the imports
+                report.memory.append(family_mib(process.pid))
+            time.sleep(0.5)
     if process.returncode != 0:
         report.problems.append(f"the undisturbed run ended with {process.returncode}")
     return _read_shards(output)
@@ -85,42 +92,44 @@ def _disturbed_run(
     fault, disk = generator.choice(FAULTS), FullDisk(folder)
     if fault == "full disk" and not disk.is_possible:
         fault = "kill all"
-    process = start_tood(_words(model, folder, output), folder / "detect.log")
-    until = time.monotonic() + generator.uniform(*CALM)
-    while time.monotonic() < until and process.poll() is None:
-        time.sleep(0.05)
-    if process.poll() is not None:  # finished before
-        return
-    report.events[fault] += 1
-    if fault == "kill one":
+    with running_tood(_words(model, folder, output), folder / "detect.log") as process:
+        until = time.monotonic() + generator.uniform(*CALM)
+        while time.monotonic() < until and process.poll() is None:
+            time.sleep(0.05)
         children = descendants(process.pid)
-        if children:
+        if process.poll() is not None or not children:  # finished before
+            return
+        report.events[fault] += 1
+        if fault == "kill one":
             os.kill(generator.choice(children), signal.SIGKILL)
-        if process.wait(600) != 0:
-            report.problems.append("one process was killed, and the other did not do its images")
-    elif fault == "terminate":
-        process.send_signal(signal.SIGTERM)
-        if process.wait(60) not in (128 + signal.SIGTERM, 0):
-            report.problems.append(f"SIGTERM ended a run with {process.returncode}")
-    elif fault == "stall":
-        stall(process.pid, 5, generator)
-    elif fault == "full disk":
-        with disk:
-            time.sleep(5)
-    kill_all(process)
+            if wait_for(process, RUN_LIMIT) != 0:
+                report.problems.append("one process was killed; the other did not do its images")
+        elif fault == "terminate":
+            process.send_signal(signal.SIGTERM)
+            code = wait_for(process, 60)
+            if code not in (128 + signal.SIGTERM, 0):
+                report.problems.append(f"SIGTERM ended a run with {code}")
+        elif fault == "stall":
+            stall(process.pid, 5, generator)
+        elif fault == "full disk":
+            with disk:
+                time.sleep(5)
 
 
 def _read_shards(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (output / "shards").glob("shard-*")}
 
 
-def _errors(shards: dict[str, bytes]) -> list[str]:
-    """The errors of all images that cannot be read."""
+def _count(shards: dict[str, bytes]) -> tuple[int, int, int]:
+    """How many images there are, how many of them cannot be read, and how many detections."""
     import io
 
     import pyarrow.parquet as pq
 
-    found: list[str] = []
+    images = errors = detections = 0
     for data in shards.values():
-        found += pq.read_table(io.BytesIO(data))["error"].drop_null().to_pylist()
-    return found
+        table = pq.read_table(io.BytesIO(data))
+        images += table.num_rows
+        errors += table.num_rows - table["error"].null_count
+        detections += sum(len(x) for x in table["confidence"].to_pylist() if x is not None)
+    return images, errors, detections

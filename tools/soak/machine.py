@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from tools.processes import descendants
 
 # Memory may grow by this fraction from the second quarter of a run to the last.
 MAX_GROWTH = 0.1
+# Fewer samples of memory say nothing.
+MIN_SAMPLES = 8
 # A disk with more free space than this is not filled.
 SMALL_DISK = 4 << 30
 
@@ -46,7 +49,8 @@ class Report:
     def check_memory(self) -> None:
         """Drop the samples of processes that had ended, and add a problem if memory has grown."""
         self.memory = [sample for sample in self.memory if sample]
-        if len(self.memory) < 8:
+        if len(self.memory) < MIN_SAMPLES:
+            self.problems.append(f"memory was sampled {len(self.memory)} times only: run longer")
             return
         quarter = len(self.memory) // 4
         early = statistics.median(self.memory[quarter : 2 * quarter])
@@ -93,13 +97,30 @@ def write_images(folder: Path, count: int, seed: int) -> set[str]:
     return broken
 
 
-def start_tood(words: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start ``tood`` in a group of its own, so that all of it can be killed.
+@contextlib.contextmanager
+def running_tood(words: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``tood`` in a group of its own, all of which is killed at the end of the context.
 
     Args:
         words: of the command line.
         log: file that the output is appended to.
     """
+    process = _start_tood(words, log)
+    try:
+        yield process
+    finally:
+        kill_all(process)
+
+
+def wait_for(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """The exit code of a process; None if it does not end in time."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _start_tood(words: list[str], log: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with log.open("ab") as file:
         return subprocess.Popen(
@@ -109,7 +130,7 @@ def start_tood(words: list[str], log: Path) -> subprocess.Popen[bytes]:
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process of :func:`start_tood` and its children, and wait for it."""
+    """Kill a process of :func:`running_tood` and its children, and wait for it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.benchmark.serving import ask, summary
 from tools.processes import family_mib
-from tools.soak.machine import Report, start_tood, write_images, write_model
+from tools.soak.machine import Report, running_tood, wait_for, write_images, write_model
 
 NUM_CLIENTS, NUM_IMAGES = 6, 40
 
@@ -33,32 +33,46 @@ def soak_serving(folder: Path, minutes: float, generator: random.Random) -> Repo
     good = [data for name, data in files.items() if name not in broken]
     bad = [files[name] for name in broken]
     log = folder / "serve.log"
-    process = start_tood(["serve", str(model), "--port", "0", "--device", "cpu"], log)
-    port = _wait_for_port(process, log)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    expected = [summary(ask(connection, "POST", "/detect", data)[1]) for data in good]
-    clients = _Clients(port, good, bad, expected, report)
-    threads = [
-        threading.Thread(target=clients.run, args=(random.Random(generator.random()),))
-        for _ in range(NUM_CLIENTS)
-    ]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end and process.poll() is None:
-        report.memory.append(family_mib(process.pid))
-        time.sleep(1)
-    clients.is_stopping = True
-    process.send_signal(signal.SIGTERM)
-    code = process.wait(120)
+    with running_tood(["serve", str(model), "--port", "0", "--device", "cpu"], log) as process:
+        port = _wait_for_port(process, log)
+        clients = _Clients(port, good, bad, _reference(port, good), report)
+        threads = [
+            threading.Thread(target=clients.run, args=(random.Random(generator.random()),))
+            for _ in range(NUM_CLIENTS)
+        ]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end and process.poll() is None:
+            report.memory.append(family_mib(process.pid))
+            time.sleep(1)
+        clients.is_stopping = True
+        process.send_signal(signal.SIGTERM)
+        code = wait_for(process, 120)
     for thread in threads:
         thread.join()
+    if not report.events["answers"]:
+        report.problems.append("there was no answer")
     if code not in (0, -signal.SIGTERM):  # Uvicorn ends by the signal, after the last answer
         report.problems.append(f"the server ended with {code}; see {log}")
     if "Traceback" in log.read_text():
         report.problems.append(f"the server wrote a traceback; see {log}")
     report.check_memory()
     return report
+
+
+def _reference(port: int, images: list[bytes]) -> list[object]:
+    """The detections of each image, asked one by one; they must tell the images apart."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    found = []
+    for data in images:
+        status, body = ask(connection, "POST", "/detect", data)
+        if status != 200:
+            raise RuntimeError(f"the server answers an image with {status}: {body[:200]!r}")
+        found.append(summary(body))
+    if len({repr(x) for x in found}) < len(found):
+        raise RuntimeError("images have the same detections, so exchanged answers would be missed")
+    return found
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
@@ -98,7 +112,7 @@ class _Clients:
                 name, act = generator.choice(rude)
             try:
                 act(generator)
-            except (OSError, http.client.HTTPException) as error:
+            except Exception as error:  # whatever it is, a client did not get what it asked for
                 if not self.is_stopping:
                     self._complain(f"{name}: {type(error).__name__} {error}")
             else:
@@ -121,7 +135,9 @@ class _Clients:
     def _send_nonsense(self, generator: random.Random) -> None:
         with self._connect() as connection:
             connection.sendall(generator.randbytes(200) + b"\r\n\r\n")
-            connection.recv(1000)
+            answer = connection.recv(1000)
+        if answer and b" 400 " not in answer.partition(b"\r\n")[0]:
+            self._complain(f"nonsense: {answer[:40]!r}")
 
     def _hang_up(self, generator: random.Random) -> None:
         with self._connect() as connection:

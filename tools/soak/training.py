@@ -13,14 +13,16 @@ from tools.processes import descendants, family_mib
 from tools.soak.machine import (
     FullDisk,
     Report,
-    kill_all,
+    running_tood,
     stall,
-    start_tood,
+    wait_for,
     write_data,
 )
 
 # Iterations between checkpoints, and between lines of metrics.json.
 PERIOD = 20
+# Fewer periods say nothing.
+MIN_CHECKPOINTS = 3
 FAULTS = ("kill", "terminate", "kill a worker", "stall", "full disk")
 # Seconds that a training runs undisturbed before a fault: until imports are over, and longer.
 CALM = (25.0, 60.0)
@@ -40,16 +42,16 @@ def soak_training(folder: Path, minutes: float, generator: random.Random) -> Rep
     calm_from = end - 20 * minutes
     saved = -1
     while time.monotonic() < calm_from:
-        process = start_tood(_options(data, output, report), folder / "train.log")
-        _wait(process, min(time.monotonic() + generator.uniform(*CALM), end))
-        _inject(process, generator.choice(FAULTS), folder, generator, report)
+        with running_tood(_options(data, output, report), folder / "train.log") as process:
+            _wait(process, min(time.monotonic() + generator.uniform(*CALM), end))
+            _inject(process, generator.choice(FAULTS), folder, generator, report)
         saved = _check_checkpoint(output, saved, report)
-    process = start_tood(_options(data, output, report), folder / "train.log")
-    while time.monotonic() < end and process.poll() is None:
-        report.memory.append(family_mib(process.pid))
-        time.sleep(1)
-    process.send_signal(signal.SIGTERM)
-    code = process.wait(120)
+    with running_tood(_options(data, output, report), folder / "train.log") as process:
+        while time.monotonic() < end and process.poll() is None:
+            report.memory.append(family_mib(process.pid))
+            time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        code = wait_for(process, 120)
     if code != 128 + signal.SIGTERM:
         report.problems.append(f"the last training ended with {code}; see {folder}/train.log")
     saved = _check_checkpoint(output, saved, report)
@@ -98,25 +100,25 @@ def _inject(
     generator: random.Random,
     report: Report,
 ) -> None:
-    """Disturb a training, and see to it that it has ended."""
+    """Disturb a training; whatever is left of it is killed after that."""
     disk = FullDisk(folder)
     if fault == "full disk" and not disk.is_possible:
+        fault = "kill"
+    workers = descendants(process.pid)
+    if fault == "kill a worker" and not workers:
         fault = "kill"
     report.events[fault] += 1
     if process.poll() is not None:
         report.problems.append(f"a training ended by itself with {process.returncode}")
     elif fault == "terminate":
         process.send_signal(signal.SIGTERM)
-        code = process.wait(120)
+        code = wait_for(process, 120)
         if code != 128 + signal.SIGTERM:
             report.problems.append(f"SIGTERM ended a training with {code}")
     elif fault == "kill a worker":
-        workers = descendants(process.pid)
-        if workers:
-            os.kill(generator.choice(workers), signal.SIGKILL)
-            _wait(process, time.monotonic() + 90)
-            if process.poll() in (None, 0):
-                report.problems.append("a training without its worker did not end with an error")
+        os.kill(generator.choice(workers), signal.SIGKILL)
+        if wait_for(process, 90) in (None, 0):
+            report.problems.append("a training without its worker did not end with an error")
     elif fault == "stall":
         stall(process.pid, 5, generator)
         time.sleep(5)
@@ -124,10 +126,8 @@ def _inject(
             report.problems.append("a training that was stalled for 5 s ended")
     elif fault == "full disk":
         with disk:
-            _wait(process, time.monotonic() + 60)
-            if process.poll() in (None, 0):
+            if wait_for(process, 60) in (None, 0):
                 report.problems.append("a training with a full disk did not end with an error")
-    kill_all(process)
 
 
 def _check_checkpoint(output: Path, saved: int, report: Report) -> int:
@@ -157,9 +157,14 @@ def _check_metrics(output: Path, saved: int, report: Report) -> None:
     if not path.is_file():
         report.problems.append("there is no metrics.json")
         return
-    lines = path.read_text().splitlines()
-    found = [json.loads(line)["iteration"] for line in lines]
+    try:
+        found = [json.loads(line)["iteration"] for line in path.read_text().splitlines()]
+    except ValueError as error:
+        report.problems.append(f"metrics.json has a line that is no JSON: {error}")
+        return
     expected = list(range(PERIOD - 1, saved + 1, PERIOD))
+    if len(expected) < MIN_CHECKPOINTS:
+        report.problems.append(f"only {saved + 1} iterations were trained: run longer")
     missing = sorted(set(expected) - set(found))
     if missing:
         report.problems.append(f"metrics.json lacks the iterations {missing[:5]}")
