@@ -8,8 +8,9 @@ import torch
 from tests.helpers import GOLDEN, make_ground_truth
 from tood.modeling.structures import AssignerInput
 from tools.reference.fuzz import __main__ as fuzz
-from tools.reference.fuzz.ablations import EMPTY_IMAGES, EQUAL_AREAS, SMALL_SUMS
+from tools.reference.fuzz.ablations import EMPTY_IMAGES, SMALL_SUMS
 from tools.reference.fuzz.assigners import (
+    EQUAL_AREAS,
     SINGLE_CANDIDATE,
     TIE_AT_THRESHOLD,
     TIE_AT_TOPK,

@@ -15,11 +15,9 @@ from torch import Tensor
 
 from tood.modeling.assigners import Assigner, ATSSAssigner, FCOSAssigner, FoveaBoxAssigner
 from tood.modeling.box_ops import (
-    box_area,
     box_centers,
     centerness,
     distances_to_boxes,
-    is_usable_box,
 )
 from tood.modeling.criteria import (
     CenternessFocalCriterion,
@@ -35,7 +33,7 @@ from tood.modeling.structures import (
 )
 from tood.modeling.targets import compute_targets
 from tools import STRIDES
-from tools.reference.fuzz.assigners import Differences, atss_ties
+from tools.reference.fuzz.assigners import Differences, equal_areas, first_reason, scene_ties
 from tools.reference.fuzz.scenes import SIZE_DIVISOR, Scene, random_scene
 from tools.reference.mmdet import convert_priors
 from tools.reference.write_golden import ABLATIONS as MMDET_ABLATIONS
@@ -52,7 +50,6 @@ LOSS_TOLERANCE, GRADIENT_TOLERANCE = 5e-7, 1e-6
 NUM_BINS = 17  # of GFL's distributions
 EMPTY_IMAGES = "MMDetection's ATSS and GFL heads count an image without positives as one positive"
 SMALL_SUMS = "MMDetection's FCOS head divides the box loss by sums of centerness below 1"
-EQUAL_AREAS = "boxes of equal areas: which of them owns a point is not defined"
 
 Maps = dict[str, list[Tensor]]
 # Losses, and gradients by kind of map.
@@ -137,11 +134,27 @@ def check_ablation(generator: torch.Generator, max_objects: int) -> tuple[Scene,
     differences = list(_compare(ours, theirs))
     if not differences:
         return scene, []
-    reason = _tie(name, scene)
-    if not reason:
-        factors, normalizers = _other_normalizers(name, targets)
-        reason = "" if any(_compare(ours, _multiply(theirs, factors))) else normalizers
+    reason = _explain(name, scene, maps, (ours, theirs, targets))
     return scene, [(f"{name}: {what}", reason) for what in differences]
+
+
+def _explain(name: str, scene: Scene, maps: Maps, found: tuple[Outputs, Outputs, Any]) -> str:
+    """What the differences come from: without it there are none; "" if nothing was found."""
+    reason = _explain_by_normalizers(name, *found)
+    ties = scene_ties(scene, topk=9) if name in ("ATSS", "QFL") else equal_areas(scene)
+    if reason or not any(ties):
+        return reason
+    scene = scene.without(ties)
+    theirs = _run_reference(name, scene, maps)
+    ours, targets = _run_candidate(name, scene, maps)
+    if not any(_compare(ours, theirs)):
+        return first_reason(ties)
+    return _explain_by_normalizers(name, ours, theirs, targets)
+
+
+def _explain_by_normalizers(name: str, ours: Outputs, theirs: Outputs, targets: Any) -> str:
+    factors, reason = _other_normalizers(name, targets)
+    return "" if any(_compare(ours, _multiply(theirs, factors))) else reason
 
 
 def _random_maps(name: str, scene: Scene, generator: torch.Generator) -> Maps:
@@ -274,19 +287,6 @@ def _multiply(outputs: Outputs, factors: dict[str, float]) -> Outputs:
         {name: loss * factors.get(kinds[name], 1.0) for name, loss in losses.items()},
         {name: gradient * factors.get(name, 1.0) for name, gradient in gradients.items()},
     )
-
-
-def _tie(name: str, scene: Scene) -> str:
-    """Why the assignment of a batch is not defined, or ""."""
-    for gt, (height, width) in zip(scene.ground_truth, scene.padded_sizes, strict=True):
-        boxes = gt.boxes[is_usable_box(gt.boxes)]
-        if name in ("ATSS", "QFL"):
-            ties = atss_ties(scene.points_inside(height, width), boxes, topk=9)
-            if ties:
-                return next(iter(ties.values()))
-        elif len(box_area(boxes).unique()) < len(boxes):
-            return EQUAL_AREAS
-    return ""
 
 
 def _compare(ours: Outputs, theirs: Outputs) -> Iterator[str]:

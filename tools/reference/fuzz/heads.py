@@ -15,11 +15,15 @@ from torch import Tensor
 
 from tood.checkpoint.key_mapping import to_tood_keys
 from tood.config import add_tood_config
-from tood.modeling.box_ops import is_usable_box
 from tood.modeling.core_args import core_args
 from tood.modeling.dense_detector import DenseDetectorCore
 from tood.modeling.structures import ImageDetections
-from tools.reference.fuzz.assigners import Differences, atss_ties, relative_difference
+from tools.reference.fuzz.assigners import (
+    Differences,
+    first_reason,
+    relative_difference,
+    scene_ties,
+)
 from tools.reference.fuzz.mmdet_head import (
     ATSS_TOPK,
     PHASES,
@@ -68,21 +72,29 @@ def check_head(generator: torch.Generator, max_objects: int) -> tuple[Scene, Dif
     ]
     ours = _run_candidate(core, scene, features)
     theirs = run_reference(reference, scene, features)
-    tie = _warmup_tie(scene)
-    differences = [
-        (what, tie if what.startswith("warmup") else "") for what in _compare(ours, theirs)
-    ]
+    found = list(_compare(ours, theirs))
+    tie = ""
+    if any(map(_is_of_warmup, found)):
+        tie = _explain_warmup(core, reference, scene, features)
+    differences = [(what, tie if _is_of_warmup(what) else "") for what in found]
     return scene, [*differences, *_compare_detections(reference, scene, ours, theirs)]
 
 
-def _warmup_tie(scene: Scene) -> str:
-    """Why the warm-up phase's assignment of a batch is not defined, or ""."""
-    for gt, (height, width) in zip(scene.ground_truth, scene.padded_sizes, strict=True):
-        boxes = gt.boxes[is_usable_box(gt.boxes)]
-        ties = atss_ties(scene.points_inside(height, width), boxes, ATSS_TOPK)
-        if ties:
-            return next(iter(ties.values()))
-    return ""
+def _is_of_warmup(difference: str) -> bool:
+    return difference.startswith("warmup")
+
+
+def _explain_warmup(
+    core: DenseDetectorCore, reference: Any, scene: Scene, features: list[Tensor]
+) -> str:
+    """The tie that a difference comes from: without the objects that have one, there is none."""
+    ties = scene_ties(scene, ATSS_TOPK)
+    if not any(ties):
+        return ""
+    scene = scene.without(ties)
+    theirs = run_reference(reference, scene, features)
+    remaining = _compare(_run_candidate(core, scene, features), theirs)
+    return "" if any(map(_is_of_warmup, remaining)) else first_reason(ties)
 
 
 def _build_candidate(scene: Scene, options: HeadOptions) -> DenseDetectorCore:
@@ -131,7 +143,7 @@ def _run_candidate(core: DenseDetectorCore, scene: Scene, features: list[Tensor]
 def _compare(ours: HeadOutputs, theirs: HeadOutputs) -> Iterable[str]:
     """Everything but the detections."""
     for name in ("scores", "boxes"):
-        error = max(map(_difference, getattr(ours, name), getattr(theirs, name)))
+        error = _largest(map(_difference, getattr(ours, name), getattr(theirs, name)))
         if not error <= TOLERANCE:
             yield f"{name} differ by {error:.0e}"
     for name, expected in theirs.losses.items():
@@ -168,10 +180,15 @@ def _detections_differ(ours: list[ImageDetections], theirs: list[ImageDetections
             return f"image {image}: {len(a.scores)} detections, not {len(b.scores)}"
         if not torch.equal(a.classes, b.classes):
             return f"image {image}: other classes of detections"
-        error = max(_difference(a.boxes, b.boxes), _difference(a.scores, b.scores))
+        error = _largest([_difference(a.boxes, b.boxes), _difference(a.scores, b.scores)])
         if not error <= TOLERANCE:
             return f"image {image}: detections differ by {error:.0e}"
     return ""
+
+
+def _largest(values: Iterable[float]) -> float:
+    """Of numbers; NaN if one is, which Python's ``max`` may overlook."""
+    return float(torch.tensor(list(values)).max())
 
 
 def _difference(values: Tensor, expected: Tensor) -> float:

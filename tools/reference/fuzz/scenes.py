@@ -1,8 +1,8 @@
 """Random scenes for :mod:`tools.reference.fuzz`: levels, images and objects, each from a seed."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,14 @@ class Scene:
             corners = level[:, :2] + 4 * stride
             levels.append(level[(corners < torch.tensor([width, height])).all(1)])
         return AssignerInput.from_anchors(levels, self.strides)
+
+    def without(self, dropped: Sequence[Collection[int]]) -> "Scene":
+        """The same without some objects of each image, by their indices."""
+        kept = []
+        for gt, indices in zip(self.ground_truth, dropped, strict=True):
+            rows = [i for i in range(len(gt.boxes)) if i not in indices]
+            kept.append(GroundTruth(gt.boxes[rows], gt.classes[rows], gt.areas[rows]))
+        return replace(self, ground_truth=kept)
 
     def describe(self) -> dict[str, object]:
         """What a stored case says about it."""
