@@ -52,7 +52,7 @@ NOT_MEASURED: dict[str, dict[str, str]] = {
         r"within 0\.1 % in float16 and 1 % in|agrees to 1e-4": TOLERANCES,
     },
     "docs/background/scaling_arithmetic.md": {
-        r"0\.25 s per iteration|GPU: 8 images per second|50 GB/s of usable": "assumptions",
+        r"0\.25 s per iteration|: 8 images per second|50 GB/s of usable": "assumptions",
     },
     "docs/results/fuzzing.md": {
         r"300 MB of compressed zeros|refused above 20 MB": "inputs and limits",

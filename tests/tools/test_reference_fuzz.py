@@ -1,6 +1,7 @@
 """tools.reference.fuzz: its scenes and its judgment; a few cases where MMDetection is installed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ from tood.modeling.structures import AssignerInput
 from tools.reference.fuzz import __main__ as fuzz
 from tools.reference.fuzz.ablations import EMPTY_IMAGES, SMALL_SUMS
 from tools.reference.fuzz.assigners import (
+    CENTRAL_BORDER,
     EQUAL_AREAS,
     SINGLE_CANDIDATE,
     TIE_AT_THRESHOLD,
     TIE_AT_TOPK,
     atss_ties,
+    explanations,
+    ties_of_rule,
 )
 from tools.reference.fuzz.scenes import BOX_KINDS, Scene, random_scene
 
@@ -84,6 +88,28 @@ def test_only_what_nothing_explains_fails(tmp_path, monkeypatch, capsys):
     assert "unexplained" in capsys.readouterr().out
 
 
+def test_explanations_are_tried_one_by_one():
+    ties = [{0: "a", 3: "b"}, {}, {1: "a"}]
+    assert list(explanations(ties)) == [
+        ("a", [{0}, set(), {1}]),
+        ("b", [{3}, set(), set()]),
+        ("a; b", [{0, 3}, set(), {1}]),
+    ]
+    assert list(explanations([{}, {2: "a"}])) == [("a", [set(), {2}])]
+    assert list(explanations([{}])) == []
+
+
+def test_ties_of_the_ablations():
+    gt = make_ground_truth([[0, 0, 20, 20], [5, 5, 25, 25], [2, 3, 50, 61]], [0, 0, 0])
+    scene = Scene([8, 16, 32, 64, 128], [(64, 64)], 1, [gt], ["plain"])
+    assert ties_of_rule("FCOS", scene) == [{0: EQUAL_AREAS, 1: EQUAL_AREAS}]
+    # (-35 + 55) / 2 + 0.4 * 45 is 28, the center of the fourth cell of P3.
+    gt = make_ground_truth([[-35, 69, 55, 81], [-35, 69, 56, 80]], [0, 0])
+    scene = replace(scene, ground_truth=[gt])
+    assert ties_of_rule("FoveaBox", scene) == [{0: CENTRAL_BORDER}]
+    assert ties_of_rule("FCOS", scene) == [{}]
+
+
 @pytest.mark.mmdet
 @pytest.mark.parametrize(
     ("check", "cases"), [("ATSS", 30), ("TAL", 30), ("ablation", 20), ("head", 3)]
@@ -102,8 +128,8 @@ def test_stored_cases():
     fuzz.import_mmdet()
     stored = json.loads((GOLDEN / "fuzz_cases.json").read_text())
     assert {case["explanation"] for case in stored} == {
-        *(EMPTY_IMAGES, SMALL_SUMS, EQUAL_AREAS, TIE_AT_TOPK, TIE_AT_THRESHOLD, SINGLE_CANDIDATE),
-        "equal",
+        *(EMPTY_IMAGES, SMALL_SUMS, EQUAL_AREAS, CENTRAL_BORDER),
+        *(TIE_AT_TOPK, TIE_AT_THRESHOLD, SINGLE_CANDIDATE, "equal"),
     }
     for case in stored:
         _, differences = fuzz.run_case(case["check"], case["case"])

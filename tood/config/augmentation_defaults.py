@@ -15,7 +15,7 @@ def add_augmentation_config(cfg: CfgNode) -> None:
 
 def _add_single_image_keys(cfg: CfgNode) -> None:
     # ---- Augmentation of one image ----
-    # INPUT.CROP and INPUT.RANDOM_FLIP are detectron2's.
+    # Large-scale jitter. (INPUT.CROP and INPUT.RANDOM_FLIP are detectron2's.)
     cfg.INPUT.LSJ = CfgNode()
     # Large-scale jitter instead of resizing to INPUT.MIN_SIZE_TRAIN: the image is scaled to fit a
     # random fraction of SIZE, and cropped or padded to SIZE (detectron2's ResizeScale and

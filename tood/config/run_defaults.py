@@ -46,14 +46,14 @@ def _add_evaluation_keys(cfg: CfgNode) -> None:
 def _add_schedule_keys(cfg: CfgNode) -> None:
     # ---- Schedule in epochs ----
     # Length of training in epochs of ceil(images / IMS_PER_BATCH) iterations; the images are those
-    # that the sampler draws from the filtered training set. It replaces SOLVER.MAX_ITER and STEPS,
-    # which are then not read. 0 counts MAX_ITER.
+    # that the sampler draws from the filtered training set. It replaces SOLVER.MAX_ITER and STEPS.
+    # 0 uses those.
     cfg.SOLVER.EPOCHS = 0
     # The epochs after which WarmupMultiStepLR multiplies the learning rate by SOLVER.GAMMA, such as
     # (8, 11). () stands for 8/12 and 11/12 of SOLVER.EPOCHS, as in the published schedules. For a
     # constant learning rate, set SOLVER.GAMMA 1.
     cfg.SOLVER.EPOCH_STEPS = ()
-    # Evaluate every this many epochs, instead of every TEST.EVAL_PERIOD iterations. 0 counts
+    # Evaluate every this many epochs, instead of every TEST.EVAL_PERIOD iterations. 0 uses
     # EVAL_PERIOD.
     cfg.TEST.EVAL_EPOCHS = 0
     # ---- Learning rate ----

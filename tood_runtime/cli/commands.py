@@ -142,7 +142,7 @@ COMMANDS = {
             "Write a model to a verified ONNX, TorchScript, torch.export or OpenVINO file.",
             add_export,
             "The file takes any batch and size, and has NMS inside. Before it gets its name,\n"
-            "its detections are matched one to one with the model's on at least 8 images, and\n"
+            "its detections are matched one to one with the model's on at least 9 images, and\n"
             "what was compared is written to FILE.verify.json. The exit code is 0 for a verified\n"
             "file, 1 for one that differs, which is removed, and 2 for anything else.",
             (

@@ -102,12 +102,12 @@ def add_acceleration(parser: CommandParser) -> None:
     parser.add_argument(
         "--half",
         action="store_true",
-        help="compute in float16 on a GPU, in bfloat16 on a CPU (of which few are faster so)",
+        help="compute in float16 on a GPU, in bfloat16 on a CPU (faster on few)",
     )
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="let torch.compile translate the model; the first image then takes a minute",
+        help="compile the model with torch.compile; the first image then takes a minute",
     )
 
 

@@ -12,8 +12,8 @@ INTRODUCTION = """\
 
 The option `--help` of a command shows the same on the terminal. MODEL is a name of the
 [model zoo](../../MODEL_ZOO.md), the output folder of a training run, or a config file; `KEY VALUE`
-pairs set [config keys](config.md). Commands exit with 0 on success, with 1 if there was nothing to
-process, and with 2 and one line on an error that you can fix.
+pairs set [config keys](config.md). Commands exit with 0 on success, with 1 if nothing was
+processed or a check failed, and with 2 and one line on an error that you can fix.
 """
 
 

@@ -33,7 +33,7 @@ from tood.modeling.structures import (
 )
 from tood.modeling.targets import compute_targets
 from tools import STRIDES
-from tools.reference.fuzz.assigners import Differences, equal_areas, first_reason, scene_ties
+from tools.reference.fuzz.assigners import Differences, explanations, ties_of_rule
 from tools.reference.fuzz.scenes import SIZE_DIVISOR, Scene, random_scene
 from tools.reference.mmdet import convert_priors
 from tools.reference.write_golden import ABLATIONS as MMDET_ABLATIONS
@@ -129,32 +129,27 @@ def check_ablation(generator: torch.Generator, max_objects: int) -> tuple[Scene,
     sizes = [drawn.image_sizes[0]] * len(drawn.image_sizes)
     scene = Scene(STRIDES, sizes, drawn.num_classes, drawn.ground_truth, drawn.box_kinds)
     maps = _random_maps(name, scene, generator)
-    theirs = _run_reference(name, scene, maps)
-    ours, targets = _run_candidate(name, scene, maps)
-    differences = list(_compare(ours, theirs))
+    ours, _ = _run_candidate(name, scene, maps)
+    differences = list(_compare(ours, _run_reference(name, scene, maps)))
     if not differences:
         return scene, []
-    reason = _explain(name, scene, maps, (ours, theirs, targets))
+    reason = _explain(name, scene, maps)
     return scene, [(f"{name}: {what}", reason) for what in differences]
 
 
-def _explain(name: str, scene: Scene, maps: Maps, found: tuple[Outputs, Outputs, Any]) -> str:
+def _explain(name: str, scene: Scene, maps: Maps) -> str:
     """What the differences come from: without it there are none; "" if nothing was found."""
-    reason = _explain_by_normalizers(name, *found)
-    ties = scene_ties(scene, topk=9) if name in ("ATSS", "QFL") else equal_areas(scene)
-    if reason or not any(ties):
-        return reason
-    scene = scene.without(ties)
-    theirs = _run_reference(name, scene, maps)
-    ours, targets = _run_candidate(name, scene, maps)
-    if not any(_compare(ours, theirs)):
-        return first_reason(ties)
-    return _explain_by_normalizers(name, ours, theirs, targets)
-
-
-def _explain_by_normalizers(name: str, ours: Outputs, theirs: Outputs, targets: Any) -> str:
-    factors, reason = _other_normalizers(name, targets)
-    return "" if any(_compare(ours, _multiply(theirs, factors))) else reason
+    nothing: list[set[int]] = [set() for _ in scene.ground_truth]
+    for reason, objects in [("", nothing), *explanations(ties_of_rule(name, scene))]:
+        rest = scene.without(objects)
+        theirs = _run_reference(name, rest, maps)
+        ours, targets = _run_candidate(name, rest, maps)
+        if not any(_compare(ours, theirs)):
+            return reason
+        factors, normalizers = _other_normalizers(name, targets)
+        if not any(_compare(ours, _multiply(theirs, factors))):
+            return normalizers
+    return ""
 
 
 def _random_maps(name: str, scene: Scene, generator: torch.Generator) -> Maps:

@@ -4,7 +4,7 @@ Computed in float64, where rounding decides nothing but ties. Where values are e
 takes what ``topk`` happens to return, so differences at GT boxes with such a tie are explained.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ TIE = 1e-9
 
 TIE_AT_TOPK = "equal values at the border of the k best: which of them count is not defined"
 TIE_AT_THRESHOLD = "an IoU is equal to ATSS's threshold but for rounding"
+CENTRAL_BORDER = "a point is on the border of FoveaBox's central region but for rounding"
 EQUAL_AREAS = "boxes of equal areas: which of them owns a point is not defined"
 SINGLE_CANDIDATE = "a single ATSS candidate: the reference's standard deviation is NaN"
 
@@ -136,18 +137,46 @@ def scene_ties(scene: Scene, topk: int) -> list[dict[int, str]]:
     return found
 
 
-def equal_areas(scene: Scene) -> list[dict[int, str]]:
-    """Of each image, the objects that share their area with another, for FCOS and FoveaBox."""
+def ties_of_rule(name: str, scene: Scene) -> list[dict[int, str]]:
+    """Of each image, the objects whose points are not defined by a rule, and why.
+
+    Args:
+        name: "ATSS", "QFL" (which assigns likewise), "FCOS" or "FoveaBox".
+        scene: with images of one size.
+    """
+    if name in ("ATSS", "QFL"):
+        return scene_ties(scene, topk=9)
+    levels = zip(scene.anchors(), scene.strides, strict=True)
+    centers = torch.cat([box_centers(level) + stride / 2 for level, stride in levels])
     found = []
     for gt in scene.ground_truth:
+        ties: dict[int, str] = {}
+        if name == "FoveaBox":
+            half = 0.4 * (gt.boxes[:, 2:] - gt.boxes[:, :2]) / 2
+            for border in (box_centers(gt.boxes) - half, box_centers(gt.boxes) + half):
+                near = (border[:, None] - centers).abs() <= TIE * (1 + border[:, None].abs())
+                ties |= dict.fromkeys(near.any((1, 2)).nonzero()[:, 0].tolist(), CENTRAL_BORDER)
         areas = box_area(gt.boxes).tolist()
-        found.append({i: EQUAL_AREAS for i, area in enumerate(areas) if areas.count(area) > 1})
+        ties |= {i: EQUAL_AREAS for i, area in enumerate(areas) if areas.count(area) > 1}
+        found.append(ties)
     return found
 
 
-def first_reason(ties: Iterable[dict[int, str]]) -> str:
-    """Of the ties of a scene, of which there is one."""
-    return next(reason for image in ties for reason in image.values())
+def explanations(ties: Sequence[dict[int, str]]) -> Iterator[tuple[str, list[set[int]]]]:
+    """What a difference may come from, and the objects of each image that it is about.
+
+    Args:
+        ties: of each image.
+
+    Yields:
+        Each reason, then all of them together.
+    """
+    reasons = sorted({reason for image in ties for reason in image.values()})
+    for chosen in [*([x] for x in reasons), *([reasons] if len(reasons) > 1 else [])]:
+        yield (
+            "; ".join(chosen),
+            [{i for i, reason in image.items() if reason in chosen} for image in ties],
+        )
 
 
 def _tal_ties(

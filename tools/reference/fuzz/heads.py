@@ -20,7 +20,7 @@ from tood.modeling.dense_detector import DenseDetectorCore
 from tood.modeling.structures import ImageDetections
 from tools.reference.fuzz.assigners import (
     Differences,
-    first_reason,
+    explanations,
     relative_difference,
     scene_ties,
 )
@@ -88,13 +88,13 @@ def _explain_warmup(
     core: DenseDetectorCore, reference: Any, scene: Scene, features: list[Tensor]
 ) -> str:
     """The tie that a difference comes from: without the objects that have one, there is none."""
-    ties = scene_ties(scene, ATSS_TOPK)
-    if not any(ties):
-        return ""
-    scene = scene.without(ties)
-    theirs = run_reference(reference, scene, features)
-    remaining = _compare(_run_candidate(core, scene, features), theirs)
-    return "" if any(map(_is_of_warmup, remaining)) else first_reason(ties)
+    for reason, objects in explanations(scene_ties(scene, ATSS_TOPK)):
+        rest = scene.without(objects)
+        theirs = run_reference(reference, rest, features)
+        remaining = _compare(_run_candidate(core, rest, features), theirs)
+        if not any(map(_is_of_warmup, remaining)):
+            return reason
+    return ""
 
 
 def _build_candidate(scene: Scene, options: HeadOptions) -> DenseDetectorCore:
