@@ -96,7 +96,7 @@ def _add_optimizer_keys(cfg: CfgNode) -> None:
 def _add_tracking_keys(cfg: CfgNode) -> None:
     # ---- Experiment trackers ----
     cfg.TRACKING = CfgNode()
-    # Services that get the metrics of metrics.json and the config of a training, next to the files:
+    # Services that get the metrics of metrics.json and the config of a run, next to the files:
     # "wandb" (Weights & Biases), "mlflow". Account and server come from their environment
     # variables, such as WANDB_API_KEY, WANDB_MODE and MLFLOW_TRACKING_URI.
     cfg.TRACKING.TRACKERS = []

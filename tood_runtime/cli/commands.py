@@ -199,7 +199,7 @@ COMMANDS = {
             "report",
             "Write a page about detections: errors, curves, the worst images.",
             add_report,
-            "RUN is the folder of a training or an evaluation, which both write the same page\n"
+            "RUN is the folder of a training run or an evaluation, which both write the same page\n"
             "at their end. Without it, the page is about results of any model in COCO's format.\n"
             "The page is one HTML file without scripts or links.",
             (
