@@ -39,7 +39,7 @@ def add_report(parser: CommandParser) -> None:
         metavar="SPLIT",
         help="the split of annotations that have several: train, val or test (default: val)",
     )
-    parser.add_argument("--metrics", metavar="FILE", help="metrics.json of a training run, for curves")
+    parser.add_argument("--metrics", metavar="FILE", help="metrics.json of a run, for curves")
     parser.add_argument("--config-file", metavar="FILE", help="a config to show on the page")
     parser.add_argument(
         "--max-detections",

@@ -58,6 +58,13 @@ def _import_from(folder):
     exec(compile("x = 1", str(folder / "planted_module.py"), "exec"))
 
 
+def _use_time():
+    """Just more than the limit: the watcher may see it while it happens, or in the reply."""
+    end = time.process_time() + 1.03
+    while time.process_time() < end:
+        pass
+
+
 _ACTIONS = {
     "accept": lambda folder: None,
     "refuse": lambda folder: _refuse(),
@@ -77,6 +84,7 @@ _ACTIONS = {
     "code from the folder": _import_from,
     "sleep": lambda folder: time.sleep(60),
     "compute": lambda folder: _compute(),
+    "use time": lambda folder: _use_time(),
     "eat memory": lambda folder: _eat_memory(),
     "eat memory and release it": lambda folder: _eat_and_release(),
     "crash": lambda folder: ctypes.string_at(0),
@@ -87,6 +95,8 @@ _ACTIONS = {
 def read(folder, target, options):
     action = options["action"]
     yield Step(action, lambda: _ACTIONS[action](folder), **options.get("step", {}))
+    if options.get("ends_in_runtime"):
+        yield Step("the last", lambda: None, in_runtime=True)
 
 
 READERS = {"planted": read}

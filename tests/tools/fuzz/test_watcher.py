@@ -67,6 +67,14 @@ def test_crashes_in_the_runtime_of_another_project_are_told_apart(watcher):
         assert watcher.run(Case("planted", "", {}, {"action": action})).is_finding
 
 
+def test_a_step_of_ours_before_that_of_a_runtime_is_a_finding(watcher):
+    for action, outcome in (("eat memory and release it", "memory"), ("use time", "timeout")):
+        options = {"action": action, "ends_in_runtime": True}
+        assert watcher.run(Case("planted", "", {}, options)).outcome == outcome
+        options["step"] = {"in_runtime": True}
+        assert watcher.run(Case("planted", "", {}, options)).outcome == RUNTIME
+
+
 def test_cases_are_stored_and_loaded(tmp_path):
     files = {
         "a/b.txt": b"\0\xff",

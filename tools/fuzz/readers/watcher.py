@@ -131,7 +131,9 @@ class Watcher:
         process.stdin.flush()
         result = self._wait(process)
         if result.outcome in _FATAL or self._has_grown():
-            if result.outcome in _FATAL and (self.root / "tmp" / STEP_FILE).read_text():
+            is_ours = "cpu_s" in result.details and result.details["outcome"] not in _FATAL
+            in_runtime = bool((self.root / "tmp" / STEP_FILE).read_text())
+            if result.outcome in _FATAL and in_runtime and not is_ours:
                 result = replace(result, outcome=RUNTIME)
             self._stop()
         if result.outcome == "forbidden":
@@ -168,6 +170,10 @@ class Watcher:
                 return Result("memory", f"{details['peak_mb']} MB", details)
             if details["cpu_s"] > self._limits.cpu_s:
                 return Result("timeout", f"{details['cpu_s']:.1f} s of CPU time", details)
+            if details["runtime_peak_mb"] > self._limits.memory_mb:
+                return Result(RUNTIME, f"{details['runtime_peak_mb']} MB", details)
+            if details["runtime_cpu_s"] > self._limits.cpu_s:
+                return Result(RUNTIME, f"{details['runtime_cpu_s']:.1f} s of CPU time", details)
         return Result(details["outcome"], details.get("problem", ""), details)
 
     def _crash(self, process: "subprocess.Popen[str]") -> Result:
@@ -205,8 +211,8 @@ class Watcher:
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            selector.select(_START_S)
-        if process.poll() is not None or "ready" not in process.stdout.readline():
+            is_ready = bool(selector.select(_START_S))
+        if not is_ready or process.poll() is not None or "ready" not in process.stdout.readline():
             self._stop()
             text = (self.root / "stderr.txt").read_text(errors="replace")
             raise RuntimeError(f"The worker does not start: {text[-3000:]}")

@@ -92,24 +92,23 @@ class _Worker:
 
     def read(self, case: dict[str, Any]) -> dict[str, Any]:
         """Read one case by all steps; the first finding ends it."""
-        started = time.process_time()
-        rss = _reset_peak()
+        used = _Usage()
         reply: dict[str, Any] = {"outcome": "accepted", "steps": {}}
         before = _listing(self._root)
         self._auditor.events.clear()
         try:
             for step in self._readers[case["kind"]](self._folder, case["target"], case["options"]):
                 audit = case.get("audit", True) and not step.runs_code
-                if not self._run_step(reply, step, audit):
+                goes_on = self._run_step(reply, step, audit)
+                used.add(step.in_runtime)
+                if not goes_on:
                     break
         except Exception:
             reply |= {"outcome": "raised", "problem": "the fuzzer itself: " + _trace()}
         events = [*self._auditor.events, *_new_files(before, _listing(self._root))]
         if events:
             reply |= {"outcome": "forbidden", "problem": "; ".join(events[:3])}
-        reply["cpu_s"] = round(time.process_time() - started, 3)
-        reply["peak_mb"] = max(0, (_memory("VmHWM") - rss) // 2**10)
-        return reply
+        return {**reply, **used.to_dict()}
 
     def _run_step(self, reply: dict[str, Any], step: Step, audit: bool) -> bool:
         """Run a step; False where it ends the case."""
@@ -144,6 +143,32 @@ class _Worker:
         else:
             reply["steps"][name] = "accepted"
         return True
+
+
+class _Usage:
+    """Time and memory of a case's steps: of this project's, and of those in a runtime."""
+
+    def __init__(self) -> None:
+        self._cpu_s, self._peak_kib = [0.0, 0.0], [0, 0]
+        self._rss = _reset_peak()
+        self._since = time.process_time()
+
+    def add(self, in_runtime: bool) -> None:
+        """Add what was used since the last call."""
+        now = time.process_time()
+        self._cpu_s[in_runtime] += now - self._since
+        peak = max(0, _memory("VmHWM") - self._rss)
+        self._peak_kib[in_runtime] = max(self._peak_kib[in_runtime], peak)
+        self._since = now
+        _reset_peak()
+
+    def to_dict(self) -> dict[str, float]:
+        """For the reply."""
+        names = ("", "runtime_")
+        cpu = {f"{name}cpu_s": round(x, 3) for name, x in zip(names, self._cpu_s, strict=True)}
+        return cpu | {
+            f"{name}peak_mb": x // 2**10 for name, x in zip(names, self._peak_kib, strict=True)
+        }
 
 
 def _is_memory_error(error: BaseException | None) -> bool:
