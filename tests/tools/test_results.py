@@ -25,7 +25,10 @@ CONTENT = {
     "date": "2026-11-26",
     "machine": "cpu",
     "versions": {"torch": "2.15.0"},
-    "runs": {"x/1": {"AP": 50.0}, "x/2": {"AP": 52.0}, "x/3": {"AP": 57.0, "error": 4.4}},
+    "runs": {
+        "x/1": {"AP": 50.0, "error": 3.0}, "x/2": {"AP": 52.0, "error": 3.8},
+        "x/3": {"AP": 57.0, "error": 4.4}, "y/2": {"AP": 52.0},
+    },
     "tables": {
         "times": {
             "columns": ["case", "ms", "MiB"],
@@ -38,7 +41,7 @@ CONTENT = {
             "digits": [None, None, 1, 0],
             "rows": [
                 {"cells": ["x", "1, 2, 3"], "runs": ["x/1", "x/2", "x/3"]},
-                {"cells": ["y", "2"], "runs": ["x/2"]},
+                {"cells": ["y", "2"], "runs": ["y/2"]},
                 ["z", "unknown", "40.0 ± 0.5", ""],
             ],
         },
@@ -69,7 +72,7 @@ def read(tmp_path):
 def test_rows_of_runs_are_means_and_deviations(content, read):
     """The mean of 50, 52 and 57 is 53; their sample deviation is sqrt((9 + 1 + 16) / 2) = 3.6."""
     rows = table_rows(read(content), "seeds")
-    assert rows[0] == ["x", "1, 2, 3", "53.0 ± 3.6", "4"]
+    assert rows[0] == ["x", "1, 2, 3", "53.0 ± 3.6", "4 ± 1"]
     assert rows[1] == ["y", "2", "52.0", ""]
     assert rows[2] == ["z", "unknown", "40.0 ± 0.5", ""]
 
@@ -139,6 +142,12 @@ def test_numbers_that_are_not_finite_are_refused(content, read):
     result = read(edited(content, ["runs", "x/2", "AP"], float("nan")))
     with pytest.raises(ResultError, match="AP of .* is not finite"):
         table_rows(result, "seeds")
+
+
+def test_a_mean_is_over_all_of_its_runs(content, read):
+    del content["runs"]["x/2"]["AP"]
+    with pytest.raises(ResultError, match="of .* have AP"):
+        table_rows(read(content), "seeds")
 
 
 def test_cells_and_values_that_do_not_exist(content, read):

@@ -10,6 +10,7 @@ the file's table, and run python -m tools.docs.
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,12 @@ def add_runs(path: Path, runs: dict[str, dict[str, float]]) -> None:
         if known.get(name, numbers) != numbers:
             raise ResultError(f"{path.name} has other numbers for {name!r}. Rename one of them.")
         known[name] = numbers
-    path.write_text(format_result(content))
-    read_result(path, read_machines(path.parent))
+    text = format_result(content)
+    with tempfile.TemporaryDirectory() as folder:  # checked before the file is changed
+        new = Path(folder, path.name)
+        new.write_text(text)
+        read_result(new, read_machines(path.parent))
+    path.write_text(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

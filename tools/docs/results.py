@@ -223,6 +223,10 @@ def table_rows(result: Result, name: str) -> list[list[str]]:
         for metric, digits in zip(table.metrics[start:], table.digits[start:], strict=True):
             # A column without a metric is empty in such a row.
             values = [run[metric] for run in runs if metric in run] if metric else []
+            if values and len(values) < len(runs):
+                raise ResultError(
+                    f"{result.name}.json: only {len(values)} of {row['runs']} have {metric}."
+                )
             if values and not all(math.isfinite(value) for value in values):
                 raise ResultError(f"{result.name}.json: {metric} of {row['runs']} is not finite.")
             cells.append(format_spread(values, digits or 0) if values else "")
