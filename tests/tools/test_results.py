@@ -229,7 +229,7 @@ at least 0.5, on 2026-11-26, 12 epochs.
 def test_add_runs(content, read, tmp_path):
     read(content)
     path = tmp_path / "case.json"
-    add_runs.add_runs(path, {"x/1": {"AP": 50.0}, "y/1": {"AP": 1.5}})
+    add_runs.add_runs(path, {"y/2": {"AP": 52.0}, "y/1": {"AP": 1.5}})
     changed = json.loads(path.read_text())
     assert changed["runs"].pop("y/1") == {"AP": 1.5} and changed == content
     assert re.search(r'^    "y/1": \{"AP": 1.5\}$', path.read_text(), re.M)
