@@ -50,6 +50,7 @@ class ModelInfo:
         created: date and time, ISO 8601 in UTC.
         license: of this project's code, an SPDX name.
         task: what the model does.
+        is_average: whether the weights are an average over training (``SOLVER.EMA``).
     """
 
     model: str
@@ -77,6 +78,7 @@ class ModelInfo:
     created: str = ""
     license: str = "Apache-2.0"
     task: str = "detect"
+    is_average: bool = False
 
     @property
     def lowest_threshold(self) -> float:
@@ -116,6 +118,8 @@ class ModelInfo:
             )
         values: dict[str, Any] = {}
         for item in fields(cls):
+            if item.name not in texts and item.name in _OPTIONAL:
+                continue
             if item.name not in texts:
                 raise ModelFileError(f"{path} lacks the metadata {item.name!r}. Export it again.")
             text = texts[item.name]
@@ -128,6 +132,9 @@ class ModelInfo:
             raise _damaged(path, "category_ids", texts["category_ids"])
         return cls(**values)
 
+
+# What files of earlier versions do not say.
+_OPTIONAL = ("is_average",)
 
 # The least and the largest value of numbers that sizes are computed from; None is allowed for all.
 _RANGES = {

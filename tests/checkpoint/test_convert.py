@@ -7,6 +7,7 @@ from detectron2.modeling import build_model
 from tests.checkpoint.builders import META, authors_names, backbone_contents, equal_weights
 from tood.checkpoint import TOODCheckpointer
 from tood.checkpoint.convert import convert_checkpoint
+from tood.checkpoint.info import INFO_KEY, CheckpointInfo
 from tood.checkpoint.key_mapping import detect_layout
 from tood.checkpoint.safe_load import load_file
 from tood.errors import CheckpointError
@@ -42,6 +43,15 @@ def test_config_is_checked_and_gives_class_names(tiny_weights, tiny_cfg, tmp_pat
     torch.save({"model": weights}, tmp_path / "part.pth")
     with pytest.raises(CheckpointError, match=r"no value in the file: head\.tood_reg\.bias"):
         convert_checkpoint(str(tmp_path / "part.pth"), "tood", tiny_cfg)
+
+
+def test_an_average_stays_one(tiny_weights, tmp_path):
+    info = CheckpointInfo(is_average=True)
+    torch.save({"model": tiny_weights[0], INFO_KEY: info.to_dict()}, tmp_path / "ours.pth")
+    converted = convert_checkpoint(str(tmp_path / "ours.pth"), "mmdet")
+    assert converted.contents["meta"]["is_average"] is True
+    same = convert_checkpoint(str(tmp_path / "ours.pth"), "tood")
+    assert same.contents[INFO_KEY]["is_average"] is True
 
 
 def test_weights_without_a_name_are_refused(tiny_weights, tmp_path):

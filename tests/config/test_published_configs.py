@@ -96,6 +96,16 @@ def test_head_and_assigners(cfg, name):
     assert (node.LOSS_WEIGHTS.LOSS_CLS, node.LOSS_WEIGHTS.LOSS_BOX_REG) == (1.0, 2.0)
 
 
+def test_what_the_recipe_does_not_have_is_off(cfg):
+    solver, test, inputs = cfg.SOLVER, cfg.TEST, cfg.INPUT
+    assert (solver.OPTIMIZER, solver.ACCUMULATE, solver.EPOCHS) == ("SGD", 1, 0)
+    assert not (solver.AUTO_SCALE_LR or solver.EMA.ENABLED or solver.AMP.ENABLED)
+    assert not (solver.FREEZE or solver.LR_FACTORS or solver.CLIP_GRADIENTS.ENABLED)
+    assert not (test.LOSS or test.PATIENCE or test.AUG.ENABLED or test.EVAL_EPOCHS)
+    assert not (inputs.LSJ.ENABLED or inputs.COLOR_JITTER.ENABLED or inputs.CROP.ENABLED)
+    assert not (inputs.MOSAIC.ENABLED or inputs.MIXUP.ENABLED or cfg.TRACKING.TRACKERS)
+
+
 def test_inference(cfg):
     node = cfg.MODEL.TOOD
     assert (node.SCORE_THRESH_TEST, node.TOPK_CANDIDATES_TEST) == (0.05, 1000)

@@ -87,6 +87,20 @@ def test_parts_below_the_floor():
     assert parts.groups == [("a", "b")]
 
 
+def test_floor_is_that_of_the_mean_over_processes(monkeypatch):
+    """1.5 in this process and none in another are 0.75 on average, so 1 is divided by."""
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    other = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda x: x.add_(other[-1]))
+    for others, expected in ((0.0, 1.0), (2.5, 2.0)):
+        other.append(others)
+        parts = BatchParts(2)
+        for _, own in zip(parts, (0.6, 0.9), strict=False):
+            divisors = parts.normalizers({"a": LossSum(torch.tensor(1.0), torch.tensor(own))})
+        assert divisors["a"].item() == pytest.approx(expected)
+        assert parts.corrections["a"].item() == pytest.approx(64 / expected)
+
+
 def test_parts_need_the_same_losses():
     parts = BatchParts(2)
     first, second = iter(parts), torch.tensor(1.0)

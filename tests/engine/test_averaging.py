@@ -11,6 +11,8 @@ from tests.engine.helpers import read_metrics
 from tood.checkpoint import TOODCheckpointer, load_model, read_checkpoint
 from tood.engine import Trainer
 from tood.engine.averaging import WeightAverage
+from tood.export.metadata import build_info
+from tood.export.options import ExportOptions
 
 
 class Model(torch.nn.Module):
@@ -55,6 +57,7 @@ def test_the_weights_come_back_after_an_error():
 
 @pytest.fixture
 def cfg(quick_cfg):
+    quick_cfg.MODEL.BACKBONE.NAME = "build_tiny_bn_backbone"
     ema = quick_cfg.SOLVER.EMA
     ema.ENABLED, ema.RAMP_UP, ema.DECAY = True, 4, 0.9
     return quick_cfg
@@ -85,10 +88,11 @@ def test_resumed_training_ends_with_the_same_average(cfg, tmp_path):
     ]
     averages = [file["model"] for file in files]
     assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())
-    assert any(
-        not torch.equal(value, averages[0][name])
-        for name, value in whole.model.state_dict().items()
-    )
+    raw = whole.model.state_dict()
+    assert any(not torch.equal(value, averages[0][name]) for name, value in raw.items())
+    for name in ("running_mean", "running_var"):  # buffers too
+        name = f"backbone.norm.{name}"
+        assert not torch.equal(raw[name], averages[0][name])
     assert files[1]["tood"]["is_average"] is True
     assert files[1]["trainer"]["hooks"]["WeightAverageHook"]["num_updates"] == 6
 
@@ -100,7 +104,10 @@ def test_programs_get_the_average(cfg, tmp_path, caplog):
     assert info is not None and info.is_average
     with caplog.at_level("INFO"):
         model = load_model(cfg, path)
-    assert "an average over training (EMA)" in caplog.text
+        options = ExportOptions()
+        assert build_info(model, cfg, options, name="a", weights=path).is_average
+        assert "The weights are an average over training (EMA), and the file" in caplog.text
+    assert ", an average over training (EMA). Tensors" in caplog.text
     with trainer._average.in_model():
         for name, value in trainer.model.state_dict().items():
             assert torch.equal(model.state_dict()[name], value)
@@ -136,6 +143,7 @@ def test_starts_from_the_loaded_weights(cfg, tmp_path):
         cfg.MODEL.WEIGHTS = "" if resume else str(tmp_path / "run" / "model_final.pth")
         train(cfg, tmp_path / folder, 4, resume=resume)
         after = torch.load(tmp_path / folder / "model_final.pth", weights_only=True)["model"]
+        del after["backbone.norm.num_batches_tracked"]  # a count, which has no average
         assert all(torch.equal(value, before[name]) for name, value in after.items())
 
 

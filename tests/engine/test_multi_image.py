@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.engine.helpers import train_without_tests
+from tood.cli.show_batch import build_batches
 from tood.engine import Trainer
 from tood.engine.hooks import build_precise_bn
 from tood.engine.schedule import convert_epochs, multi_image_end
@@ -61,6 +62,15 @@ def mosaic_cfg(quick_cfg):
     quick_cfg.INPUT.MOSAIC.ENABLED, quick_cfg.INPUT.MOSAIC.PROB = True, 1.0
     quick_cfg.DATALOADER.NUM_WORKERS = 1
     return quick_cfg
+
+
+def test_shown_batches_are_those_of_the_training(mosaic_cfg, monkeypatch):
+    """``tood show-batch``, with the same seed."""
+    seen = batches_seen(mosaic_cfg, monkeypatch)
+    _, batches = build_batches(mosaic_cfg.clone(), 0)
+    for iteration, batch in zip(seen, batches, strict=False):
+        assert [x["image"].numpy().tobytes() for x in batch] == seen[iteration]
+    assert list(seen) == list(range(6))
 
 
 def test_off_at_its_iteration(mosaic_cfg, monkeypatch, tmp_path):

@@ -49,6 +49,23 @@ def test_progress_fits_160_columns(caplog, monkeypatch):
     assert len(f"[11/26 15:05:50 {record.name}]: {record.message}") <= 160
 
 
+def test_losses_that_do_not_fit_are_counted(caplog, monkeypatch):
+    """Of Cascade Mask R-CNN on TOOD's proposals: the largest stay, in their order."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 78 * 2**30)
+    names = [f"loss_{part}_stage{i}" for i in range(3) for part in ("cls", "box_reg")]
+    names = ["loss_tood_cls", "loss_tood_box_reg", *names, "loss_mask"]
+    with EventStorage(129_999) as storage:
+        storage.put_scalars(**{name: 0.1234 + i / 100 for i, name in enumerate(names)})
+        storage.put_scalars(total_loss=1.2345, time=1.333, data_time=0.025)
+        storage.put_scalars(lr=0.0033331, phase_aligned=0)
+        ProgressPrinter(270_000, images_per_batch=16).write()
+    (record,) = caplog.records
+    assert len(f"[11/26 15:05:50 {record.name}]: {record.message}") <= 160
+    assert "loss 1.23 (box_reg_stage2 0.193, mask 0.203, 7 more)  12 img/s" in record.message
+
+
 def test_progress_of_another_detector(caplog):
     """It may have no losses by name, and no phases."""
     caplog.set_level(logging.INFO)

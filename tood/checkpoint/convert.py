@@ -84,6 +84,8 @@ def convert_checkpoint(path: str, to: str, cfg: CfgNode | None = None) -> Conver
     if names:
         # MMDetection 2.x reads the first, 3.x the second.
         meta = {"CLASSES": names, "dataset_meta": {"classes": names}}
+    if info.is_average:
+        meta["is_average"] = True  # nobody reads it but people
     return ConvertedCheckpoint(source, state_dict, {"state_dict": state_dict, "meta": meta})
 
 

@@ -36,6 +36,8 @@ def main(args: argparse.Namespace) -> int:
     print(f"{weights}: {LAYOUT_DESCRIPTIONS[source.layout]}, {len(source.tensors)} tensors")
     if source.ignored:
         print(f"ignored: {', '.join(source.ignored)}")
+    if source.info is not None and source.info.is_average:
+        print("The weights are an average over training (EMA).")
     converted.save(args.output)
     print(f"{args.output}: {len(converted.state_dict)} tensors with the names of {args.to}")
     return EXIT_OK

@@ -18,6 +18,8 @@ from ..checkpoint.saving import write_text
 
 logger = logging.getLogger(__name__)
 
+# Columns of the terminal's line after "[11/26 15:05:50 tood]: ", and what separates its parts.
+_WIDTH, _GAP = 160 - 23, "  "
 # Iterations that the terminal's numbers are medians and means of, as detectron2's.
 WINDOW = 20
 
@@ -28,11 +30,12 @@ def latest_scalars() -> dict[str, float]:
 
 
 class ProgressPrinter(CommonMetricPrinter):
-    """Logs where the training is, in a line of at most 160 columns.
+    """Logs where the training is, in a line of at most 160 columns, the time in front included.
 
-    It has the iteration, the remaining time, medians of the losses over 20 iterations, means of the
-    speed and of the time that data is waited for, the learning rate, a GPU's peak memory, and the
-    phase of a detector that has phases.
+    Of more losses than fit, as of a two-stage model, the smallest are left out and counted. It has
+    the iteration, the remaining time, medians of the losses over 20 iterations, means of the speed
+    and of the time that data is waited for, the learning rate, a GPU's peak memory, and the phase
+    of a detector that has phases.
 
     Args:
         max_iter: the number of iterations.
@@ -50,19 +53,21 @@ class ProgressPrinter(CommonMetricPrinter):
         if storage.iter == self.max_iter:
             return
         scalars = latest_scalars()
-        parts = [f"iter {storage.iter}", self._remaining(), self._losses()]
+        start, end = [f"iter {storage.iter}", self._remaining()], []
         if "time" in scalars:  # not in the first iterations
             seconds = storage.history("time").avg(WINDOW)
-            parts.append(f"{self.images_per_batch / max(seconds, 1e-9):.3g} img/s")
+            end.append(f"{self.images_per_batch / max(seconds, 1e-9):.3g} img/s")
         if "data_time" in scalars:
-            parts.append(f"data {storage.history('data_time').avg(WINDOW):.2f} s")
+            end.append(f"data {storage.history('data_time').avg(WINDOW):.2f} s")
         if "lr" in scalars:
-            parts.append(f"lr {scalars['lr']:.3g}")
+            end.append(f"lr {scalars['lr']:.3g}")
         if torch.cuda.is_available():
-            parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f}G")
+            end.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f}G")
         if "phase_aligned" in scalars:
-            parts.append("aligned" if scalars["phase_aligned"] else "warmup")
-        self.logger.info("  ".join(part for part in parts if part))
+            end.append("aligned" if scalars["phase_aligned"] else "warmup")
+        taken = sum(len(part) + len(_GAP) for part in [*start, *end])
+        line = [*start, self._losses(_WIDTH - taken), *end]
+        self.logger.info(_GAP.join(part for part in line if part))
 
     def _remaining(self) -> str:
         """Without seconds, where it is days."""
@@ -71,21 +76,27 @@ class ProgressPrinter(CommonMetricPrinter):
             return ""
         return f"eta {eta.rpartition(':')[0] if 'day' in eta else eta}"
 
-    def _losses(self) -> str:
-        """The total, and in parentheses what it is the sum of."""
+    def _losses(self, width: int) -> str:
+        """The total, and in parentheses what it is the sum of, as far as there is room."""
         histories = get_event_storage().histories()
+        if "total_loss" not in histories:
+            return ""
         losses = {
-            name: f"{history.median(WINDOW):.3g}"
+            name.removeprefix("loss_"): history.median(WINDOW)
             for name, history in histories.items()
             if name.startswith("loss")
         }
-        if "total_loss" not in histories:
-            return ""
         total = f"loss {histories['total_loss'].median(WINDOW):.3g}"
-        if not losses:
-            return total
-        terms = (f"{name.removeprefix('loss_')} {value}" for name, value in losses.items())
-        return f"{total} ({', '.join(terms)})"
+        left_out = 0
+        while losses:
+            terms = [f"{name} {value:.3g}" for name, value in losses.items()]
+            more = [f"{left_out} more"] if left_out else []
+            text = f"{total} ({', '.join([*terms, *more])})"
+            if len(text) <= width:
+                return text
+            del losses[min(losses, key=lambda name: losses[name])]
+            left_out += 1
+        return total
 
 
 class AssignmentPrinter(EventWriter):

@@ -9,7 +9,8 @@ from torch import nn
 
 from tood_runtime.model_info import ModelInfo
 
-from ..checkpoint.info import current_versions
+from ..checkpoint.info import current_versions, read_info
+from ..checkpoint.safe_load import peek_file
 from ..data.registration import class_info
 from ..errors import ExportError
 from ..modeling import find_dense_core, size_divisor
@@ -74,4 +75,14 @@ def build_info(
         weights_sha256="" if weights is None else sha256(Path(weights)),
         versions=current_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        is_average=weights is not None and _is_average(weights),
     )
+
+
+def _is_average(weights: str) -> bool:
+    """Whether a checkpoint says that its weights are an average over training."""
+    info = read_info(peek_file(weights), weights)
+    if info is None or not info.is_average:
+        return False
+    logger.info("The weights are an average over training (EMA), and the file says so.")
+    return True

@@ -237,13 +237,23 @@ def test_no_learning_is_said(tiny_cfg, caplog):
 
 def test_patience_needs_something_to_improve(tiny_cfg):
     message = problem(tiny_cfg, "TEST.PATIENCE", 2, "TEST.EVAL_PERIOD", 0)
-    assert "TEST.PATIENCE is 2, but TEST.EVAL_PERIOD is 0. Set how often to evaluate, or" in message
+    assert "TEST.EVAL_PERIOD and EVAL_EPOCHS are 0. Set how often to evaluate, or" in message
+    tiny_cfg.TEST.EVAL_EPOCHS = 1  # is how often
+    validate_solver(tiny_cfg)
+    tiny_cfg.TEST.EVAL_EPOCHS = 0
     tiny_cfg.TEST.EVAL_PERIOD = 10
     message = problem(tiny_cfg, "TEST.PATIENCE", 2, "TEST.BEST_METRIC", "")
     assert "TEST.BEST_METRIC is ''. Set the metric that has to improve, or TEST.PATIENCE" in message
     tiny_cfg.TEST.BEST_METRIC = "bbox/AP"
     validate_solver(tiny_cfg)
     assert "there is no test set" in problem(tiny_cfg, "DATASETS.TEST", "()")
+
+
+def test_the_best_checkpoint_is_that_of_its_metric(tiny_cfg):
+    """With an average, the file holds the average."""
+    tiny_cfg.TEST.BEST_METRIC = "raw_bbox/AP"
+    validate_solver(tiny_cfg)
+    assert "Set it to 'bbox/AP'" in problem(tiny_cfg, "SOLVER.EMA.ENABLED", True)
 
 
 def test_a_rate_of_sgd_for_adamw_is_said(tiny_cfg, caplog):

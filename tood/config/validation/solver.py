@@ -124,6 +124,7 @@ def validate_schedule(cfg: CfgNode, world_size: int, own_scheduler: bool = False
             "SOLVER.NESTEROV is True, but SOLVER.MOMENTUM is 0. Set a momentum, or NESTEROV False."
         )
     _validate_patience(cfg)
+    _validate_best(cfg)
     _validate_batch(cfg, world_size)
     if not own_scheduler and solver.LR_SCHEDULER_NAME == _MULTI_STEP:
         _validate_epoch_steps(solver)
@@ -150,13 +151,25 @@ def _validate_patience(cfg: CfgNode) -> None:
     has_test_set = cfg.DATASETS.TEST or cfg.DATASETS.TEST_ANNOTATIONS
     for is_missing, what in (
         (not has_test_set, "there is no test set. Set DATASETS.TEST_ANNOTATIONS"),
-        (not cfg.TEST.EVAL_PERIOD, "TEST.EVAL_PERIOD is 0. Set how often to evaluate"),
+        (
+            not (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS),
+            "TEST.EVAL_PERIOD and EVAL_EPOCHS are 0. Set how often to evaluate",
+        ),
         (not cfg.TEST.BEST_METRIC, "TEST.BEST_METRIC is ''. Set the metric that has to improve"),
     ):
         if is_missing:
             raise ConfigError(
                 f"TEST.PATIENCE is {cfg.TEST.PATIENCE}, but {what}, or TEST.PATIENCE to 0."
             )
+
+
+def _validate_best(cfg: CfgNode) -> None:
+    metric = cfg.TEST.BEST_METRIC
+    if cfg.SOLVER.EMA.ENABLED and metric.startswith("raw_"):
+        raise ConfigError(
+            f"TEST.BEST_METRIC is {metric!r}, but with SOLVER.EMA the best checkpoint is the "
+            f"average. Set it to {metric.removeprefix('raw_')!r}."
+        )
 
 
 def _validate_batch(cfg: CfgNode, world_size: int) -> None:
@@ -183,6 +196,12 @@ def _validate_batch(cfg: CfgNode, world_size: int) -> None:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH {batch} is {per_gpu} images on each GPU, which do not divide "
             f"into {cfg.SOLVER.ACCUMULATE} parts (SOLVER.ACCUMULATE)."
+            + (
+                f" The batch is rescaled to the number of GPUs from {reference} "
+                "(SOLVER.REFERENCE_WORLD_SIZE); set that to 0 to keep it."
+                if reference
+                else ""
+            )
         )
 
 
