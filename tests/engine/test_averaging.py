@@ -147,6 +147,17 @@ def test_starts_from_the_loaded_weights(cfg, tmp_path):
         assert all(torch.equal(value, before[name]) for name, value in after.items())
 
 
+def test_training_goes_on_from_an_average_that_is_switched_off(cfg, tmp_path):
+    train(cfg, tmp_path / "run", 2)
+    saved = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"]
+    cfg.SOLVER.EMA.ENABLED, cfg.OUTPUT_DIR = False, str(tmp_path / "run")
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(True)
+    assert trainer.start_iter == 2
+    weights = trainer.model.state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in weights.items())
+
+
 def test_model_with_an_average_can_be_fine_tuned(cfg, tmp_path):
     train(cfg, tmp_path / "run", 2)
     model = build_model(cfg)

@@ -1,13 +1,16 @@
 r"""Time and memory of an optimizer step with the options of a training, on random images.
 
 python -m tools.benchmark.training_step --config-file configs/TOOD-R50-1x.yaml --batch 4
+python -m tools.benchmark.training_step --config-file configs/TOOD-R50-1x.yaml --validation-loss
 
 The steps are timed in turn. Statistics of assignments and EMA are timed on their own too, because
 they cost less than two steps differ. The memory is what autograd keeps for the backward pass of one
-forward pass, with each storage counted once.
+forward pass, with each storage counted once. The validation loss (TEST.LOSS) is timed next to the
+detection of the same images, in turn.
 """
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -27,6 +30,7 @@ from tood.cli.common import exit_on_user_error
 from tood.config.loading import load_config
 from tood.engine.accumulation import accumulate_gradients, split_batch
 from tood.engine.averaging import build_average
+from tood.evaluation.loss_evaluator import LossEvaluator
 from tood.modeling.phases import PHASES
 from tools.benchmark.cases.common import random_ground_truth
 from tools.benchmark.harness import time_alternately
@@ -134,6 +138,30 @@ def time_average(cfg: CfgNode) -> float:
     return seconds(average.update)
 
 
+def print_validation_loss(settings: argparse.Namespace) -> None:
+    """Print what the losses of images cost that are evaluated, by phase."""
+    opts = [*settings.opts, "MODEL.DEVICE", settings.device, "MODEL.WEIGHTS", ""]
+    model = build_model(load_config(settings.config_file, opts)).eval()
+    batch, rows = random_batch(settings), []
+    for phase in PHASES:
+        model.set_phase(phase)
+        evaluator = LossEvaluator(model)
+        evaluator.reset()
+        with torch.no_grad():
+            times = time_alternately(
+                {
+                    "detection": functools.partial(model, batch),
+                    "losses": functools.partial(evaluator.process, batch, []),
+                },
+                settings.rounds,
+                settings.device,
+            )
+        detection, losses = (statistics.median(x) / len(batch) for x in times.values())
+        rows.append((phase, detection, losses, losses / detection))
+    header = ["phase", "detection, ms per image", "losses, ms per image", "ratio"]
+    print(tabulate(rows, header, tablefmt="github", floatfmt=("", ".0f", ".1f", ".3f")))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -143,6 +171,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--rounds", type=int, default=5, help="timed, after one to warm up")
+    parser.add_argument(
+        "--validation-loss", action="store_true", help="time that instead of training steps"
+    )
     add_device_options(parser)
     parser.set_defaults(batch=4, size=(320, 320))
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ...")
@@ -179,4 +210,8 @@ def print_tables(settings: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        print_tables(make_parser().parse_args())
+        arguments = make_parser().parse_args()
+        if arguments.validation_loss:
+            print_validation_loss(arguments)
+        else:
+            print_tables(arguments)
