@@ -7,6 +7,9 @@ import pytest
 from tests.docs.blocks import GUIDES, PAGES, Block, all_blocks, shell_commands
 from tests.docs.conftest import SHORTER
 from tests.helpers import ROOT
+from tood.config.files import named_config
+from tood.config.loading import load_config
+from tood.config.validation.solver import validate_schedule
 from tood_runtime.cli import COMMANDS, main, parse
 
 PYTHON = all_blocks(PAGES, "python")
@@ -64,18 +67,28 @@ def test_commands_parse(block, tmp_path):
     for program, *arguments in commands:
         if program in ("./train_net.py", "./demo/demo.py"):
             assert (ROOT / program).is_file()
-            parse(["train" if "train" in program else "detect", *arguments])
+            check_command(["train" if "train" in program else "detect", *arguments])
         elif program == "tood":
-            parse(arguments)
+            check_command(arguments)
         elif program == "torchrun" and "-m" in arguments:
             assert arguments[arguments.index("-m") + 1] == "tood"
-            parse(arguments[arguments.index("-m") + 2 :])
+            check_command(arguments[arguments.index("-m") + 2 :])
         elif program == "torchrun":
             parse(["train", *arguments[arguments.index("train_net.py") + 1 :]])
         elif program == "make":
             check_make_target(arguments[0])
         elif program == "python" and arguments[0] == "-m" and arguments[1].startswith("tools"):
             check_tool(arguments[1], arguments[2:])
+
+
+def check_command(arguments: list[str]) -> None:
+    """Its parser takes it, and a training of a config of this project may have its values."""
+    command, args = parse(arguments)
+    file = named_config(args.model or "") if command.name == "train" else None
+    if file is None or "MODEL.TOOD.CUSTOM_IMPORTS" in args.opts:  # files that are not here
+        return
+    num_processes = max(1, args.num_gpus or 1) * (args.num_machines or 1)
+    validate_schedule(load_config(file, args.opts), num_processes)
 
 
 def check_make_target(target: str) -> None:
