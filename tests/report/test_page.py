@@ -54,15 +54,21 @@ def test_everything_is_on_the_page(tmp_path, metrics_file):
     lines.append('{"iteration": 100, "bbox/AP": 40.25, "validation/total_loss": 0.5}')
     report = Report(
         [EvaluatedSet("", dataset, rows)],
-        RunFacts("My run", metrics_file("\n".join(lines)), config="SEED: 1", versions={"a": "2"}),
+        RunFacts(
+            "My run",
+            metrics_file("\n".join(lines)),
+            config="SEED: 1",
+            versions={"torch": "2.99.1"},
+        ),
         tmp_path / "new" / "report.html",
     )
     write_report(report)
     page = report.path.read_text()
-    for part in ("My run", "Best bbox/AP", "41.50", "iteration 60", "last", "SEED: 1"):
+    for part in ("My run", "Best bbox/AP", "41.50", "iteration 60", "last", "SEED: 1", "2.99.1"):
         assert part in page, part
     assert "(task alignment learning); it began between iterations 40 and 59" in page
-    for heading in ("Summary", "Training", "What goes wrong", "Worst images", "Confusion matrix"):
+    headings = ("Summary", "Training", "What goes wrong", "Worst images", "Confusion matrix")
+    for heading in (*headings, "Config and versions"):
         assert f">{heading}</h2>" in page
     assert page.count("data:image/jpeg") == IMAGES_PER_SET
     assert page.count('class="chart"') == 7  # losses, AP, rate; recall twice, sizes; reliability
