@@ -5,9 +5,9 @@ python -m tools.experiments.two_stage_table --output output/two_stage \
 
 Trains detectors of two stages on either first stage, with the same backbone, schedule and second
 stage, and evaluates boxes, masks, and the proposals alone with detectron2's own proposal
-evaluation: the average recall of the best 100 and of the best 1000. RPN has the FPN maps, anchors
-and numbers of detectron2's own configs. Finished runs are not repeated, and a training that was
-stopped goes on from its checkpoint.
+evaluation: the average recall of the best 100 and of the best 1000, after NMS at two thresholds.
+RPN has the FPN maps, anchors and numbers of detectron2's own configs. Finished runs are not
+repeated, and a training that was stopped goes on from its checkpoint.
 """
 
 import argparse
@@ -65,7 +65,12 @@ FIRST_STAGES = {
 }
 # As many proposals of either kind as recall is evaluated with.
 _MANY_PROPOSALS = ["MODEL.TOOD.PROPOSALS.POST_NMS_TOPK_TEST", "1000"]
-METRICS = ("AP", "AP50", "AP75", "mask AP", "AR@100", "AR@1000")
+# IoU above which a better proposal removes another one: detectron2's own for RPN, and TOOD's.
+# Recall depends on it more than on the first stage, so both are evaluated with each.
+NMS_THRESHOLDS = ("0.7", "0.9")
+_RECALLS = ("AR@100", "AR@1000")
+METRICS = ("AP", "AP50", "AP75", "mask AP")
+METRICS += tuple(f"{name}, NMS {nms}" for nms in NMS_THRESHOLDS for name in _RECALLS)
 
 Results = dict[str, float]
 
@@ -84,8 +89,12 @@ def run(args: argparse.Namespace, row: str, seed: int) -> Results:
     result = folder / "two_stage.json"
     if not result.is_file():
         train(args.config_file, options, folder)
-        cfg = load_config(args.config_file, [*options, *_MANY_PROPOSALS])
-        numbers = {**read_ap(folder), **proposal_recall(cfg, folder / "model_final.pth")}
+        numbers = read_ap(folder)
+        for nms in NMS_THRESHOLDS:
+            thresholds = ["MODEL.TOOD.PROPOSALS.NMS_THRESH_TEST", nms, "MODEL.RPN.NMS_THRESH", nms]
+            cfg = load_config(args.config_file, [*options, *_MANY_PROPOSALS, *thresholds])
+            recall = proposal_recall(cfg, folder / "model_final.pth")
+            numbers |= {f"{name}, NMS {nms}": value for name, value in recall.items()}
         result.write_text(json.dumps(numbers, indent=1) + "\n")
     return dict(json.loads(result.read_text()))
 
@@ -118,7 +127,7 @@ def proposal_recall(cfg: CfgNode, weights: Path) -> Results:
             model, build_test_loader(cfg, name), FastCOCOEvaluator(name, distributed=False)
         )
     recall = results["box_proposals"]
-    return {name: recall[name] for name in ("AR@100", "AR@1000")}
+    return {name: recall[name] for name in _RECALLS}
 
 
 def make_table(results: dict[str, list[Results]]) -> str:
