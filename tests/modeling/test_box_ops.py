@@ -7,6 +7,7 @@ import torch
 
 from tood.modeling.box_ops import (
     box_iou,
+    boxes_to_distances,
     centerness,
     deltas_to_boxes,
     distances_to_boxes,
@@ -58,3 +59,25 @@ def test_decoding_by_hand():
     torch.testing.assert_close(deltas_to_boxes(boxes([0, 0, 8, 8]), deltas), boxes([4, -4, 12, 12]))
     huge = deltas_to_boxes(boxes([0, 0, 8, 8]), boxes([0, 0, 1e6, 0]))
     assert huge[0, 2] - huge[0, 0] == pytest.approx(8 * 1000 / 16)
+
+
+def test_distances_by_hand():
+    point, box = torch.tensor([3.0, 5.0]), torch.tensor([1.0, 2.0, 9.0, 4.0])
+    distances = torch.tensor([2.0, 3.0, 6.0, -1.0])  # the point is below the box
+    torch.testing.assert_close(boxes_to_distances(point, box), distances)
+    torch.testing.assert_close(distances_to_boxes(point, distances), box)
+
+
+def test_images_of_a_batch_are_decoded_as_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    anchors, deltas = torch.rand(2, 2, 5, 4, generator=generator)
+    points = anchors[..., :2]
+    for function, first in (
+        (deltas_to_boxes, anchors),
+        (distances_to_boxes, points),
+        (boxes_to_distances, points),
+        (centerness, points),
+    ):
+        found = function(first, deltas)
+        for i in range(2):
+            torch.testing.assert_close(found[i], function(first[i], deltas[i]))

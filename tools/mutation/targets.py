@@ -25,7 +25,11 @@ class Target:
 TARGETS = {
     "box_ops": Target(
         (f"{MODELING}/box_ops.py",),
-        (f"{TESTS}/test_box_ops.py", "tests/properties/test_box_ops.py"),
+        (
+            f"{TESTS}/test_box_ops.py",
+            "tests/properties/test_box_ops.py",
+            "tests/properties/test_box_coding.py",
+        ),
         95,
     ),
     "assigners": Target(
