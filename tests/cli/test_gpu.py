@@ -32,6 +32,7 @@ def test_train_resume_evaluate(tood, config, options, tmp_path, capsys, amp):
     """
     line = ["train", config, *options, "SOLVER.AMP.ENABLED", amp, "SEED", 1, "--num-gpus", 1]
     line += ["SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 0]
+    line += ["SOLVER.EMA.ENABLED", amp]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert tood(*line, "SOLVER.MAX_ITER", 3, "--output", whole) == 0
     assert tood(*line, "SOLVER.MAX_ITER", 2, "--output", stopped) == 0
