@@ -47,17 +47,14 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
         "INPUT.MULTI_IMAGE_OFF_EPOCHS": 2,
         "MODEL.DEVICE": "cpu",
         "MODEL.WEIGHTS": "",
-        "MODEL.BACKBONE.NAME": "build_tiny_bn_backbone",
+        "MODEL.BACKBONE.NAME": "build_tiny_backbone",
         "MODEL.TOOD.CUSTOM_IMPORTS": [str(ROOT / "tests/tiny_backbone.py")],
         "MODEL.TOOD.HEAD.CHANNELS": 64,
         "MODEL.TOOD.HEAD.NUM_CONVS": 1,
         "MODEL.TOOD.WARMUP.EPOCHS": 2,
         "SOLVER.IMS_PER_BATCH": 2,
-        "SOLVER.EPOCHS": 6,  # MAX_ITER iterations
-        "SOLVER.EPOCH_STEPS": "(4,)",
-        "SOLVER.AUTO_SCALE_LR": True,
-        "SOLVER.OPTIMIZER": "AdamW",
-        "SOLVER.BASE_LR": 0.001,
+        "SOLVER.MAX_ITER": MAX_ITER,
+        "SOLVER.STEPS": "(16,)",
         "SOLVER.WARMUP_ITERS": 4,
         "SOLVER.CHECKPOINT_PERIOD": 3,
         "SOLVER.ACCUMULATE": 2,
@@ -73,6 +70,20 @@ def options(data: Path, output: Path, num_workers: int) -> list[str]:
     }
     words = [str(word) for pair in pairs.items() for word in pair]
     return ["train", "quickstart/TOOD-R18-shapes", "--output", str(output), *words]
+
+
+def killed_options(data: Path, output: Path, num_workers: int) -> list[str]:
+    """The same with more that has a state, for 5 epochs of 5 iterations."""
+    pairs = {
+        "MODEL.BACKBONE.NAME": "build_tiny_bn_backbone",
+        "SOLVER.EPOCHS": 5,
+        "SOLVER.EPOCH_STEPS": "(3,)",
+        "SOLVER.AUTO_SCALE_LR": True,
+        "SOLVER.OPTIMIZER": "AdamW",
+        "SOLVER.BASE_LR": 0.001,
+    }
+    words = [str(word) for pair in pairs.items() for word in pair]
+    return [*options(data, output, num_workers), *words]
 
 
 def run_forked(command: list[str], prepare: Callable[[], None]) -> int:
@@ -201,12 +212,12 @@ def main() -> int:
     rng = random.Random(args.seed)
     data = write_dataset(args.folder / "data", num_train=10, num_val=3, size=64)
     whole, killed = args.folder / "whole", args.folder / "killed"
-    code = run_forked(options(data, whole, args.num_workers), lambda: None)
+    code = run_forked(killed_options(data, whole, args.num_workers), lambda: None)
     if code:
         print(f"the uninterrupted run ended with {code}")
         return 1
     size = (whole / "model_final.pth").stat().st_size
-    command = options(data, killed, args.num_workers)
+    command = killed_options(data, killed, args.num_workers)
     for kill in range(args.kills):
         iteration = min(last_iteration(killed) + rng.randint(1, 5), MAX_ITER - 1)
         num_bytes = rng.randrange(size) if rng.random() < 0.4 else None
@@ -217,7 +228,7 @@ def main() -> int:
             print(f"run {kill + 1}, to be killed in iteration {iteration}, ended with {code}")
             return 1
         # Whoever starts a job again does not know whether anything was saved.
-        command = [*options(data, killed, args.num_workers), "--resume"]
+        command = [*killed_options(data, killed, args.num_workers), "--resume"]
     code = run_forked(command, lambda: None)
     if code:
         print(f"the last run ended with {code}")
