@@ -53,13 +53,6 @@ def recipe_weights(name: str) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(recipe_tensor(key, shape)) for key, shape in shapes.items()}
 
 
-def has_torch_export() -> bool:
-    """Whether this PyTorch can write torch.export files."""
-    from tood.export.torch_export import MIN_TORCH
-
-    return tuple(int(number) for number in torch.__version__.split(".")[:2]) >= MIN_TORCH
-
-
 def golden(name: str) -> dict[str, np.ndarray]:
     with np.load(GOLDEN / name) as file:
         return {key: file[key] for key in file.files}

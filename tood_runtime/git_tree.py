@@ -35,7 +35,7 @@ def zip_tree_hash(path: Path) -> str:
         top = None
         for info in archive.infolist():
             first, slash, rest = info.filename.partition("/")
-            if not slash or first != (first if top is None else top):
+            if not slash or top not in (None, first):
                 raise ValueError(f"{info.filename} is not in the only top-level folder")
             top = first
             *folders, name = rest.split("/")

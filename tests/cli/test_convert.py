@@ -3,7 +3,7 @@
 import torch
 
 from tood.checkpoint.key_mapping import EXPORT_LAYOUTS
-from tood.cli.convert import find_weights
+from tood.cli.convert import find_source
 from tood.data.synthetic import CLASSES
 from tood.model_zoo import resolve
 from tood_runtime.cli.arguments import LAYOUTS
@@ -34,10 +34,10 @@ def test_run_folder_brings_its_config(tood, run_folder, tmp_path):
 
 def test_names_that_stand_for_weights(run_folder):
     model = resolve("TOOD-R50-1x")
-    assert find_weights("TOOD-R50-1x") == (model.weights, model)
+    assert find_source("TOOD-R50-1x") == (model.weights, model)
     folder = str(run_folder)
-    assert find_weights(folder) == (str(run_folder / "model_final.pth"), resolve(folder))
-    assert find_weights("https://x/y.pth") == ("https://x/y.pth", None)
+    assert find_source(folder) == (str(run_folder / "model_final.pth"), resolve(folder))
+    assert find_source("https://x/y.pth") == ("https://x/y.pth", None)
 
 
 def test_layouts_are_those_of_the_library():

@@ -28,13 +28,18 @@ def ddp_batch(rank: int):
     return [{"image": torch.rand(3, 64, 64) * 255, "instances": instances}]
 
 
-def ddp_worker(rank, cfg, init_file, folder):
+def join_and_build(rank, cfg, init_file):
+    """Make this process one of two; the model has the same weights in both."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{init_file}", rank=rank, world_size=2
     )
     torch.manual_seed(0)
-    model = nn.parallel.DistributedDataParallel(build_model(cfg), broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(build_model(cfg), broadcast_buffers=False)
+
+
+def ddp_worker(rank, cfg, init_file, folder):
+    model = join_and_build(rank, cfg, init_file)
     assert comm.get_world_size() == 2
     result = {}
     for phase, iteration in (("warmup", 0), ("aligned", 5)):
@@ -112,12 +117,7 @@ def two_stage_batch(rank: int):
 
 
 def two_stage_worker(rank, cfg, init_file, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{init_file}", rank=rank, world_size=2
-    )
-    torch.manual_seed(0)
-    model = nn.parallel.DistributedDataParallel(build_model(cfg), broadcast_buffers=False)
+    model = join_and_build(rank, cfg, init_file)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     torch.manual_seed(rank)
     for phase in ("warmup", "aligned", "aligned"):

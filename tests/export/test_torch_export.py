@@ -2,13 +2,12 @@ import pytest
 import torch
 
 from tests.export.helpers import assert_same_detections, batch_of
-from tests.helpers import has_torch_export
 from tood.export.metadata import build_info
 from tood.export.networks import build_network, example_inputs, symbolic_sizes
 from tood.export.nms import nms_mask
 from tood.export.options import ExportOptions
 from tood.export.torch_backends import open_any_backend
-from tood.export.torch_export import save_torch_export, to_torch_export
+from tood.export.torch_export import has_torch_export, save_torch_export, to_torch_export
 from tood.modeling.tracing import exporting
 from tood_runtime.backends import BackendError
 from tood_runtime.model_files import read_model_info

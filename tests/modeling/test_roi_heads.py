@@ -65,7 +65,7 @@ def test_scores(tiny_cfg, make_input, roi_heads):
 
 @pytest.mark.parametrize("roi_heads", HEADS)
 def test_pooling_does_not_round_boxes(build, roi_heads):
-    """bfloat16 has no numbers between 1016 and 1024: a box of 5 pixels there would have none."""
+    """bfloat16's numbers are 4 apart there, 1016, 1020 and 1024, and the box has 5 pixels."""
     model = build(roi_heads, masks=True).eval()
     features = {
         f"p{i}": torch.randn(1, 64, 1280 >> i, 1280 >> i, dtype=torch.bfloat16) for i in range(3, 8)

@@ -1,7 +1,6 @@
 """``tood convert``: write a checkpoint with the names of another layout."""
 
 import argparse
-from pathlib import Path
 
 from tood_runtime.cli.parser import EXIT_OK
 
@@ -9,7 +8,7 @@ from ..checkpoint.convert import convert_checkpoint, validate_new_file
 from ..checkpoint.key_mapping import LAYOUT_DESCRIPTIONS
 from ..config import load_config
 from ..errors import CheckpointError, ConfigError
-from ..model_zoo import MODELS, ResolvedModel, resolve
+from ..model_zoo import ResolvedModel, find_weights, resolve
 from .common import start_logging
 
 
@@ -24,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
     """
     start_logging()
     validate_new_file(args.output)  # before the work
-    weights, model = find_weights(args.input)
+    weights, model = find_source(args.input)
     # The model is built only to compare its keys, so it needs no GPU.
     opts = ["MODEL.DEVICE", "cpu"]
     if args.config_file:
@@ -43,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def find_weights(name: str) -> tuple[str, ResolvedModel | None]:
+def find_source(name: str) -> tuple[str, ResolvedModel | None]:
     """Find the checkpoint and the config that a name stands for.
 
     Args:
@@ -56,13 +55,8 @@ def find_weights(name: str) -> tuple[str, ResolvedModel | None]:
         ConfigError: the folder is not that of a training run.
         CheckpointError: the model or the folder has no trained weights.
     """
-    if name not in [model.name for model in MODELS] and not Path(name).is_dir():
-        return name, _resolve_file(name)
-    model = resolve(name)
-    weights = model.require_weights()
-    if weights is None:
-        raise CheckpointError(f"{name} has no trained weights. Name a checkpoint file.")
-    return weights, model
+    weights = find_weights(name)
+    return weights, _resolve_file(name) if weights == name else resolve(name)
 
 
 def _resolve_file(name: str) -> ResolvedModel | None:

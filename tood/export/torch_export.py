@@ -97,9 +97,13 @@ def open_torch_export(path: str | os.PathLike[str]) -> tuple[Any, ModelInfo]:
     return program.module(check_guards=False), info
 
 
+def has_torch_export() -> bool:
+    """Whether this PyTorch is new enough to write and read the files."""
+    return tuple(int(number) for number in torch.__version__.split(".")[:2]) >= MIN_TORCH
+
+
 def _require_torch() -> None:
-    numbers = tuple(int(number) for number in torch.__version__.split(".")[:2])
-    if numbers < MIN_TORCH:
+    if not has_torch_export():
         needed = ".".join(map(str, MIN_TORCH))
         raise ExportError(
             f"torch.export files need PyTorch {needed} or newer; this is {torch.__version__}. "

@@ -149,7 +149,10 @@ class TOODProposalNetwork(DenseDetectorCore):
             return self.generate_proposals(predictions, images.image_sizes), losses
 
     def _require_padding(self, images: ImageList) -> None:
-        """Where an image ends depends on it, and with that which points can be positive."""
+        """Raise a ConfigError if the backbone pads to another multiple than ``size_divisor``.
+
+        Where an image ends depends on it, and with that which points can be positive.
+        """
         size = tuple(images.tensor.shape[-2:])
         if any(side % self.size_divisor for side in size):
             raise ConfigError(

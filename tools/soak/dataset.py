@@ -93,11 +93,9 @@ def _disturbed_run(
     if fault == "full disk" and not disk.is_possible:
         fault = "kill all"
     with running_tood(_words(model, folder, output), folder / "detect.log") as process:
-        until = time.monotonic() + generator.uniform(*CALM)
-        while time.monotonic() < until and process.poll() is None:
-            time.sleep(0.05)
+        code = wait_for(process, generator.uniform(*CALM))
         children = descendants(process.pid)
-        if process.poll() is not None or not children:  # finished before
+        if code is not None or not children:  # finished before
             return
         report.events[fault] += 1
         if fault == "kill one":

@@ -43,7 +43,7 @@ def soak_training(folder: Path, minutes: float, generator: random.Random) -> Rep
     saved = -1
     while time.monotonic() < calm_from:
         with running_tood(_options(data, output, report), folder / "train.log") as process:
-            _wait(process, min(time.monotonic() + generator.uniform(*CALM), end))
+            wait_for(process, min(generator.uniform(*CALM), end - time.monotonic()))
             _inject(process, generator.choice(FAULTS), folder, generator, report)
         saved = _check_checkpoint(output, saved, report)
     with running_tood(_options(data, output, report), folder / "train.log") as process:
@@ -86,11 +86,6 @@ def _options(data: Path, output: Path, report: Report) -> list[str]:
     words = [str(word) for pair in pairs.items() for word in pair]
     command = ["train", "quickstart/TOOD-R18-shapes", "--output", str(output), "--resume"]
     return [*command, *words]
-
-
-def _wait(process: subprocess.Popen[bytes], until: float) -> None:
-    while time.monotonic() < until and process.poll() is None:
-        time.sleep(0.2)
 
 
 def _inject(

@@ -5,7 +5,8 @@ The longer one is ``python -m tools.fuzz.readers``.
 
 import pytest
 
-from tests.helpers import ROOT, has_torch_export
+from tests.helpers import ROOT
+from tood.export.torch_export import has_torch_export
 from tools.fuzz.readers.files import load_case
 from tools.fuzz.readers.program import READERS, attack, make_case, problem_key, replay
 from tools.fuzz.readers.samples import BUILDERS
