@@ -145,18 +145,41 @@ def _clean(model: Any, network: ExportableNetwork, axes: dict[str, dict[int, str
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
+    _require_symbolic(model, axes)
     for value in (*model.graph.input, *model.graph.output):
         shape = value.type.tensor_type.shape
         for axis, name in axes.get(value.name, {}).items():
-            if shape.dim[axis].HasField("dim_value"):
-                raise ExportError(
-                    f"The {name} of {value.name} became the number {shape.dim[axis].dim_value}. "
-                    "Please report this with your config."
-                )
             shape.dim[axis].dim_param = name
         for axis, size in network.fixed_axes.get(value.name, {}).items():
             shape.dim[axis].Clear()
             shape.dim[axis].dim_value = size
+
+
+def _require_symbolic(model: Any, axes: dict[str, dict[int, str]]) -> None:
+    """Check that dimensions that should be symbolic are not numbers.
+
+    The exporter declares them as symbolic, whatever the graph does, and ONNX Runtime before 1.24
+    believes it, so the shapes of outputs are inferred from the graph.
+
+    Raises:
+        ExportError: one is a number.
+    """
+    import onnx
+
+    undeclared = onnx.ModelProto()
+    undeclared.CopyFrom(model)
+    for value in undeclared.graph.output:
+        for axis in axes.get(value.name, {}):
+            value.type.tensor_type.shape.dim[axis].Clear()
+    inferred = onnx.shape_inference.infer_shapes(undeclared, data_prop=True).graph.output
+    for value in (*model.graph.input, *model.graph.output, *inferred):
+        for axis, name in axes.get(value.name, {}).items():
+            dimension = value.type.tensor_type.shape.dim[axis]
+            if dimension.HasField("dim_value"):
+                raise ExportError(
+                    f"The {name} of {value.name} became the number {dimension.dim_value}. "
+                    "Please report this with your config."
+                )
 
 
 def require_plain_graph(model: Any) -> None:
