@@ -11,12 +11,36 @@ from tood.modeling.box_ops import (
     centerness,
     deltas_to_boxes,
     distances_to_boxes,
+    is_usable_box,
     points_inside_boxes,
 )
 
 
 def boxes(*rows):
     return torch.tensor(rows, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("box", "usable"),
+    [
+        ([1, 2, 3, 4], True),
+        ([-3, -4, -2, -1], True),
+        ([0, 0, 1e-6, 1e-6], True),
+        ([-1e8, 0, 1e8, 1], True),
+        ([0, 0, 1, 1e8 + 8], False),  # the next float32
+        ([-math.inf, 0, 1, 1], False),
+        ([0, 0, 1, math.nan], False),
+        ([3, 2, 3, 4], False),
+        ([1, 4, 3, 4], False),
+        ([3, 4, 3, 4], False),
+        ([3, 2, 1, 4], False),
+        ([1, 4, 3, 2], False),
+        ([3, 4, 1, 2], False),
+    ],
+)
+def test_usable_boxes(box, usable):
+    assert is_usable_box(boxes(box)).tolist() == [usable]
+    assert is_usable_box(torch.tensor(box).expand(2, 3, 4)).tolist() == [[usable] * 3] * 2
 
 
 def test_iou_by_hand():

@@ -10,7 +10,9 @@ from tests.helpers import STRIDES, train_step
 from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
 from tood.errors import ConfigError
 from tood.modeling.assigners import Assigner, Assignment
+from tood.modeling.criteria import TaskAlignedCriterion
 from tood.modeling.heads import DensePredictions
+from tood.modeling.phases import Phase, build_phases, validate_phases
 
 
 class NearestPoint(Assigner):
@@ -131,3 +133,26 @@ def test_arguments_of_the_head_are_config_errors(tiny_cfg, key, value, message):
     tiny_cfg.merge_from_list([f"MODEL.TOOD.{key}", value])
     with pytest.raises(ConfigError, match=message):
         build_model(tiny_cfg)
+
+
+def test_parts_that_say_nothing_fit_every_other(tiny_cfg):
+    """An assigner of your own may return alignment metrics, and a criterion train a branch."""
+    silent = nn.Module()
+    validate_phases({"aligned": Phase(NearestPoint(1.0), silent)}, predicts_centerness=True)
+    undeclared = Phase(type("Undeclared", (), {})(), TaskAlignedCriterion())
+    validate_phases({"aligned": undeclared}, predicts_centerness=False)
+
+
+def test_negative_warmup(tiny_cfg):
+    tiny_cfg.MODEL.TOOD.WARMUP.EPOCHS = -1
+    with pytest.raises(ConfigError, match="EPOCHS is -1. Use 0 or more"):
+        build_phases(tiny_cfg.MODEL.TOOD)
+
+
+@pytest.mark.parametrize("phase", ["WARMUP", "ALIGNED"])
+def test_arguments_for_another_number_of_levels(tiny_cfg, phase):
+    """The message names the assigner's node."""
+    tiny_cfg.MODEL.TOOD.IN_FEATURES = ["p3", "p4"]
+    tiny_cfg.MODEL.TOOD[phase].ASSIGNER = "FCOSAssigner"
+    with pytest.raises(ConfigError, match=r"MODEL\.TOOD\.ASSIGNERS\.FCOS: "):
+        build_phases(tiny_cfg.MODEL.TOOD)

@@ -73,6 +73,14 @@ def test_perfect_scores_have_finite_gradients(gamma):
     assert scores.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+def test_smallest_errors_count(gamma):
+    """Below float32's epsilon too, where the power has a derivative at 0."""
+    score = torch.tensor(1e-8)
+    loss = task_aligned_focal_loss(score, torch.tensor(0.0), gamma)
+    assert loss.item() == pytest.approx(1e-8 ** (1 + gamma), rel=1e-5)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_nan_score_reaches_the_loss(gamma):
     """And does not stop the program: training notices the loss."""
@@ -95,6 +103,16 @@ def test_foveabox_loss_pulls_back_a_side_that_crossed_its_point():
     around = [boxes([x.item(), 0, 4, 4]) for x in left]
     below, above = (foveabox_box_loss(point, stride, box, label, 0.11).item() for box in around)
     assert below == pytest.approx(above, abs=1e-3)
+
+
+def test_foveabox_loss_by_hand():
+    """Distances in two strides: targets end at 1/16 and 16, predictions at 1/64."""
+    point, stride = torch.tensor([[100.0, 100.0]]), torch.ones(1, 1)
+    label = boxes([36, 99.99, 102, 102])
+    assert foveabox_box_loss(point, stride, boxes([68, 99.875, 102, 102]), label, 0.11) == 0
+    on_the_point = boxes([100, 98, 102, 102])
+    loss = foveabox_box_loss(point, stride, on_the_point, boxes([98, 98, 102, 102]), 0.11)
+    assert loss.item() == pytest.approx(math.log(64) + 1 - 0.11 / 2, rel=1e-6)
 
 
 def test_foveabox_loss_is_in_units_of_strides():

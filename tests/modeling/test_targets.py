@@ -1,5 +1,6 @@
 """Training targets of a batch: padding, independence of the batch, lookup of classes and boxes."""
 
+import pytest
 import torch
 
 from tests.helpers import STRIDES, make_ground_truth, square_anchors
@@ -106,3 +107,53 @@ def test_no_ground_truth():
     )
     assert (targets.gt_classes == 5).all()
     assert (targets.norm_alignment_metrics == 0).all()
+
+
+@pytest.mark.parametrize(("size", "divisor", "end"), [((64, 64), 32, 64), ((56, 60), 0, 64)])
+def test_multiples_of_the_divisor_are_not_rounded_up(size, divisor, end):
+    """And nothing is where the backbone takes any size, whose divisor is 0."""
+    targets, _ = compute_targets(
+        FixedAssigner(),
+        random_predictions(1, SHAPES),
+        make_grid(SHAPES),
+        [size],
+        divisor,
+        [make_ground_truth([], [])],
+    )
+    level = targets.gt_classes[0, : 12 * 16].view(12, 16)
+    rows, columns = -(-size[0] // 8), end // 8
+    assert (level[:rows, :columns] == 5).all()
+    assert (level[rows:] == -1).all() and (level[:, columns:] == -1).all()
+
+
+class AlignedAssigner(FixedAssigner):
+    """With metrics of one half everywhere."""
+
+    def assign(self, inputs, gt_boxes, gt_classes):
+        matched_idxs = super().assign(inputs, gt_boxes, gt_classes).matched_idxs
+        half = torch.full((len(matched_idxs),), 0.5)
+        return Assignment(matched_idxs, half, half)
+
+
+def test_points_of_an_unusable_box_become_background():
+    """Ignored points stay ignored; no target has a gradient."""
+    predictions = random_predictions(1, SHAPES)
+    predictions.scores.requires_grad_()
+    targets, (assignment,) = compute_targets(
+        AlignedAssigner(0, 1, -2),
+        predictions,
+        make_grid(SHAPES),
+        [(96, 128)],
+        32,
+        [make_ground_truth([[0.0, 0.0, 20.0, 30.0], [5.0, 5.0, 5.0, 5.0]], [4, 0])],
+    )
+    assert targets.gt_classes[0, :3].tolist() == [4, 5, -1]
+    assert targets.norm_alignment_metrics[0, :3].tolist() == [0.5, 0, 0.5]
+    assert assignment.alignment_metrics[:3].tolist() == [0.5, 0, 0.5]
+
+
+def test_one_ground_truth_for_each_image():
+    ground_truth = [make_ground_truth([], [])] * 2
+    predictions, grid = random_predictions(1, SHAPES), make_grid(SHAPES)
+    with pytest.raises(ValueError, match="zip"):
+        compute_targets(FixedAssigner(), predictions, grid, [(96, 128)], 32, ground_truth)

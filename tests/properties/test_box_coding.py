@@ -1,5 +1,7 @@
 """Encoding is the inverse of decoding, and decoding is finite for any regression output."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,6 +29,14 @@ def encode_deltas(anchors, boxes, weights):
     size, target = anchors[:, 2:] - anchors[:, :2], boxes[:, 2:] - boxes[:, :2]
     shift = (box_centers(boxes) - box_centers(anchors)) / size
     return torch.cat([shift, (target / size).log()], dim=1) * torch.tensor(weights)
+
+
+def test_largest_distances():
+    """e^20 strides, whatever the regression output."""
+    anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+    box = decode_boxes(torch.full((1, 4, 1, 1), 100.0), anchors, Scale(), 8, "anchor_free")
+    side = math.exp(20)
+    assert box.flatten().tolist() == pytest.approx([-side, -side, side, side], rel=1e-6)
 
 
 @given(points=points, boxes=any_boxes(COUNT, 2048))

@@ -63,7 +63,7 @@ def compute_targets(
             boxes=_take_rows(boxes, inside),
             anchors=_take_rows(grid.anchors, inside),
             centers=_take_rows(grid.centers, inside),
-            strides=_take_rows(grid.strides[:, 0], inside),
+            strides=_take_rows(grid.strides.flatten(), inside),
             num_anchors_per_level=num_anchors_per_level,
         )
         gt_boxes = gt.boxes.float()
@@ -101,7 +101,7 @@ def _unmatch_unusable(assignment: Assignment, usable: Tensor) -> Assignment:
 
 
 def _round_up(value: int, divisor: int) -> int:
-    return -(-value // divisor) * divisor if divisor > 1 else value
+    return -(-value // divisor) * divisor if divisor else value
 
 
 def _take_rows(values: Tensor, idxs: Tensor) -> Tensor:

@@ -37,6 +37,14 @@ CRITERIA = [
 ]
 
 
+def test_what_criteria_need():
+    """Of the head and of the assigner: the model is checked for it when it is built."""
+    with_branch = [criterion for criterion in CRITERIA if criterion.supports_centerness]
+    assert [type(criterion) for criterion in with_branch] == [CenternessFocalCriterion]
+    need_metrics = [x for x in CRITERIA if getattr(x, "needs_alignment_metrics", False)]
+    assert [type(criterion) for criterion in need_metrics] == [TaskAlignedCriterion]
+
+
 def one_positive():
     """Scores, boxes and targets: a positive of class 1, a negative and an ignored point."""
     scores = torch.tensor([[[0.1, 0.3], [0.2, 0.4], [0.9, 0.9]]])
