@@ -127,11 +127,11 @@ def test_multiples_of_the_divisor_are_not_rounded_up(size, divisor, end):
 
 
 class AlignedAssigner(FixedAssigner):
-    """With metrics of one half everywhere."""
+    """With metrics of one half everywhere, computed from the scores."""
 
     def assign(self, inputs, gt_boxes, gt_classes):
         matched_idxs = super().assign(inputs, gt_boxes, gt_classes).matched_idxs
-        half = torch.full((len(matched_idxs),), 0.5)
+        half = inputs.scores[:, 0] * 0 + 0.5
         return Assignment(matched_idxs, half, half)
 
 
@@ -150,6 +150,7 @@ def test_points_of_an_unusable_box_become_background():
     assert targets.gt_classes[0, :3].tolist() == [4, 5, -1]
     assert targets.norm_alignment_metrics[0, :3].tolist() == [0.5, 0, 0.5]
     assert assignment.alignment_metrics[:3].tolist() == [0.5, 0, 0.5]
+    assert not targets.norm_alignment_metrics.requires_grad
 
 
 def test_one_ground_truth_for_each_image():
