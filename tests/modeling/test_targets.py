@@ -109,8 +109,8 @@ def test_no_ground_truth():
     assert (targets.norm_alignment_metrics == 0).all()
 
 
-@pytest.mark.parametrize(("size", "divisor", "end"), [((64, 64), 32, 64), ((56, 60), 0, 64)])
-def test_multiples_of_the_divisor_are_not_rounded_up(size, divisor, end):
+@pytest.mark.parametrize(("size", "divisor"), [((64, 64), 32), ((56, 60), 0)])
+def test_multiples_of_the_divisor_are_not_rounded_up(size, divisor):
     """And nothing is where the backbone takes any size, whose divisor is 0."""
     targets, _ = compute_targets(
         FixedAssigner(),
@@ -121,7 +121,7 @@ def test_multiples_of_the_divisor_are_not_rounded_up(size, divisor, end):
         [make_ground_truth([], [])],
     )
     level = targets.gt_classes[0, : 12 * 16].view(12, 16)
-    rows, columns = -(-size[0] // 8), end // 8
+    rows, columns = (-(-side // 8) for side in size)
     assert (level[:rows, :columns] == 5).all()
     assert (level[rows:] == -1).all() and (level[:, columns:] == -1).all()
 

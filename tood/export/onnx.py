@@ -6,7 +6,7 @@ from 2.6 on, then simplified by ONNX Runtime's own rewriting, which is exact and
 
 import io
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,8 @@ def _clean(model: Any, network: ExportableNetwork, axes: dict[str, dict[int, str
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
-    _require_symbolic(model, axes)
+    _require_symbolic((*model.graph.input, *model.graph.output), axes)
+    _require_symbolic(_inferred_outputs(model, axes), axes)
     for value in (*model.graph.input, *model.graph.output):
         shape = value.type.tensor_type.shape
         for axis, name in axes.get(value.name, {}).items():
@@ -155,24 +156,27 @@ def _clean(model: Any, network: ExportableNetwork, axes: dict[str, dict[int, str
             shape.dim[axis].dim_value = size
 
 
-def _require_symbolic(model: Any, axes: dict[str, dict[int, str]]) -> None:
-    """Check that dimensions that should be symbolic are not numbers.
+def _inferred_outputs(model: Any, axes: dict[str, dict[int, str]]) -> Any:
+    """The outputs, with what the graph makes of the dimensions that should be symbolic.
 
-    The exporter declares them as symbolic, whatever the graph does, and ONNX Runtime before 1.24
-    believes it, so the shapes of outputs are inferred from the graph.
+    The exporter declares them as symbolic, whatever the graph does, and ONNX Runtime 1.23 believes
+    it. So the declarations are removed.
+    """
+    import onnx
+
+    for value in model.graph.output:
+        for axis in axes.get(value.name, {}):
+            value.type.tensor_type.shape.dim[axis].Clear()
+    return onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
+
+
+def _require_symbolic(values: Iterable[Any], axes: dict[str, dict[int, str]]) -> None:
+    """Check that dimensions that should be symbolic are not numbers.
 
     Raises:
         ExportError: one is a number.
     """
-    import onnx
-
-    undeclared = onnx.ModelProto()
-    undeclared.CopyFrom(model)
-    for value in undeclared.graph.output:
-        for axis in axes.get(value.name, {}):
-            value.type.tensor_type.shape.dim[axis].Clear()
-    inferred = onnx.shape_inference.infer_shapes(undeclared, data_prop=True).graph.output
-    for value in (*model.graph.input, *model.graph.output, *inferred):
+    for value in values:
         for axis, name in axes.get(value.name, {}).items():
             dimension = value.type.tensor_type.shape.dim[axis]
             if dimension.HasField("dim_value"):

@@ -90,7 +90,7 @@ def finalize(
             dim=1,
         )
     # Drops NaN boxes too: comparisons with NaN are false.
-    has_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, scores, classes = boxes[has_area], scores[has_area], classes[has_area]
     # batched_nms moves classes apart by the largest coordinate, which clipping makes enough.
     nms_per_class = _nms_of_each_class if image_size is None else batched_nms

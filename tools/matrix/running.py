@@ -48,8 +48,7 @@ def run_row(
         pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         if row.oldest:
             (folder / "oldest.txt").write_text("\n".join(oldest_constraints()) + "\n")
-            # Of a version's post releases, one with a wheel.
-            pip += ["--prefer-binary", "-c", str(folder / "oldest.txt")]
+            pip += ["-c", str(folder / "oldest.txt")]
         package = f"{ROOT}[{','.join(row.extras)}]" if row.extras else str(ROOT)
         modules = [module for extra in row.extras for module in EXTRAS.get(extra, ())]
         steps = [

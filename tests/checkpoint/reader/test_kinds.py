@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import tarfile
 import zipfile
 
@@ -75,16 +76,15 @@ def test_folder(tmp_path):
         resolve_path(str(tmp_path))
 
 
-def test_safetensors(tmp_path):
+def test_safetensors(tmp_path, monkeypatch):
     header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
     content = struct.pack("<Q", len(header)) + header + struct.pack("<2f", 1, 2)
     (tmp_path / "a.pth").write_bytes(content)
-    try:
-        import safetensors  # noqa: F401
-    except ImportError:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "safetensors", None)
         with pytest.raises(CheckpointError, match="needs the package safetensors.*pip install"):
             load_file(str(tmp_path / "a.pth"))
-        return
+    pytest.importorskip("safetensors")
     assert load_file(str(tmp_path / "a.pth"))["a"].tolist() == [1, 2]
     (tmp_path / "a.pth").write_bytes(content[:-1])
     with pytest.raises(CheckpointError, match="cannot be read"):
