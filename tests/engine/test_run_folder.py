@@ -53,9 +53,9 @@ def leave_lock(folder):
 
 
 def run_elsewhere(code: str, *arguments: object) -> subprocess.Popen:
-    """Start Python in a process of its own, without PyTorch."""
+    """Start Python in a process of its own, without PyTorch; ``input()`` waits there."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_second_run_is_refused_until_the_first_releases(folder):
