@@ -218,3 +218,43 @@ def test_keys_are_nested_where_the_model_has_them():
     nested = nest_keys(entries, "rpn.", model_keys)
     assert nested == {"rpn.head.scale": 1, "backbone.bias": 2, "head.unknown": 3}
     assert nest_keys(entries, "", {"head.scale"}) == entries
+
+
+@pytest.mark.parametrize(
+    ("names", "layout"),
+    [
+        (("backbone.conv1.weight", "backbone.layer1.0.conv1.weight"), "mmdet-backbone"),
+        (("conv1.weight", "layer1.0.conv1.weight"), "torchvision-backbone"),
+        (("conv1_w", "res2_0_branch2a_w"), "caffe2-backbone"),
+    ],
+)
+def test_two_keys_tell_a_backbone(names, layout):
+    """Both of them, and others may follow."""
+    assert detect_layout(names, "file") == layout
+    assert detect_layout([*names, "other"], "file") == layout
+    for name in names:
+        with pytest.raises(CheckpointError):
+            detect_layout([name, "other"], "file")
+
+
+def test_unknown_layout_shows_three_keys():
+    with pytest.raises(CheckpointError, match=r"file holds .*\(first keys: a, b, c\)"):
+        detect_layout(["d", "c", "b", "a"], "file")
+
+
+@pytest.mark.parametrize("counter", [torch.tensor(3), torch.zeros(0), torch.zeros(2)])
+def test_only_counters_of_one_zero_are_dropped(counter):
+    """Anything else there is not what batch norm writes, and gets reported as unknown."""
+    name = "backbone.bn1.num_batches_tracked"
+    ours, _ = to_tood_keys({name: counter}, "mmdet")
+    assert len(ours) == 1
+    assert not to_tood_keys({name: torch.tensor(0)}, "mmdet")[0]
+
+
+def test_keys_without_a_name_are_counted_and_ten_are_listed():
+    weights = {f"head.unknown{i}": torch.zeros(1) for i in range(12)}
+    keys = list(weights)
+    with pytest.raises(CheckpointError) as error:
+        from_tood_keys({**weights, "head.tood_cls.bias": torch.zeros(1)}, "mmdet")
+    assert str(error.value).startswith("12 parameters have no name in a TOOD checkpoint with MMD")
+    assert f": {'; '.join(keys[:10])}. Only models" in str(error.value)

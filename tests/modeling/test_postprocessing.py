@@ -1,5 +1,6 @@
 """Candidates, clipping and NMS on hand-made scenes."""
 
+import pytest
 import torch
 
 from tood.modeling.postprocessing import (
@@ -118,3 +119,25 @@ def test_negative_maximum_keeps_all_detections():
         options = {**OPTIONS, "max_detections": maximum}
         found = postprocess_single_image(scores, b, image_size=None, **options)
         assert len(found.scores) == len(found.boxes) == len(found.classes) == expected
+
+
+def test_inverted_boxes_are_dropped():
+    """A network can predict them: its right side left of its left one, or its bottom above."""
+    b = boxes([5, 0, 1, 10], [0, 5, 10, 1], [0, 0, 10, 10])
+    candidates = ImageDetections(b, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2]))
+    for image_size in (None, (20, 20)):
+        found = finalize(candidates, nms_thresh=0.6, max_detections=100, image_size=image_size)
+        assert found.classes.tolist() == [2]
+
+
+def test_each_level_has_scores_and_boxes():
+    b, scores = [boxes([0, 0, 5, 5])] * 2, [torch.ones(1, 1)]
+    with pytest.raises(ValueError, match="zip"):
+        postprocess_single_image(scores, b, image_size=None, **OPTIONS)
+
+
+def test_options_are_given_by_name():
+    """Two thresholds and a number in a row would be easy to swap."""
+    candidates = ImageDetections(boxes([0, 0, 5, 5]), torch.ones(1), torch.zeros(1))
+    with pytest.raises(TypeError, match="positional"):
+        finalize(candidates, 0.6, 100, None)

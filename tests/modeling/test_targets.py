@@ -158,3 +158,24 @@ def test_one_ground_truth_for_each_image():
     predictions, grid = random_predictions(1, SHAPES), make_grid(SHAPES)
     with pytest.raises(ValueError, match="zip"):
         compute_targets(FixedAssigner(), predictions, grid, [(96, 128)], 32, ground_truth)
+
+
+class WitnessAssigner(FixedAssigner):
+    """Keeps what it was given."""
+
+    def assign(self, inputs, gt_boxes, gt_classes):
+        self.inputs = inputs
+        return super().assign(inputs, gt_boxes, gt_classes)
+
+
+def test_points_are_not_copied_where_none_is_left_out():
+    """Gathering all rows would cost memory and time, most of all for one image at a time."""
+    predictions, grid, assigner = (
+        random_predictions(1, SHAPES),
+        make_grid(SHAPES),
+        WitnessAssigner(),
+    )
+    for size, shared in (((96, 128), True), ((64, 128), False)):
+        compute_targets(assigner, predictions, grid, [size], 32, [make_ground_truth([], [])])
+        assert (assigner.inputs.boxes.data_ptr() == predictions.boxes.data_ptr()) == shared
+        assert (assigner.inputs.anchors.data_ptr() == grid.anchors.data_ptr()) == shared

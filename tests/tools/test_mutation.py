@@ -65,11 +65,11 @@ def test_mutants_can_be_compiled():
 
 
 def test_outcomes():
-    """Only tests that fail kill a mutant: not a lack of memory, or an error of pytest itself."""
+    """Tests that fail kill a mutant, and imports: not a lack of memory, or pytest's own error."""
     assert running.outcome_of(0) == "survived"
-    assert running.outcome_of(1 << 8) == running.outcome_of(2 << 8) == "killed"
+    assert {running.outcome_of(code << 8) for code in (1, 2, 4)} == {"killed"}
     assert running.outcome_of(signal.SIGALRM) == "timeout"
-    for status in (signal.SIGKILL, signal.SIGSEGV, 3 << 8, 4 << 8, 5 << 8, 70 << 8):
+    for status in (signal.SIGKILL, signal.SIGSEGV, 3 << 8, 5 << 8, 70 << 8):
         assert running.outcome_of(status) == "error"
 
 

@@ -123,8 +123,8 @@ def to_tood_keys(
     originals: dict[str, str] = {}
     if layout == "caffe2-backbone":
         state_dict, originals = _rename_caffe2(state_dict)
-    table = "detectron2-backbone" if layout == "caffe2-backbone" else layout
-    rename = _renamer(TABLES.get(table, ()))
+        layout = "detectron2-backbone"
+    rename = _renamer(TABLES.get(layout, ()))
     renamed: dict[str, Tensor] = {}
     origins: dict[str, str] = {}
     for name, value in state_dict.items():
@@ -182,8 +182,8 @@ def from_tood_keys(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, T
             unknown.append(name)
             continue
         renamed[theirs] = value
-        counter = theirs.replace("running_var", "num_batches_tracked")
-        if counter != theirs:
+        if theirs.endswith(".running_var"):
+            counter = theirs.replace("running_var", "num_batches_tracked")
             renamed.setdefault(counter, torch.zeros((), dtype=torch.int64))
     if unknown:
         raise CheckpointError(

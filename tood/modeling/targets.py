@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .assigners import Assigner
-from .box_ops import is_usable_box
+from .box_ops import MAX_FINITE_COORDINATE, is_usable_box
 from .structures import (
     IGNORED_CLASS,
     UNMATCHED,
@@ -18,9 +18,6 @@ from .structures import (
     FlatPredictions,
     GroundTruth,
 )
-
-# All four coordinates of the empty box that replaces an unusable one: far from every point.
-OUTSIDE = -1e6
 
 
 @torch.no_grad()
@@ -68,8 +65,9 @@ def compute_targets(
         )
         gt_boxes = gt.boxes.float()
         usable = is_usable_box(gt_boxes)
-        # Instead of removing rows, whose number only the device knows.
-        gt_boxes = torch.where(usable[:, None], gt_boxes, OUTSIDE)
+        # Replaced by an empty box far from every point, instead of removing rows, whose number
+        # only the device knows.
+        gt_boxes = torch.where(usable[:, None], gt_boxes, MAX_FINITE_COORDINATE)
         assignment = assigner.assign(inputs, gt_boxes, gt.classes)
         if len(gt_boxes):
             assignment = _unmatch_unusable(assignment, usable)

@@ -18,8 +18,9 @@ from tools.mutation.targets import Target
 # How a mutant ends. A test noticed it, or an import failed; none did; the tests hung; or what ran
 # them failed, which says nothing about the tests.
 KILLED, SURVIVED, TIMEOUT, ERROR = "killed", "survived", "timeout", "error"
-# Of pytest: all passed; some failed; interrupted, by an error of an import.
-_PASSED, _FAILED, _INTERRUPTED = 0, 1, 2
+# Of pytest: all passed; some failed; interrupted, by an error of an import in a test module, or in
+# a conftest.py.
+_PASSED, _FAILED, _INTERRUPTED, _USAGE_ERROR = 0, 1, 2, 4
 _HARNESS_FAILED = 70
 
 
@@ -81,7 +82,7 @@ def outcome_of(status: int) -> str:
     code = os.WEXITSTATUS(status)
     if code == _PASSED:
         return SURVIVED
-    return KILLED if code in (_FAILED, _INTERRUPTED) else ERROR
+    return KILLED if code in (_FAILED, _INTERRUPTED, _USAGE_ERROR) else ERROR
 
 
 def fingerprint(mutant: Mutant, tests: Sequence[str]) -> str:
