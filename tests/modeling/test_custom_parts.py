@@ -6,13 +6,14 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
-from tests.helpers import STRIDES, train_step
+from tests.helpers import STRIDES, make_ground_truth, train_step
 from tood import ASSIGNER_REGISTRY, CRITERION_REGISTRY, DENSE_HEAD_REGISTRY
 from tood.errors import ConfigError
 from tood.modeling.assigners import Assigner, Assignment
 from tood.modeling.criteria import TaskAlignedCriterion
 from tood.modeling.heads import DensePredictions
 from tood.modeling.phases import Phase, build_phases, validate_phases
+from tood.modeling.structures import AnchorGrid
 
 
 class NearestPoint(Assigner):
@@ -141,6 +142,29 @@ def test_parts_that_say_nothing_fit_every_other(tiny_cfg):
     validate_phases({"aligned": Phase(NearestPoint(1.0), silent)}, predicts_centerness=True)
     undeclared = Phase(type("Undeclared", (), {})(), TaskAlignedCriterion())
     validate_phases({"aligned": undeclared}, predicts_centerness=False)
+
+
+def test_targets_and_losses_are_computed_without_autocast(tiny_cfg):
+    """u^6 and probabilities underflow in half precision."""
+    seen = []
+
+    class Witness(NearestPoint):
+        def assign(self, inputs, gt_boxes, gt_classes):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().assign(inputs, gt_boxes, gt_classes)
+
+    class SilentCriterion(nn.Module):
+        def forward(self, predictions, targets):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return {}
+
+    anchors = [torch.tensor([[0.0, 0.0, 64.0, 64.0]])]
+    grid = AnchorGrid.from_levels(anchors, [(1, 1)], [8])
+    maps = DensePredictions([torch.zeros(1, 5, 1, 1)], [torch.zeros(1, 4, 1, 1)])
+    phase = Phase(Witness(1.0), SilentCriterion())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        phase.loss_sums(grid, maps, [make_ground_truth([[0, 0, 9, 9]], [1])], [(8, 8)], 0)
+    assert seen == [False, False]
 
 
 def test_negative_warmup(tiny_cfg):

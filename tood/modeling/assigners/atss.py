@@ -50,7 +50,6 @@ class ATSSAssigner(Assigner):
         validate_counts(topk, chunk_size)
         self.topk, self.chunk_size = topk, chunk_size
 
-    @torch.no_grad()
     def assign(self, inputs: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """See :meth:`Assigner.assign`; reads anchors, centers and level sizes.
 
@@ -68,14 +67,13 @@ class ATSSAssigner(Assigner):
         if len(gt_boxes) == 0 or num_anchors == 0:
             return Assignment(unmatched(num_anchors, anchors.device))
 
-        with torch.autocast(anchors.device.type, enabled=False):
-            anchors, centers, boxes = anchors.float(), inputs.centers.float(), gt_boxes.float()
-            idxs = self._nearest_anchors(centers, num_anchors_per_level, box_centers(boxes))
-            ious = box_iou(anchors[idxs], boxes[:, None])
-            spread = ious.std(1, keepdim=True) if idxs.shape[1] > 1 else torch.zeros_like(ious)
-            inside = points_inside_boxes(centers[idxs], boxes[:, None])
-            keep = inside & (ious >= ious.mean(1, keepdim=True) + spread)
-            return Assignment(resolve_conflicts(idxs, ious, keep, num_anchors))
+        anchors, centers, boxes = anchors.float(), inputs.centers.float(), gt_boxes.float()
+        idxs = self._nearest_anchors(centers, num_anchors_per_level, box_centers(boxes))
+        ious = box_iou(anchors[idxs], boxes[:, None])
+        spread = ious.std(1, keepdim=True) if idxs.shape[1] > 1 else torch.zeros_like(ious)
+        inside = points_inside_boxes(centers[idxs], boxes[:, None])
+        keep = inside & (ious >= ious.mean(1, keepdim=True) + spread)
+        return Assignment(resolve_conflicts(idxs, ious, keep, num_anchors))
 
     def _nearest_anchors(
         self, centers: Tensor, num_anchors_per_level: list[int], gt_centers: Tensor

@@ -51,7 +51,7 @@ class FCOSAssigner(SmallestBoxAssigner):
         """Which points each of the boxes (m, 4) claims: (m, R) bool."""
         distances = boxes_to_distances(inputs.centers, gt_boxes[:, None])  # (m, R, 4)
         largest = distances.amax(-1)
-        lower = per_point([-1.0, *self.sizes_of_interest], inputs)
+        lower = per_point([0.0, *self.sizes_of_interest], inputs)
         upper = per_point([*self.sizes_of_interest, torch.inf], inputs)
         if self.center_sampling_radius > 0:
             center = box_centers(gt_boxes)[:, None]

@@ -34,7 +34,6 @@ class MaxIoUAssigner(Assigner):
             )
         self.neg_iou_thresh, self.pos_iou_thresh = neg_iou_thresh, pos_iou_thresh
 
-    @torch.no_grad()
     def assign(self, inputs: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """See :meth:`Assigner.assign`; reads anchors only."""
         validate_ground_truth(gt_boxes, gt_classes)

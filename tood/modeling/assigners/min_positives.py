@@ -57,14 +57,15 @@ def assign_min_positives(matched_idxs: Tensor, nearest: Tensor, minimum: int) ->
         up: only in dense crowds of boxes at one place.
     """
     num_gts, k = nearest.shape
-    rank = torch.arange(k, device=nearest.device, dtype=torch.float32)
-    closeness = (1 / (1 + rank)).expand(num_gts, -1)
+    # Largest for the point that a ground truth asks for first.
+    priority = torch.arange(k, 0, -1, device=nearest.device, dtype=torch.float32)
+    priority = priority.expand(num_gts, k)
     owner = matched_idxs
     for _ in range(MAX_ROUNDS):
         has_owner = (owner >= 0).to(owner.dtype)
         counts = owner.new_zeros(num_gts).scatter_add(0, owner.clamp(min=0), has_owner)
         free = owner[nearest] < 0
         asks = free & (free.cumsum(1) <= (minimum - counts)[:, None])
-        given = resolve_conflicts(nearest, closeness, asks, len(owner))
+        given = resolve_conflicts(nearest, priority, asks, len(owner))
         owner = torch.where(given >= 0, given, owner)
     return torch.where(matched_idxs >= 0, UNMATCHED, owner)

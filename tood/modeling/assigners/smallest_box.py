@@ -22,7 +22,6 @@ class SmallestBoxAssigner(Assigner):
 
     chunk_size: int | None = None
 
-    @torch.no_grad()
     def assign(self, inputs: AssignerInput, gt_boxes: Tensor, gt_classes: Tensor) -> Assignment:
         """See :meth:`Assigner.assign`.
 

@@ -140,13 +140,12 @@ class TaskAlignedAssigner(Assigner):
         if len(gt_boxes) == 0 or num_points == 0:
             zeros = torch.zeros(num_points, device=scores.device)
             return Assignment(unmatched(num_points, scores.device), zeros, zeros.clone())
-        with torch.autocast(scores.device.type, enabled=False):
-            boxes, points, gt_boxes = boxes.float(), points.float(), gt_boxes.float()
-            assignment = self._assign_float32(scores, boxes, points, gt_boxes, gt_classes)
-            if self.min_positives:
-                assignment = self._add_min_positives(
-                    assignment, scores, boxes, points, gt_boxes, gt_classes
-                )
+        boxes, points, gt_boxes = boxes.float(), points.float(), gt_boxes.float()
+        assignment = self._assign_float32(scores, boxes, points, gt_boxes, gt_classes)
+        if self.min_positives:
+            assignment = self._add_min_positives(
+                assignment, scores, boxes, points, gt_boxes, gt_classes
+            )
         return assignment
 
     def _assign_float32(
