@@ -1,6 +1,7 @@
 """ATSS against a slow oracle, and in corner cases."""
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
@@ -66,9 +67,15 @@ def test_chunk_size_does_not_change_the_result(chunk_size):
 @pytest.mark.parametrize("num_gts", [0, 1, 3])
 def test_fewer_points_than_topk(num_points, num_gts):
     *_, gt_boxes, gt_classes, anchors = random_scene(0, 3)
-    assignment = assign_anchors(
-        ATSSAssigner(), anchors[:num_points], [num_points], gt_boxes[:num_gts], gt_classes[:num_gts]
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of the spread of nothing
+        assignment = assign_anchors(
+            ATSSAssigner(),
+            anchors[:num_points],
+            [num_points],
+            gt_boxes[:num_gts],
+            gt_classes[:num_gts],
+        )
     assert assignment.matched_idxs.shape == (num_points,)
     assert assignment.matched_idxs.dtype == torch.int64
     if num_gts == 0:

@@ -15,6 +15,7 @@ from tood.modeling.assigners.base import (
     validate_counts,
     validate_ground_truth,
 )
+from tood.modeling.assigners.smallest_box import SmallestBoxAssigner
 
 RULES = [rule for _, rule in ASSIGNER_REGISTRY if rule.__module__.startswith("tood.")]
 
@@ -93,5 +94,7 @@ def test_points_that_nobody_considers():
 def test_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Assigner()
+    with pytest.raises(TypeError, match="candidate_mask.*validate_num_levels"):
+        SmallestBoxAssigner()
     assert TaskAlignedAssigner.returns_alignment_metrics
     assert not Assigner.returns_alignment_metrics

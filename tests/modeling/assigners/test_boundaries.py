@@ -54,7 +54,14 @@ def test_fcos_center_region(radius):
 def test_fcos_limits_are_one_less_than_levels(limits):
     with pytest.raises(ValueError, match=f"has {len(limits)} limits, but 5 levels need 4$"):
         FCOSAssigner(sizes_of_interest=limits).validate_num_levels(5)
+    with pytest.raises(ValueError, match="but 7 levels need 6$"):
+        FCOSAssigner(sizes_of_interest=limits).validate_num_levels(7)
     FCOSAssigner().validate_num_levels(5)
+
+
+def test_fcos_radius_is_not_negative():
+    with pytest.raises(ValueError, match=r"must not be negative, not -0.5; 0 is the whole box"):
+        FCOSAssigner(-0.5)
 
 
 @pytest.mark.parametrize("ranges", [[(1, 2)] * 4, [(1, 2)] * 6])
@@ -87,12 +94,35 @@ def test_foveabox_of_boxes_that_reach_into_the_map(overlap, found, side):
         assert own[0, int(axis)] == edge.get(side, 4.0)
 
 
+def test_foveabox_between_points_in_the_corners_of_cells():
+    """The first points lie at 0, and their cells reach half a stride beyond."""
+    gt = torch.tensor([[-40.0, 30.0, -2.0, 68.0]])
+    matched = FoveaBoxAssigner().assign(make_assigner_input(False), gt, LABEL).matched_idxs
+    assert (matched == 0).any()
+
+
+@pytest.mark.parametrize("x2, expected", [(0.3, 0), (-0.1, -1)])
+def test_foveabox_of_an_odd_stride(x2, expected):
+    """The cell of the point at 3.5 begins at 0."""
+    inputs = AssignerInput.from_anchors([torch.tensor([[2.5, 2.5, 4.5, 4.5]])], [7])
+    gt = torch.tensor([[x2 - 9, -1.0, x2, 8.0]])
+    matched = FoveaBoxAssigner(scale_ranges=[(1, 64)]).assign(inputs, gt, LABEL).matched_idxs
+    assert matched.tolist() == [expected]
+
+
 def test_max_iou_thresholds_are_inclusive():
     """Overlaps of 0.5 and 0.25 next to the best one."""
     anchors = torch.tensor([[0.0, 0.0, 8.0, y] for y in (8.0, 4.0, 3.9, 2.0, 1.9)])
     gt = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
     rule = MaxIoUAssigner(0.25, 0.5)
     assert assign_anchors(rule, anchors, [5], gt, LABEL).matched_idxs.tolist() == [0, 0, -2, -2, -1]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_max_iou_of_few_anchors(count):
+    anchors, gt = torch.tensor([[0.0, 0.0, 8.0, 8.0]])[:count], torch.tensor([[0.0, 0.0, 8.0, 9.0]])
+    matched = assign_anchors(MaxIoUAssigner(), anchors, [count], gt, LABEL).matched_idxs
+    assert matched.tolist() == [0] * count
 
 
 @pytest.mark.parametrize("thresholds", [(0.0, 0.5), (-0.1, 0.5), (0.6, 0.5), (0.5, 1.1)])
@@ -104,14 +134,19 @@ def test_max_iou_thresholds_out_of_order(thresholds):
 
 
 def test_min_gt_size_extends_only_the_short_side():
-    """(30, 35, 60, 37) counts as (30, 28, 60, 44) where points are tested, not in overlaps."""
+    """(5, 35, 35, 37) counts as (5, 28, 35, 44) where points are tested, not in overlaps."""
     inputs = make_assigner_input(False)
-    gt, region = [30.0, 35.0, 60.0, 37.0], [30.0, 28.0, 60.0, 44.0]
+    gt, region = [5.0, 35.0, 35.0, 37.0], [5.0, 28.0, 35.0, 44.0]
     rule = TaskAlignedAssigner(topk=1000, min_gt_size=16.0)
     found = rule.assign(inputs, torch.tensor([gt]), LABEL)
     for r, point in enumerate(inputs.centers.tolist()):
         claimed = inside(point, region) and iou(inputs.boxes[r].tolist(), gt) > 0
         assert found.matched_idxs[r] == (0 if claimed else -1)
+
+
+def test_numbers_that_are_positive_are_fine():
+    options = {"min_gt_size": 1.0, "min_positives": 1}
+    assert TaskAlignedAssigner(alpha=0.5, beta=0.5, **options).min_positives == 1
 
 
 @pytest.mark.parametrize("classes", [[-1, 0], [0, 4]])

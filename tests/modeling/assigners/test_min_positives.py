@@ -1,7 +1,10 @@
 """Who gets which point where each ground truth is promised some."""
 
+import pytest
 import torch
 
+from tests.modeling.assigners.oracles import iou, make_assigner_input
+from tood.modeling.assigners import TaskAlignedAssigner
 from tood.modeling.assigners.min_positives import (
     EXTRA_CANDIDATES,
     MAX_ROUNDS,
@@ -69,3 +72,49 @@ def test_order_decides_only_between_points_at_one_place():
     nothing = torch.zeros(4, dtype=torch.bool)
     nearest = nearest_unassigned_points(points, nothing, torch.tensor([[0.0, 0, 0, 0]]), 4, 1)
     assert nearest.tolist() == [[1, 2, 3, 0]]
+
+
+def test_one_that_has_some_asks_for_the_rest():
+    """Of 4 promised points it has 1, and gets the 3 nearest others."""
+    given = give([[9.9, -1, 10.1, 1]], 4, {10: 0})
+    assert [point for point, owner in enumerate(given) if owner == 0] == [8, 9, 11]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_points_of_others_are_not_asked_for(first):
+    """A tiny box whose nearest points all belong to a large one gets the next nearest."""
+    inputs, large = make_assigner_input(False), [2.0, 2.0, 94.0, 94.0]
+    inputs.boxes[:] = torch.tensor(large)
+    tiny = [50.5, 50.5, 51.0, 51.0]
+    boxes = torch.tensor([large, tiny] if first else [tiny, large])
+    rule = TaskAlignedAssigner(topk=1000, min_positives=1)
+    found = rule.assign(inputs, boxes, torch.tensor([0, 1]))
+    mine = found.matched_idxs == int(first)
+    own = inputs.centers[found.matched_idxs == 1 - int(first)]
+    assert len(own) > 100 and mine.sum() == 1
+    outside = [(96.0, 48.0), (48.0, 0.0), (96.0, 56.0)]
+    assert tuple(inputs.centers[mine][0].tolist()) in outside
+
+
+def test_candidates_of_the_assigner_are_limited():
+    """Equal boxes that are promised 17 points share 17 + 16."""
+    inputs = make_assigner_input(False)
+    boxes = torch.tensor([[50.5, 50.5, 51.0, 51.0]]).repeat(12, 1)
+    rule = TaskAlignedAssigner(min_positives=17)
+    found = rule.assign(inputs, boxes, torch.zeros(12, dtype=torch.int64))
+    assert (found.matched_idxs >= 0).sum() == 33
+
+
+def test_metric_of_given_points():
+    """t is that of the prediction there, by hand."""
+    inputs, tiny = make_assigner_input(False), [33.0, 33.0, 39.0, 39.0]
+    found = TaskAlignedAssigner(min_positives=4).assign(
+        inputs, torch.tensor([tiny]), torch.tensor([3])
+    )
+    own = (found.matched_idxs == 0).nonzero().flatten().tolist()
+    assert len(own) == 4
+    overlaps = [iou(inputs.boxes[r].tolist(), tiny) for r in own]
+    assert max(overlaps) > 0.01
+    for r, u in zip(own, overlaps, strict=True):
+        expected = inputs.scores[r, 3].item() * u**6
+        assert found.alignment_metrics[r].item() == pytest.approx(expected, rel=1e-4, abs=1e-12)

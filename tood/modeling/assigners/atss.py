@@ -63,17 +63,15 @@ class ATSSAssigner(Assigner):
                 f"anchors must have the shape (R, 4) with R = {sum(num_anchors_per_level)}, the "
                 f"sum of num_anchors_per_level, not {tuple(anchors.shape)}"
             )
-        num_anchors = len(anchors)
-        if len(gt_boxes) == 0 or num_anchors == 0:
-            return Assignment(unmatched(num_anchors, anchors.device))
-
+        if len(gt_boxes) == 0:
+            return Assignment(unmatched(len(anchors), anchors.device))
         anchors, centers, boxes = anchors.float(), inputs.centers.float(), gt_boxes.float()
         idxs = self._nearest_anchors(centers, num_anchors_per_level, box_centers(boxes))
         ious = box_iou(anchors[idxs], boxes[:, None])
         spread = ious.std(1, keepdim=True) if idxs.shape[1] > 1 else torch.zeros_like(ious)
         inside = points_inside_boxes(centers[idxs], boxes[:, None])
         keep = inside & (ious >= ious.mean(1, keepdim=True) + spread)
-        return Assignment(resolve_conflicts(idxs, ious, keep, num_anchors))
+        return Assignment(resolve_conflicts(idxs, ious, keep, len(anchors)))
 
     def _nearest_anchors(
         self, centers: Tensor, num_anchors_per_level: list[int], gt_centers: Tensor

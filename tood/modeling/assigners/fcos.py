@@ -25,6 +25,9 @@ class FCOSAssigner(SmallestBoxAssigner):
         sizes_of_interest: upper limits of the largest distance, in pixels, for all levels but the
             last; each is also the lower limit of the next level.
         chunk_size: ground truths processed together.
+
+    Raises:
+        ValueError: ``center_sampling_radius`` is negative.
     """
 
     config_node = "ASSIGNERS.FCOS"
@@ -35,6 +38,11 @@ class FCOSAssigner(SmallestBoxAssigner):
         sizes_of_interest: Sequence[float] = (64, 128, 256, 512),
         chunk_size: int | None = None,
     ) -> None:
+        if center_sampling_radius < 0:
+            raise ValueError(
+                f"center_sampling_radius must not be negative, not {center_sampling_radius}; 0 is "
+                "the whole box"
+            )
         self.center_sampling_radius = center_sampling_radius
         self.sizes_of_interest = list(sizes_of_interest)
         self.chunk_size = chunk_size
@@ -53,7 +61,7 @@ class FCOSAssigner(SmallestBoxAssigner):
         largest = distances.amax(-1)
         lower = per_point([0.0, *self.sizes_of_interest], inputs)
         upper = per_point([*self.sizes_of_interest, torch.inf], inputs)
-        if self.center_sampling_radius > 0:
+        if self.center_sampling_radius:
             center = box_centers(gt_boxes)[:, None]
             radius = inputs.strides[:, None] * self.center_sampling_radius
             low = torch.maximum(center - radius, gt_boxes[:, None, :2])
