@@ -54,8 +54,8 @@ def test_fcos_center_region(radius):
 def test_fcos_limits_are_one_less_than_levels(limits):
     with pytest.raises(ValueError, match=f"has {len(limits)} limits, but 5 levels need 4$"):
         FCOSAssigner(sizes_of_interest=limits).validate_num_levels(5)
-    with pytest.raises(ValueError, match="but 7 levels need 6$"):
-        FCOSAssigner(sizes_of_interest=limits).validate_num_levels(7)
+    with pytest.raises(ValueError, match="but 8 levels need 7$"):
+        FCOSAssigner(sizes_of_interest=limits).validate_num_levels(8)
     FCOSAssigner().validate_num_levels(5)
 
 
