@@ -75,6 +75,15 @@ def test_inside_is_strict():
     assert inside.tolist() == [True, False, True, False]
 
 
+@pytest.mark.parametrize("distance, expected", [(-30.0, False), (-0.5, False), (0.5, True)])
+def test_points_beyond_each_side_are_outside(distance, expected):
+    """At the left, top, right and bottom, far from it and near."""
+    box = boxes([100, 200, 150, 270])
+    for x, y in ((100 + distance, 230), (120, 200 + distance), (150 - distance, 230),
+                 (120, 270 - distance)):  # fmt: skip
+        assert points_inside_boxes(torch.tensor([[x, y]]), box).tolist() == [expected]
+
+
 def test_decoding_by_hand():
     point = torch.tensor([[4.0, 6.0]])
     assert distances_to_boxes(point, boxes([1, 2, 3, 4])).tolist() == [[3, 4, 7, 10]]

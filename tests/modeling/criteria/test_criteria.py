@@ -198,6 +198,16 @@ def test_foveabox_criterion_by_hand():
     assert box_reg.total.item() == pytest.approx(math.log(16 / 0.5) - 0.11 / 2, rel=1e-6)  # clamped
 
 
+def test_one_class():
+    """Class 0 is the only column of the scores, for background too."""
+    predictions = FlatPredictions(torch.full((1, 3, 1), 0.3), torch.zeros(1, 3, 4))
+    box = [0.0, 0.0, 2.0, 2.0]
+    targets = make_targets([0, 1, -1], [box, NOTHING, NOTHING], metrics=[0.5, 0.0, 0.0])
+    loss = TaskAlignedCriterion()(predictions, targets)["loss_cls"].total
+    bce = -0.5 * math.log(0.3) - 0.5 * math.log(0.7)
+    assert loss.item() == pytest.approx(0.2**2 * bce - 0.3**2 * math.log(0.7), rel=1e-5)
+
+
 def test_task_aligned_criterion_needs_metrics():
     targets = make_targets([2, 2, 2], [NOTHING] * 3)
     with pytest.raises(ValueError, match="needs an assigner that returns norm_alignment_metrics"):
