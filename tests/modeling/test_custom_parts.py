@@ -144,7 +144,7 @@ def test_parts_that_say_nothing_fit_every_other(tiny_cfg):
     validate_phases({"aligned": undeclared}, predicts_centerness=False)
 
 
-def test_targets_and_losses_are_computed_without_autocast(tiny_cfg):
+def test_targets_and_losses_are_computed_without_autocast():
     """u^6 and probabilities underflow in half precision."""
     seen = []
 

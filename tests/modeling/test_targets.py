@@ -170,11 +170,8 @@ class WitnessAssigner(FixedAssigner):
 
 def test_points_are_not_copied_where_none_is_left_out():
     """Gathering all rows would cost memory and time, most of all for one image at a time."""
-    predictions, grid, assigner = (
-        random_predictions(1, SHAPES),
-        make_grid(SHAPES),
-        WitnessAssigner(),
-    )
+    predictions, grid = random_predictions(1, SHAPES), make_grid(SHAPES)
+    assigner = WitnessAssigner()
     for size, shared in (((96, 128), True), ((64, 128), False)):
         compute_targets(assigner, predictions, grid, [size], 32, [make_ground_truth([], [])])
         assert (assigner.inputs.boxes.data_ptr() == predictions.boxes.data_ptr()) == shared

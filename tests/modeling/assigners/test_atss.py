@@ -107,10 +107,12 @@ def test_degenerate_ground_truths_get_nothing():
     assert (matched >= 2).any()
 
 
-def test_level_sizes_must_add_up():
+@pytest.mark.parametrize("count", [2, 4])
+def test_level_sizes_must_add_up(count):
     inputs = AssignerInput.from_anchors([torch.zeros(3, 4)], [8])
-    inputs = dataclasses.replace(inputs, num_anchors_per_level=[2])
-    with pytest.raises(ValueError, match="sum of num_anchors_per_level"):
+    inputs = dataclasses.replace(inputs, num_anchors_per_level=[count])
+    message = rf"R = {count}, the sum of num_anchors_per_level, not \(3, 4\)"
+    with pytest.raises(ValueError, match=message):
         ATSSAssigner().assign(inputs, torch.zeros(1, 4), torch.zeros(1).long())
 
 

@@ -30,13 +30,6 @@ def test_defaults_are_those_of_the_config(rule, tiny_cfg):
         assert default == value, key
 
 
-def test_every_rule_is_registered():
-    """And no rule of the package is only a class."""
-    assert {rule.__name__ for rule in RULES} == {
-        "ATSSAssigner", "FCOSAssigner", "FoveaBoxAssigner", "MaxIoUAssigner", "TaskAlignedAssigner"
-    }  # fmt: skip
-
-
 def test_counts():
     validate_counts(1, None)
     validate_counts(1, 1)

@@ -6,7 +6,6 @@ import torch
 from tests.modeling.assigners.oracles import assign_anchors, inside, iou, make_assigner_input
 from tood.modeling.assigners import (
     AssignerInput,
-    ATSSAssigner,
     FCOSAssigner,
     FoveaBoxAssigner,
     MaxIoUAssigner,
@@ -166,12 +165,3 @@ def test_as_many_rows_as_scores(name, rows):
     gt = {"gt_boxes": torch.zeros(1, 4), "gt_classes": LABEL}
     with pytest.raises(ValueError, match="must have the shapes"):
         TaskAlignedAssigner()(torch.zeros(3, 1), **arguments, **gt)
-
-
-@pytest.mark.parametrize("rows", [2, 4])
-def test_as_many_anchors_as_the_levels_have(rows):
-    inputs = AssignerInput.from_anchors([torch.zeros(3, 4)], [8])
-    anchors = torch.zeros(rows, 4)
-    inputs = AssignerInput(**{**vars(inputs), "anchors": anchors})
-    with pytest.raises(ValueError, match=rf"R = 3, the sum .* not \({rows}, 4\)"):
-        ATSSAssigner().assign(inputs, torch.zeros(1, 4), LABEL)
