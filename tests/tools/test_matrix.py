@@ -33,13 +33,6 @@ def test_rows():
     assert {row.python for row in rows.make_rows(["3.12"])} == {"3.12"}
 
 
-def test_constraints_of_the_oldest_packages():
-    found = rows.pinned_to_floor(["torch>=2.6", "a[b]>=1.0", "ruff==1", "c"])
-    assert found == ["torch==2.6.*", "a==1.0.*"]
-    floors = rows.oldest_constraints()
-    assert {"torch==2.6.*", "torchvision==0.21.*", "onnx==1.17.*"} <= set(floors)
-
-
 def test_a_row_of_other_versions_has_failed():
     def found(row, **other):
         usual = {"python": "3.11.4", "torch": "2.14.0", "detectron2": "0.4+pure"}
@@ -52,6 +45,16 @@ def test_a_row_of_other_versions_has_failed():
     assert found(rows.Row("Python 3.11", "3.11"), detectron2="0.6") == "detectron2 0.6"
     assert found(rows.Row("oldest", "3.11", oldest=True)) == "torch 2.14.0"
     assert not found(rows.Row("oldest", "3.11", oldest=True), torch="2.6.0+cpu")
+
+
+def test_oldest_packages_are_found_by_uv(tmp_path, monkeypatch, capsys):
+    oldest = running._install("python", rows.Row("oldest", "3.11", oldest=True))
+    assert oldest[1:5] == ["-m", "uv", "pip", "install"] and "lowest-direct" in oldest
+    assert running._install("python", rows.Row("Python 3.11", "3.11"))[0] == "python"
+    monkeypatch.setattr(matrix, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit):
+        matrix.main(["--output", str(tmp_path)])
+    assert "pip install uv" in capsys.readouterr().err
 
 
 def test_steps_end_at_the_first_that_fails(monkeypatch):

@@ -1,6 +1,5 @@
 """The rows: interpreters of this machine, and what is installed for each."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,8 @@ class Row:
     Attributes:
         name: of the row.
         python: the interpreter's version, such as "3.11".
-        oldest: whether everything that pyproject.toml gives a floor is at it, PyTorch included.
+        oldest: whether everything that pyproject.toml gives a floor is at it, PyTorch included, as
+            far as the packages allow each other.
         main: whether detectron2 is a checkout of its main branch.
         extras: with "dev", what is not an extra of users.
         tests: folders and files; the fast tests of all where it is empty.
@@ -66,7 +66,7 @@ def make_rows(versions: Sequence[str]) -> list[Row]:
     usual = USUAL if USUAL in versions else versions[-1]
     rows = [Row(f"Python {version}", version) for version in versions]
     rows += [
-        Row("oldest packages", versions[0], oldest=True),
+        Row("oldest packages", versions[0], oldest=True, extras=tuple(EXTRAS)),
         Row("detectron2 main", usual, main=True),
         Row("detectron2 main, newest Python", versions[-1], main=True),
         Row("no extras", usual, extras=()),
@@ -78,26 +78,10 @@ def make_rows(versions: Sequence[str]) -> list[Row]:
     return rows
 
 
-def pinned_to_floor(requirements: Sequence[str]) -> list[str]:
-    """Constraints that hold packages at the oldest version that is allowed.
-
-    Args:
-        requirements: of pyproject.toml.
-
-    Returns:
-        "name==version.*" for each requirement with a floor: some have post releases only.
-    """
-    found = (re.match(r"([\w.-]+)(?:\[[\w,]+\])?>=([\d.]+)", text) for text in requirements)
-    return [f"{match[1]}=={match[2]}.*" for match in found if match]
-
-
-def oldest_constraints() -> list[str]:
-    """Constraints of the row "oldest packages"."""
-    project = _pyproject()["project"]
-    extras = project["optional-dependencies"]
-    return pinned_to_floor(
-        [*project["dependencies"], *(text for name in EXTRAS for text in extras[name])]
-    )
+def oldest_torch() -> str:
+    """The oldest PyTorch that pyproject.toml allows, such as "2.6"."""
+    requirements = _pyproject()["project"]["dependencies"]
+    return next(text for text in requirements if text.startswith("torch>="))[len("torch>=") :]
 
 
 def _pyproject() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,11 +13,11 @@ from typing import Any
 
 from tools import ROOT
 from tools.extras import EXTRAS
-from tools.matrix.rows import Row, oldest_constraints
+from tools.matrix.rows import Row, oldest_torch
 
 # What tests need besides the package; the extra "dev" has it too.
-TEST_PACKAGES = ("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "setuptools>=77", "build")
-TEST_PACKAGES += ("httpx>=0.27", "pandas>=2.0", "tomli; python_version < '3.11'")
+TEST_PACKAGES = ("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "setuptools>=77")
+TEST_PACKAGES += ("build>=1.0", "httpx>=0.27", "pandas>=2.0", "tomli; python_version < '3.11'")
 # Seconds that one step of a row may take.
 TIMEOUT = 3 * 3600
 # Variables that would reach into a fresh environment.
@@ -45,15 +46,11 @@ def run_row(
         environment |= {"OMP_NUM_THREADS": "1"}
         if row.main and main_folder is not None:
             environment["PYTHONPATH"] = main_folder
-        pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        if row.oldest:
-            (folder / "oldest.txt").write_text("\n".join(oldest_constraints()) + "\n")
-            pip += ["-c", str(folder / "oldest.txt")]
         package = f"{ROOT}[{','.join(row.extras)}]" if row.extras else str(ROOT)
         modules = [module for extra in row.extras for module in EXTRAS.get(extra, ())]
         steps = [
             [interpreter, "-m", "venv", str(folder / "venv")],
-            [*pip, "-e", package, *TEST_PACKAGES],
+            [*_install(python, row), "-e", package, *TEST_PACKAGES],
             [python, "-m", "tood_runtime.install_detectron2", "--way", "index"],
             [python, "-m", "tood", "check-env"],
             [python, "-c", "\n".join(f"import {module}" for module in modules)],
@@ -102,10 +99,17 @@ def wrong_versions(row: Row, versions: dict[str, str]) -> str:
         return f"Python {python}"
     if row.main == detectron2.startswith("0.4"):
         return f"detectron2 {detectron2}"
-    oldest = next(x for x in oldest_constraints() if x.startswith("torch=="))
-    if row.oldest and not versions["torch"].startswith(oldest[7:-2]):
+    if row.oldest and not versions["torch"].startswith(f"{oldest_torch()}."):
         return f"torch {versions['torch']}"
     return ""
+
+
+def _install(python: str, row: Row) -> list[str]:
+    """The installer of a row: pip has no way to ask for the oldest versions that fit."""
+    if row.oldest:
+        uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", python]
+        return [*uv, "--resolution", "lowest-direct"]
+    return [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
 
 
 def _pytest(python: str, folder: Path) -> list[str]:
