@@ -11,6 +11,7 @@ from tools import processes
 from tools.soak import __main__ as soak
 from tools.soak import machine, serving, training
 from tools.soak.machine import FullDisk, Report, write_images
+from tools.soak.slow_disk import sitecustomize
 
 
 def test_memory_that_grows():
@@ -71,6 +72,36 @@ def test_a_process_ends_with_its_context(tmp_path):
     with machine.running_tood(["check-env"], tmp_path / "log") as process:
         assert process.poll() is None and machine.wait_for(process, 0.01) is None
     assert process.poll() == -9
+
+
+def test_a_slow_disk(tmp_path, monkeypatch):
+    """Files below the folder are opened late, in child processes too."""
+    code = (
+        "import pathlib, sys, time; begin = time.monotonic(); open(sys.argv[1]).close();"
+        "pathlib.Path(sys.argv[2]).write_text(str(time.monotonic() - begin))"
+    )
+    parent = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
+    (tmp_path / "file").write_text("")
+    words = ["-c", parent, "-c", code, str(tmp_path / "file"), str(tmp_path / "seconds")]
+    monkeypatch.setattr(machine, "PROGRAM", [sys.executable])
+    with machine.running_tood(words, tmp_path / "log", slow=True) as process:
+        assert process.wait(60) == 0
+    assert float((tmp_path / "seconds").read_text()) >= sitecustomize.DELAY
+
+
+def test_a_slow_disk_is_only_that_of_its_folder(tmp_path, monkeypatch):
+    seconds = []
+    monkeypatch.setattr(sitecustomize, "FOLDER", str(tmp_path / "a"))
+    monkeypatch.setattr(sitecustomize.time, "sleep", seconds.append)
+    for event, path in [
+        ("open", str(tmp_path / "a/b")),
+        ("os.rename", tmp_path / "a/b"),
+        ("open", 3),
+        ("open", str(tmp_path / "ab")),
+        ("os.listdir", str(tmp_path / "a/b")),
+    ]:
+        sitecustomize._wait(event, (path,))
+    assert seconds == [sitecustomize.DELAY] * 2
 
 
 def test_the_detections_must_tell_images_apart(monkeypatch):

@@ -1,4 +1,4 @@
-"""``tood detect-dataset`` that is killed, stopped, stalled and deprived of its disk."""
+"""``tood detect-dataset`` that is killed, stopped, stalled, slowed and deprived of its disk."""
 
 import os
 import random
@@ -11,6 +11,7 @@ from tools.processes import descendants, family_mib
 from tools.soak.machine import (
     FullDisk,
     Report,
+    draw_slow,
     running_tood,
     stall,
     wait_for,
@@ -92,7 +93,8 @@ def _disturbed_run(
     fault, disk = generator.choice(FAULTS), FullDisk(folder)
     if fault == "full disk" and not disk.is_possible:
         fault = "kill all"
-    with running_tood(_words(model, folder, output), folder / "detect.log") as process:
+    slow, words = draw_slow(generator, report), _words(model, folder, output)
+    with running_tood(words, folder / "detect.log", slow) as process:
         code = wait_for(process, generator.uniform(*CALM))
         children = descendants(process.pid)
         if code is not None or not children:  # finished before

@@ -1,4 +1,4 @@
-"""What the parts of the soak share: a small model and data, processes, memory, and a full disk."""
+"""What the parts of the soak share: a small model and data, processes, memory, bad disks."""
 
 import contextlib
 import os
@@ -24,10 +24,13 @@ from tood.data.synthetic import write_dataset
 from tools import ROOT
 from tools.processes import descendants
 
+PROGRAM = [sys.executable, "-m", "tood"]
 # Memory may grow by this fraction from the second quarter of a run to the last.
 MAX_GROWTH = 0.1
 # Fewer samples of memory say nothing.
 MIN_SAMPLES = 8
+# How many of the runs with faults have a slow disk, too.
+SLOW_FRACTION = 0.25
 # A disk with more free space than this is not filled.
 SMALL_DISK = 4 << 30
 
@@ -98,14 +101,17 @@ def write_images(folder: Path, count: int, seed: int) -> set[str]:
 
 
 @contextlib.contextmanager
-def running_tood(words: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running_tood(
+    words: list[str], log: Path, slow: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``tood`` in a group of its own, all of which is killed at the end of the context.
 
     Args:
         words: of the command line.
         log: file that the output is appended to.
+        slow: whether the disk is slow, as far as the folder of the log goes.
     """
-    process = _start_tood(words, log)
+    process = _start_tood(words, log, slow)
     try:
         yield process
     finally:
@@ -120,11 +126,14 @@ def wait_for(process: subprocess.Popen[bytes], seconds: float) -> int | None:
         return None
 
 
-def _start_tood(words: list[str], log: Path) -> subprocess.Popen[bytes]:
+def _start_tood(words: list[str], log: Path, slow: bool) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if slow:
+        environment["PYTHONPATH"] = f"{ROOT / 'tools/soak/slow_disk'}{os.pathsep}{ROOT}"
+        environment["TOOD_SOAK_SLOW_FOLDER"] = str(log.parent.resolve())
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "tood", *words], stdout=file, stderr=subprocess.STDOUT,
+            [*PROGRAM, *words], stdout=file, stderr=subprocess.STDOUT,
             env=environment, start_new_session=True,
         )  # fmt: skip
 
@@ -134,6 +143,13 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def draw_slow(generator: random.Random, report: Report) -> bool:
+    """Whether the next run with faults has a slow disk; counted in the report."""
+    slow = generator.random() < SLOW_FRACTION
+    report.events["slow disk"] += slow
+    return slow
 
 
 def stall(pid: int, seconds: float, generator: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""A training that is killed, stopped, stalled and deprived of its disk, and always goes on."""
+"""A training that is killed, stopped, stalled, slowed and deprived of its disk, and goes on."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from tools.processes import descendants, family_mib
 from tools.soak.machine import (
     FullDisk,
     Report,
+    draw_slow,
     running_tood,
     stall,
     wait_for,
@@ -42,7 +43,8 @@ def soak_training(folder: Path, minutes: float, generator: random.Random) -> Rep
     calm_from = end - 20 * minutes
     saved = -1
     while time.monotonic() < calm_from:
-        with running_tood(_options(data, output, report), folder / "train.log") as process:
+        slow, words = draw_slow(generator, report), _options(data, output, report)
+        with running_tood(words, folder / "train.log", slow) as process:
             wait_for(process, min(generator.uniform(*CALM), end - time.monotonic()))
             _inject(process, generator.choice(FAULTS), folder, generator, report)
         saved = _check_checkpoint(output, saved, report)
