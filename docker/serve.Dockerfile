@@ -17,7 +17,7 @@ FROM python:3.12-slim
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     python -m pip install --no-cache-dir --no-compile \
         "fastapi>=0.116" "prometheus-client>=0.20" "python-multipart>=0.0.18" "uvicorn>=0.30" \
-        "numpy>=1.23" "Pillow>=11.0" "onnxruntime>=1.25" \
+        "numpy>=1.26" "Pillow>=11.0" "onnxruntime>=1.25" \
     && python -m pip install --no-cache-dir --no-compile --no-deps /wheels/*.whl \
     && useradd --system --no-create-home tood
 USER tood

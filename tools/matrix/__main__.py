@@ -7,11 +7,10 @@ python -m tools.matrix --rows "Python 3.13" "only the extra onnx" --tests tests/
 Each row is an environment of its own, made for it and removed after it: an interpreter that was
 found on this machine, also in pyenv; the newest or the oldest packages that pyproject.toml allows;
 detectron2 0.4 or a checkout of its main branch; and all extras, none, or one. Rows with one extra
-run the tests that mention its packages, all others the fast tests. The oldest packages need uv
-("pip install uv"), which finds those that fit together. A row whose versions are not those that it
-names, or whose extras do not import, has failed. Results go to results.json as soon as they are
-known, and rows that have one, of this commit and these tests, are not repeated. An environment
-takes 6 GB and minutes to make.
+run the tests that mention its packages, all others the fast tests. A row whose versions are not
+those that it names, or whose extras do not import, has failed. Results go to results.json as soon
+as they are known, and rows that have one, of this commit and these tests, are not repeated. Needs
+uv ("pip install uv"), which also finds the oldest packages that fit together, and 6 GB of disk.
 """
 
 import argparse
@@ -76,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (main_folder / "detectron2/__init__.py").is_file():
             parser.error(f"{main_folder} is not a checkout of detectron2: it has no detectron2/")
         args.detectron2_main = str(main_folder)
-    if any(row.oldest for row in rows) and find_spec("uv") is None:
-        parser.error('the row "oldest packages" needs uv: pip install uv')
+    if find_spec("uv") is None:
+        parser.error("making environments needs uv: pip install uv")
     path = Path(args.output, "results.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []

@@ -16,8 +16,8 @@ from tools.extras import EXTRAS
 from tools.matrix.rows import Row, oldest_torch
 
 # What tests need besides the package; the extra "dev" has it too.
-TEST_PACKAGES = ("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "setuptools>=77")
-TEST_PACKAGES += ("build>=1.0", "httpx>=0.27", "pandas>=2.0", "tomli; python_version < '3.11'")
+TEST_PACKAGES = ("pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100", "setuptools>=77")
+TEST_PACKAGES += ("build>=1.0", "httpx>=0.27", "pandas>=2.2.2", "tomli; python_version < '3.11'")
 # Seconds that one step of a row may take.
 TIMEOUT = 3 * 3600
 # Variables that would reach into a fresh environment.
@@ -105,11 +105,11 @@ def wrong_versions(row: Row, versions: dict[str, str]) -> str:
 
 
 def _install(python: str, row: Row) -> list[str]:
-    """The installer of a row: pip has no way to ask for the oldest versions that fit."""
-    if row.oldest:
-        uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", python]
-        return [*uv, "--resolution", "lowest-direct"]
-    return [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    """The installer of a row: uv, because pip cannot look for the oldest versions that fit."""
+    uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", python]
+    # What detectron2 0.4 needs would bring the newest TensorBoard, whose protobuf is too new for
+    # the oldest W&B and MLflow.
+    return [*uv, "--resolution", "lowest-direct", "tensorboard>=2.16"] if row.oldest else uv
 
 
 def _pytest(python: str, folder: Path) -> list[str]:
