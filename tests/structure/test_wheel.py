@@ -122,7 +122,9 @@ def test_dependencies_are_what_is_imported(metadata):
         imported - names <= {"detectron2", "yacs", "iopath", "portalocker", "termcolor"} | optional
     )
     assert names - imported == set()
-    assert all(re.fullmatch(r"[\w-]+>=[\d.]+(\.post\d+)?", line) for line in required), "a version is pinned"
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+(\.post\d+)?", line) for line in required), (
+        "a version is pinned"
+    )
 
 
 def test_constraints_cover_the_dependencies(metadata):

@@ -113,7 +113,8 @@ def _decode(
                 yield ImageReadError(f"Cannot read frame {number} of {name}: it is damaged.")
                 number += 1
                 continue
-            seconds = frame.time if has_times else None
+            # After the end of a broken stream, PyAV 14 has frames without a unit of time.
+            seconds = frame.time if has_times and frame.time_base else None
             if seconds is None:
                 seconds = number / float(rate) + (start or 0.0)
             start = seconds if start is None else start

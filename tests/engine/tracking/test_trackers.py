@@ -255,8 +255,16 @@ def test_wandb_that_cannot_be_reached(wandb, monkeypatch, tmp_path, caplog):
     assert caplog.text.count("timed out with ***. The run is logged offline") == 1
 
 
-def test_mlflow_store_that_cannot_be_used(mlflow, monkeypatch):
-    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+@pytest.mark.parametrize("store", ["files", "nothing"])
+def test_mlflow_store_that_cannot_be_used(mlflow, monkeypatch, store):
+    if store == "files":
+        from mlflow import environment_variables
+
+        if not hasattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE"):
+            pytest.skip("this version of MLflow allows it")
+        monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    else:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "nothing://here")
     with pytest.raises(ConfigError, match="MLflow cannot be used: .*Set MLFLOW_TRACKING_URI"):
         train(mlflow)
 

@@ -165,6 +165,8 @@ def test_other_ranges(exported_onnx, images, tmp_path, ranges):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["operator", "gather"])
 def test_offsets_of_deformable_convolutions_stay_in_float(tiny_cfg, images, tmp_path, form):
+    # The first with DeformConv.
+    pytest.importorskip("onnxruntime", minversion="1.25" if form == "operator" else None)
     tiny_cfg.MODEL.TOOD.HEAD.NUM_DCN = 1
     tiny_cfg.INPUT.MIN_SIZE_TEST, tiny_cfg.INPUT.MAX_SIZE_TEST = 64, 96
     model = make_confident(build_model(tiny_cfg).eval())
