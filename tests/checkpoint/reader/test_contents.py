@@ -1,5 +1,6 @@
 """What is read is what torch.load reads; what is not dense or not data is refused."""
 
+import io
 import pickle
 import resource
 import struct
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tood.checkpoint.reader.machine import load_pickle
 from tood.checkpoint.reader.refs import UnsupportedTensor
 from tood.checkpoint.safe_load import is_whole, load_file
 from tood.checkpoint.state_dict import extract_state_dict
@@ -195,3 +197,19 @@ def test_small_files_stay_small(tmp_path, data):
         except CheckpointError:
             pass
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("opcode", [b"\x8d", b"\x8e", b"\x96"])  # text, bytes, and bytearray
+def test_no_more_is_read_than_there_is(opcode):
+    """Python reserves memory for all that is asked for."""
+    sizes = []
+
+    class File(io.BytesIO):
+        def read(self, size):
+            sizes.append(size)
+            return super().read(size)
+
+    data = b"\x80\x05" + opcode + struct.pack("<Q", 2**40) + b"x."
+    with pytest.raises(ValueError, match="only 2 remain"):
+        load_pickle(File(data))
+    assert max(sizes) <= len(data)

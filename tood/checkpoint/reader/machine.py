@@ -6,6 +6,7 @@ stand-in for everything that a checkpoint may refer to. The work and the memory 
 cause grow with its size only.
 """
 
+import os
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
@@ -54,11 +55,29 @@ def load_pickle(file: BinaryIO, persistent_load: Callable[[Any], Any] | None = N
         PickleError: it is damaged. Other exceptions mean the same.
     """
     machine = _Machine(persistent_load)
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(_BoundedReader(file)):  # type: ignore[arg-type]
         if opcode.name == "STOP":
             return machine.pop()
         machine.execute(opcode.name, argument)
     raise PickleError("it has no end")
+
+
+class _BoundedReader:
+    """A file that is never asked for more than it holds: Python reserves memory for all of it."""
+
+    _SMALL = 1 << 16
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.readline, self.tell = file.readline, file.tell
+        self._file = file
+        position = file.tell()
+        self._end = file.seek(0, os.SEEK_END)
+        file.seek(position)
+
+    def read(self, size: int) -> bytes:
+        if size > self._SMALL:
+            size = min(size, self._end - self._file.tell())
+        return self._file.read(size)
 
 
 class _Machine:
