@@ -33,6 +33,20 @@ def test_links_to_folders_above_are_not_followed(yolo_file, target):
     assert len(read_yolo(yolo_file)) == 2
 
 
+@pytest.mark.parametrize("target", ["..", "../..", "/"])
+def test_the_images_are_no_folder_above_the_dataset(yolo_file, target):
+    message = "has more than the images: .* lies in it. Name the folder of the images"
+    yolo_file.write_text(f"train: {target}\nnames: [a, b]\n")
+    with pytest.raises(DataError, match=message):
+        read_yolo(yolo_file)
+    yolo_file.write_text("train: list.txt\nnames: [a, b]\n")
+    (yolo_file.parent / "list.txt").symlink_to(target)
+    with pytest.raises(DataError, match=message):
+        read_yolo(yolo_file)
+    yolo_file.write_text("train: .\nnames: [a, b]\n")
+    assert len(read_yolo(yolo_file)) == 2
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32"])
 def test_zero_bytes(yolo_file, encoding):
     """UTF-16 without a mark is UTF-8 with zero bytes, which no path may have."""

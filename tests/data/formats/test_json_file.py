@@ -62,6 +62,14 @@ def test_folder_instead_of_a_file(folder):
     write_coco(folder, coco_content())
     with pytest.raises(DataError, match=r"is a folder\. Name .*annotations\.json"):
         read_dataset(DataSource(str(folder), "."), "coco")
+    (folder / "a" / "b").mkdir(parents=True)
+    for place in ("a/annotations.json", "a/b/annotations.json"):
+        (folder / "annotations.json").rename(folder / place)
+        with pytest.raises(DataError, match=r"is a folder\. Name") as error:
+            read_dataset(DataSource(str(folder), "."), "coco")
+        # Further below nothing is searched: the folder could be the whole disk.
+        assert ("for example" in str(error.value)) == (place.count("/") == 1)
+        (folder / place).rename(folder / "annotations.json")
 
 
 @pytest.mark.parametrize("part", [2**20, 8])

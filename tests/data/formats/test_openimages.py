@@ -38,6 +38,18 @@ def dataset(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("target", ["..", "/"])
+def test_the_images_are_no_folder_above_the_dataset(dataset, target):
+    """Links are followed, but not to the whole disk."""
+    (dataset / "train").rename(dataset / "images")
+    (dataset / "train").symlink_to("images")
+    assert len(read(dataset)) == 2
+    (dataset / "train").unlink()
+    (dataset / "train").symlink_to(target)
+    with pytest.raises(DataError, match="has more than the images"):
+        read(dataset)
+
+
 def write_rows(root: Path, rows: list, name: str = "train-annotations-bbox.csv") -> Path:
     return write_csv(root / name, [COLUMNS, *rows])
 

@@ -143,8 +143,23 @@ def list_files(folder: Path) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Return the image files in a folder and its subfolders, by their suffix in any case."""
+def list_images(folder: Path, dataset: Path | None = None) -> list[Path]:
+    """Return the image files in a folder and its subfolders, by their suffix in any case.
+
+    Args:
+        folder: of the images.
+        dataset: where the dataset lies, if its own files or links decide on the folder.
+
+    Raises:
+        DataError: the dataset lies in a subfolder of it, as it does if the folder is "/".
+    """
+    if dataset is not None:
+        real = os.path.realpath(dataset)
+        if Path(os.path.realpath(folder)) in Path(real).parents:
+            raise DataError(
+                f"{folder} has more than the images: {real}, the dataset itself, lies in it. "
+                "Name the folder of the images."
+            )
     return [path for path in list_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 

@@ -39,7 +39,8 @@ def load_text(json_file: str) -> str:
     shown = printable(json_file, 300)
     try:
         if path.is_dir():
-            found = sorted(path.rglob("*.json"))[:1]
+            # Not below that: it could be the whole disk.
+            found = sorted(path.glob("*.json")) or sorted(path.glob("*/*.json"))
             example = f", for example {found[0]}" if found else ""
             raise DataError(f"{shown} is a folder. Name the annotation file in it{example}.")
         if not path.is_file():

@@ -88,7 +88,7 @@ def find_layout(path: Path, split: str, image_folder: str) -> OpenImagesLayout:
         name, csv_file, all_files = found, files[found], list(files.values())
     classes = _read_descriptions(root, csv_file)
     folder, is_shared = _find_image_folder(root, name, split, image_folder)
-    images = list_images(folder)
+    images = list_images(folder, None if image_folder else root)
     if not images:
         raise DataError(f"There are no images in {folder}. Download them, or check the path.")
     image_index, copies = _index_images(folder, images)

@@ -135,7 +135,7 @@ def images_of_split(
                 )
     for path in located:
         if path.is_dir():
-            images += list_images(path)
+            images += list_images(path, description.file.parent)
         elif path.suffix.lower() == ".txt":
             in_folders = False
             images += _listed_images(path, description, changes, keep_missing)
