@@ -88,10 +88,10 @@ def test_kernels_count_where_they_were_launched():
 
 
 def test_host_reads_are_found():
-    values = torch.tensor([1.0, 0.0])
+    values, two = torch.tensor([1.0, 0.0, 2.0]), torch.tensor([3.0, 4.0])
     with HostReads() as reads:
         assert values[0].item() == 1
-        values[values > 0] = 2
+        values[values > 0] = two  # one number would be filled in, without waiting
         values.nonzero()
         values + values
     assert reads.counts == {
