@@ -3,11 +3,14 @@
 The longer one is ``python -m tools.fuzz.readers``.
 """
 
+from random import Random
+
 import pytest
 
 from tests.helpers import ROOT
 from tood.export.torch_export import has_torch_export
 from tools.fuzz.readers.files import load_case
+from tools.fuzz.readers.mutations.structures import yaml_value
 from tools.fuzz.readers.program import READERS, attack, make_case, problem_key, replay
 from tools.fuzz.readers.samples import BUILDERS
 from tools.fuzz.readers.watcher import Limits, Watcher
@@ -57,3 +60,11 @@ def test_cases_are_the_same_in_each_run():
 def test_findings_are_told_apart_by_their_place(watcher):
     case, _ = make_case("coco", 0, 0)
     assert problem_key(watcher.run(case)) == "refused "
+
+
+def test_yaml_whose_aliases_repeat_each_other_is_mutated_in_bounded_memory():
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    text = "\n".join(["a0: &a0 [x]", *levels])
+    for seed in range(9):
+        changed = yaml_value(text.encode(), Random(seed))
+        assert changed is not None and len(changed) < 2_000_000

@@ -17,10 +17,13 @@ _DEPTHS = (50, 900, 5000, 100_000)
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Each container in the data with each of its keys."""
-    found, pending = [], [value]
+    """Each container in the data with each of its keys, once: aliases in YAML can repeat them."""
+    found, pending, seen = [], [value], set()
     while pending:
         container = pending.pop()
+        if id(container) in seen:
+            continue
+        seen.add(id(container))
         keys = list(container) if isinstance(container, dict) else range(len(container))
         for key in keys:
             found.append((container, key))
