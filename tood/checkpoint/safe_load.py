@@ -146,7 +146,9 @@ def _read(path: str, with_tensors: bool) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # damaged files make the readers raise almost anything
-        reason = str(error) if type(error) in (ValueError, PickleError) else type(error).__name__
+        reason = type(error).__name__
+        if type(error) in (ValueError, PickleError):
+            reason = str(error)[:300]  # libraries quote the file
         raise DamagedCheckpointError(
             f"{path} cannot be read as a checkpoint: {reason}. It is damaged or truncated, or "
             "torch.save did not write it. Download or copy it again."
