@@ -130,6 +130,8 @@ class ModelInfo:
                 raise _damaged(path, item.name, text) from error
         if len(values["category_ids"]) != len(values["class_names"]):
             raise _damaged(path, "category_ids", texts["category_ids"])
+        if values["channel_order"] in ("BGR", "RGB") and values["channels"] != 3:
+            raise _damaged(path, "channels", texts["channels"])
         return cls(**values)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tood_runtime.backends import BackendError, ONNXRuntimeBackend, open_backend
-from tood_runtime.backends.base import validate_inputs
+from tood_runtime.backends.base import one_line, validate_inputs
 from tood_runtime.backends.onnxruntime import _has_deform_conv
 from tood_runtime.backends.openvino import OpenVINOBackend, get_core
 from tood_runtime.model_info import ModelFileError
@@ -286,3 +286,9 @@ def test_arrays_that_do_not_fit(make_info):
     ):
         with pytest.raises(ValueError, match=message):
             validate_inputs(info, *arrays)
+
+
+def test_what_a_runtime_quotes_from_a_file_is_shortened():
+    assert len(one_line(RuntimeError("x" * 100_000))) == 500
+    assert one_line(ValueError("\n first.\nlast. ")) == "first"
+    assert one_line(ValueError("first\nlast."), -1) == "last" and one_line(KeyError()) == "KeyError"

@@ -55,6 +55,7 @@ def test_other_files_and_versions(make_info):
         ("level_strides", "[8, 0]"),
         ("batch", "0"),
         ("channels", "-3"),
+        ("channels", "4"),  # in BGR
         ("nms_threshold", "NaN"),
     ],
 )

@@ -203,6 +203,9 @@ def _validate_array(name: str, array: object, dtype: type, shape: str, ndim: int
 
 
 def one_line(error: BaseException, index: int = 0) -> str:
-    """One line of an error's message, by default the first, or its type where it has none."""
+    """One line of an error's message, by default the first, or its type where it has none.
+
+    Some libraries quote the file; 500 characters are enough.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[index].rstrip(".") if lines else type(error).__name__
+    return lines[index].rstrip(".")[:500] if lines else type(error).__name__
