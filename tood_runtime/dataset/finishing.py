@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .files import remove_temporary_files, replacing, write_file
+from .files import replacing, write_file
 from .manifest import Manifest
 from .rows import Row, to_coco
 from .shards import DamagedShardError, ShardFiles
@@ -93,8 +93,6 @@ def finish(folder: Path, manifest: Manifest, shards: ShardFiles) -> Summary | No
     summary.by_class = dict(by_class.most_common())
     summary.detections = sum(by_class.values())
     write_file(folder / SUMMARY_FILE, (json.dumps(asdict(summary), indent=1) + "\n").encode())
-    remove_temporary_files(folder)
-    remove_temporary_files(shards.folder)
     return summary
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..output_files import OutputError
 from .batch_detector import BatchDetector
 from .claims import FINISHING, LISTING, Claims
+from .files import remove_temporary_files
 from .finishing import Summary, finish, remove_errors
 from .listing import ListedImages
 from .manifest import (
@@ -124,6 +125,9 @@ class DatasetRun:
                 summary = Summary.read(self._folder, self._shards)
                 if summary is None and len(self._shards.finished()) == self._num_shards:
                     summary = finish(self._folder, self._manifest, self._shards)
+                    if self._claims.are_locks:  # without them others may be writing now
+                        remove_temporary_files(self._folder)
+                        remove_temporary_files(self._shards.folder)
             if summary is not None:
                 return summary
         raise OutputError(

@@ -135,6 +135,19 @@ def test_a_file_system_without_locks(many, tmp_path, start, caplog, monkeypatch)
     assert contents(tmp_path / "shared") == contents(tmp_path / "whole")
 
 
+def test_without_locks_files_that_others_may_be_writing_stay(many, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / "run" / "shards").mkdir(parents=True)
+    theirs = [tmp_path / "run" / name for name in (".a.1.tood-tmp", "shards/.b.2.tood-tmp")]
+    for path in theirs:
+        path.touch()
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    detect_all(tmp_path / "run", [many])
+    assert all(path.is_file() for path in theirs)
+
+
 def test_a_file_system_without_links(many, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EPERM, "Operation not permitted")
