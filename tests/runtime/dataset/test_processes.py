@@ -119,13 +119,19 @@ def test_claims_of_another_process(tmp_path):
     claims.close()
 
 
-def test_a_file_system_without_locks(many, tmp_path, start, caplog, monkeypatch):
-    """More work than needed may be done, but the results are right."""
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system without locks, for this process."""
 
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_file_system_without_locks(many, tmp_path, start, caplog):
+    """More work than needed may be done, but the results are right."""
     detect_all(tmp_path / "whole", [many])
     assert caplog.text.count("has no locks (No locks available)") == 1
     other = start(tmp_path / "shared", "parquet", many)
@@ -135,15 +141,12 @@ def test_a_file_system_without_locks(many, tmp_path, start, caplog, monkeypatch)
     assert contents(tmp_path / "shared") == contents(tmp_path / "whole")
 
 
-def test_without_locks_files_that_others_may_be_writing_stay(many, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_files_that_others_may_be_writing_stay(many, tmp_path):
     (tmp_path / "run" / "shards").mkdir(parents=True)
     theirs = [tmp_path / "run" / name for name in (".a.1.tood-tmp", "shards/.b.2.tood-tmp")]
     for path in theirs:
         path.touch()
-    monkeypatch.setattr(fcntl, "lockf", refuse)
     detect_all(tmp_path / "run", [many])
     assert all(path.is_file() for path in theirs)
 

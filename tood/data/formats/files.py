@@ -132,8 +132,7 @@ def list_files(folder: Path) -> Iterator[Path]:
     top = os.path.realpath(folder)
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
-        is_above = real != top and os.path.commonpath([real, top]) == real
-        if real in seen or is_above:
+        if real in seen or _is_above(real, top):
             folders.clear()
             continue
         seen.add(real)
@@ -141,6 +140,11 @@ def list_files(folder: Path) -> Iterator[Path]:
         for name in sorted(names):
             if not name.startswith("."):
                 yield Path(root, name)
+
+
+def _is_above(folder: str, other: str) -> bool:
+    """Whether a folder contains another; both without links."""
+    return folder != other and os.path.commonpath([folder, other]) == folder
 
 
 def list_images(folder: Path, dataset: Path | None = None) -> list[Path]:
@@ -155,7 +159,7 @@ def list_images(folder: Path, dataset: Path | None = None) -> list[Path]:
     """
     if dataset is not None:
         real = os.path.realpath(dataset)
-        if Path(os.path.realpath(folder)) in Path(real).parents:
+        if _is_above(os.path.realpath(folder), real):
             raise DataError(
                 f"{folder} has more than the images: {real}, the dataset itself, lies in it. "
                 "Name the folder of the images."
