@@ -17,18 +17,24 @@ from tests.helpers import CONFIGS, ROOT
 pytestmark = pytest.mark.slow
 
 TIMEOUT = 600
+PRINTED_LINES = 200
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.fixture
 def train(shapes, tmp_path):
-    """Starts a training in two processes on the CPU, in a session of its own."""
+    """Starts a training in two processes on the CPU, in a session of its own.
+
+    What they have printed is shown where a test fails.
+    """
     options = [
         *("MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "TEST.EVAL_PERIOD", "0"),
         *("MODEL.RESNETS.RES2_OUT_CHANNELS", "64", "MODEL.FPN.OUT_CHANNELS", "64"),
         *("MODEL.TOOD.HEAD.CHANNELS", "64", "MODEL.TOOD.HEAD.NUM_CONVS", "1"),
         *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
         *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"),
+        # The config's rate is for batches of 8 after a warm-up; a loss that becomes NaN ends a run.
+        *("SOLVER.BASE_LR", "0.001", "SEED", "1"),
         *("DATASETS.TRAIN_ANNOTATIONS", str(shapes / "train.json")),
         *("DATASETS.TEST_ANNOTATIONS", str(shapes / "val.json")),
         *("DATASETS.TRAIN_IMAGES", str(shapes / "images")),
@@ -55,6 +61,9 @@ def train(shapes, tmp_path):
         if process.poll() is None:
             process.terminate()
             process.wait(timeout=TIMEOUT)
+    for index in range(len(started)):
+        lines = (tmp_path / f"{index}.txt").read_text().splitlines()
+        print(f"Training {index}:", *lines[-PRINTED_LINES:], sep="\n")
 
 
 def wait_for_iteration(folder: Path, iteration: int) -> int:

@@ -205,7 +205,7 @@ metrics     {_shown(output / "metrics.json")}  (tensorboard --logdir {folder})
 Try next:
   # detect objects in your own images with the model that was just trained
   {tood} detect {folder} *.jpg --output output/detections
-  # train on your own data: COCO, YOLO, Pascal VOC or Open Images (docs/guides/train.md)
+  # train on your own data: COCO, YOLO, Pascal VOC or Open Images ({tood} train --help)
   {tood} train custom/TOOD-R50 --num-gpus 1 --output output/mine \\
       DATASETS.TRAIN_ANNOTATIONS train.json DATASETS.TRAIN_IMAGES images/ \\
       DATASETS.TEST_ANNOTATIONS val.json DATASETS.TEST_IMAGES images/
