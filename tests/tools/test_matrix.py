@@ -58,6 +58,12 @@ def test_uv_installs(tmp_path, monkeypatch, capsys):
     assert "pip install uv" in capsys.readouterr().err
 
 
+def test_main_runs_its_own_end_to_end_tests_too(tmp_path):
+    usual, main = (running._pytest("python", tmp_path, is_main) for is_main in (False, True))
+    assert usual[usual.index("-m", 2) + 1] == "not slow"
+    assert main[main.index("-m", 2) + 1] == "not slow or detectron2_main"
+
+
 def test_steps_end_at_the_first_that_fails(monkeypatch):
     steps = [[sys.executable, "-c", f"print({i}); exit({i})"] for i in range(3)]
     assert running._run_steps(steps, {}) == (1, "1\n")

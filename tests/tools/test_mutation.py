@@ -1,6 +1,7 @@
 """tools.mutation: what counts as a mutant, and that it is loaded instead of the file."""
 
 import importlib
+import json
 import os
 import signal
 import sys
@@ -18,6 +19,22 @@ def test_targets_exist():
         assert all((ROOT / name).exists() for name in (*target.modules, *target.tests))
         assert all((ROOT / path).suffix == ".py" for path in find_modules(target))
     assert "tood/modeling/assigners/atss.py" in find_modules(TARGETS["assigners"])
+
+
+def test_published_scores():
+    """They follow from the counts, reach the floors, and every survivor is listed."""
+    folder = ROOT / "docs/results/data"
+    tables = json.loads((folder / "mutation.json").read_text())["tables"]
+    survivors = 0
+    for part, mutants_of, killed, score, floor in tables["scores"]["rows"]:
+        assert float(floor) == TARGETS[part].floor
+        assert score == f"{100 * int(killed) / int(mutants_of):.1f}" and float(score) >= float(
+            floor
+        )
+        survivors += int(mutants_of) - int(killed)
+    assert survivors == sum(int(count) for count, _ in tables["reasons"]["rows"])
+    lines = (folder / "mutation_survivors.txt").read_text().splitlines()
+    assert sum(not line.startswith("#") for line in lines) == survivors
 
 
 @pytest.mark.parametrize(

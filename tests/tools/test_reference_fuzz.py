@@ -17,6 +17,7 @@ from tools.reference.fuzz.assigners import (
     TIE_AT_THRESHOLD,
     TIE_AT_TOPK,
     atss_ties,
+    explain_by_ties,
     explanations,
     ties_of_rule,
 )
@@ -97,6 +98,22 @@ def test_explanations_are_tried_one_by_one():
     ]
     assert list(explanations([{}, {2: "a"}])) == [("a", [set(), {2}])]
     assert list(explanations([{}])) == []
+
+
+def test_a_tie_explains_only_what_is_gone_without_its_objects():
+    gt = make_ground_truth([[0, 0, 20, 20], [5, 5, 25, 25], [2, 3, 50, 61]], [0, 0, 0])
+    scene = Scene([8], [(64, 64)], 1, [gt], ["plain"])
+    ties = [{0: TIE_AT_THRESHOLD, 2: TIE_AT_TOPK}]
+
+    def has(box):
+        return lambda rest: box in rest.ground_truth[0].boxes.tolist()
+
+    assert explain_by_ties(scene, ties, has([0, 0, 20, 20])) == TIE_AT_THRESHOLD
+    assert explain_by_ties(scene, ties, has([2, 3, 50, 61])) == TIE_AT_TOPK
+    assert explain_by_ties(scene, ties, has([5, 5, 25, 25])) == ""
+    assert explain_by_ties(scene, [{}], lambda _: True) == ""
+    both = explain_by_ties(scene, ties, lambda rest: len(rest.ground_truth[0].boxes) > 1)
+    assert both == f"{TIE_AT_THRESHOLD}; {TIE_AT_TOPK}"
 
 
 def test_ties_of_the_ablations():

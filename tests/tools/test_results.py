@@ -35,6 +35,7 @@ CONTENT = {
             "align": ["left", "right", "right"],
             "rows": [["head", "12.5", "1 200"], ["model", "50.0", "-"]],
         },
+        "counts": {"columns": ["", "cases"], "rows": [["a", "1249"], ["b", "9000"]]},
         "seeds": {
             "columns": ["", "seeds", "AP", "error"],
             "metrics": [None, None, "AP", "error"],
@@ -90,6 +91,8 @@ def test_rows_of_runs_are_means_and_deviations(content, read):
         ({"difference": [["seeds", "z", "AP"], ["seeds", "x", "AP"]], "digits": 1}, "-13.0"),
         ({"percent": [["times", "model", "ms"], ["times", "head", "ms"]], "digits": 0}, "300"),
         ({"percent_less": [["times", "head", "ms"], 50], "digits": 0}, "75"),
+        ({"total": ["counts", "cases"]}, "10,249"),
+        ({"sum": [["counts", "b", "cases"], 1], "digits": 0}, "9001"),
     ],
 )
 def test_figures_are_derived_from_cells(content, read, value, text):
@@ -205,16 +208,18 @@ def test_measured_numbers():
     text = """Takes 0.71x the time, 128 against 179 ms, 123, 174 and 182 MB; 779 ms instead of
 308. Scores agree to 3e-14, AP rises by 4 AP to 56.2 ± 1.5, and 300
 000 ms is 12 % more. It loses -0.6. AP50 79.4.
+24,750 were read, with the default settings in 14.2 ms, 1,234 ms, 10-20 ms or 12ms each.
 """
     found = [number.text for number in measured_numbers(text)]
     assert found == ["0.71", "128", "179", "123", "174", "182", "779", "308", "3e-14", "4", "56.2",
-                     "1.5", "300 000", "12", "-0.6", "79.4"]  # fmt: skip
+                     "1.5", "300 000", "12", "-0.6", "79.4", "24,750", "14.2", "1,234", "10", "20",
+                     "12"]  # fmt: skip
 
 
 def test_numbers_that_are_not_measured():
     text = """MMDetection 3.3.0, torch 2.15.0, Python 3.11, section 4.3, 640x480, 2x, seed 1, R50,
 8 images of 160 pixels, `x 0.5`, [a](b/0.5.md), `KEY` (0.05), threshold (default 0.3), 0.3.1, IoU of
-at least 0.5, on 2026-11-26, 12 epochs.
+at least 0.5, on 2026-11-26, 12 epochs (default: 2 s).
 <!-- 0.5 -->
 <!-- a:begin -->
 0.5

@@ -13,19 +13,20 @@ _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _CODE_SPAN = re.compile(r"`[^`]*`")
 _LINK_TARGET = re.compile(r"(?<=\])\([^)\s]*\)|<?https?://[^\s)>]+>?")
 
-# A number as the pages write it: 0.71, -0.6, 300 000 (also over a line's end), 3e-14.
-NUMBER = r"[-+]?\d+(?:[ \n]\d{3}(?!\d|\.\d))*(?:\.\d+)?(?:e[-+]?\d+)?"
+# A number as the pages write it: 0.71, -0.6, 300 000 (also over a line's end), 24,750, 3e-14.
+NUMBER = r"[-+]?\d+(?:(?:[ \n]\d{3}(?!\d|\.\d))+|(?:,\d{3}(?!\d))+)?(?:\.\d+)?(?:e[-+]?\d+)?"
 # The same with a standard deviation.
 VALUE = rf"{NUMBER}(?: ± {NUMBER})?"
-_TOKEN = re.compile(rf"(?<![\w.\-/#%^:]){NUMBER}(?![\w/]*[\d/]|\.\d)")
+# Also at the end of a range, 10-20.
+_TOKEN = re.compile(rf"(?:(?<![\w.\-/#%^:])|(?<=\d-)(?=\d)){NUMBER}(?![\w/]*[\d/]|\.\d)")
 
 # What follows an integer that was measured. "x" alone is a schedule (2x) or a size (640x480).
 _UNIT = re.compile(
-    r"\s?%|\s(?:ms|s|us|seconds?|minutes?|hours?|[KMG]iB|[kMG]B|GFLOPs|AP|M|G/s|px|images/s"
+    r"\s?%|\s?(?:ms|s|us|seconds?|minutes?|hours?|[KMG]iB|[kMG]B|GFLOPs|AP|M|G/s|px|images/s"
     r"|images per (?:CPU )?second)\b|x\b(?!\d)"
 )
 # Between numbers that share one unit: 128 against 179 ms, 123, 174 and 182 MB.
-_JOIN = re.compile(r"(?:,| \([^()]{0,20}\))?\s+(?:and|to|or|against|instead\s+of|±)\s+|,\s+")
+_JOIN = re.compile(r"-|(?:,| \([^()]{0,20}\))?\s+(?:and|to|or|against|instead\s+of|±)\s+|,\s+")
 # Before a number that has the unit of the one before it.
 _JOIN_BACK = re.compile(r"\s+(?:ms|s|%|MiB|GiB|MB)\s+(?:against|instead\s+of|to)\s+")
 # What precedes a decimal that is the version of something, or a place in the paper.
@@ -39,8 +40,8 @@ _VERSION = re.compile(
 
 # What precedes the value of a key, which is named in a code span, a default, or a threshold.
 _CONSTANT = re.compile(
-    r"\0\s?\((?:default )?$|\bdefault[^|.;]{0,40}$|\bIoU\s(?:of\s(?:at\sleast\s)?|above\s)$"
-    r"|\bat\s(?:an\s)?IoU\s$"
+    r"\0\s?\((?:default )?$|\bdefaults?(?: is| of| to| are|:| \()?\s?$"
+    r"|\bIoU\s(?:of\s(?:at\sleast\s)?|above\s)$|\bat\s(?:an\s)?IoU\s$"
 )
 
 
@@ -74,8 +75,9 @@ def mask_blocks(page: str) -> str:
 
 
 def measured_numbers(page: str) -> Iterator[Number]:
-    """The numbers of a page that look measured: decimals, powers of ten, and numbers with a unit.
+    """The numbers of a page that look measured.
 
+    They are decimals, powers of ten, and numbers with a unit or with commas between thousands.
     Versions, sizes such as 640x480, and values right behind the name of their key are left out.
 
     Args:
@@ -104,7 +106,7 @@ def measured_numbers(page: str) -> Iterator[Number]:
 
 
 def _has_unit(text: str, token: re.Match[str]) -> bool:
-    if "." in token[0] or "e" in token[0]:
+    if re.search("[.e,]", token[0]):
         return True
     unit = _UNIT.match(text, token.end())
     # 1x and 2x are the names of schedules.

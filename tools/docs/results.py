@@ -21,7 +21,8 @@ A table has ``columns`` and ``rows``, optionally ``align`` ("left" or "right"), 
 deviation with ``digits``. A figure has ``page``, ``text`` with a ``{}`` for each number, and
 ``values``: a text, a cell ``["table", "row", "column"]`` for the first number that it shows, or
 ``{"ratio": [cell or number, cell or number], "digits": 2}`` of such numbers; the other kinds are in
-:data:`DERIVED`. Rows are named by their first cell, columns by their name; indices work for both.
+:data:`DERIVED`; or ``{"total": ["table", "column"]}`` of a column of integers. Rows are named by
+their first cell, columns by their name; indices work for both.
 """
 
 import datetime
@@ -274,6 +275,8 @@ def value_text(result: Result, value: Any) -> str:
         if match is None:
             raise ResultError(f"{result.name}.json: {value} shows {text!r}, which is not a number.")
         return match[0]
+    if set(value) == {"total"}:
+        return _total(result, *value["total"])
     kind = next((key for key in value if key in DERIVED), None)
     if kind is None or set(value) != {kind, "digits"}:
         kinds = ", ".join(DERIVED)
@@ -282,6 +285,13 @@ def value_text(result: Result, value: Any) -> str:
     return f"{DERIVED[kind](*parts):.{value['digits']}f}"
 
 
+def _total(result: Result, table: str, column: str) -> str:
+    """The sum of a column of integers, with a comma from 10,000 on."""
+    count = len(result.tables[table].rows) if table in result.tables else 0
+    total = sum(int(cell_text(result, table, row, column)) for row in range(count))
+    return f"{total:,}" if total >= 10_000 else str(total)
+
+
 def _number(text: str) -> float:
-    """The mean of "1.2 ± 0.3", or the number 1200 of "1 200"."""
-    return float(text.split(" ±")[0].replace(" ", ""))
+    """The mean of "1.2 ± 0.3", or the number 1200 of "1 200" and "1,200"."""
+    return float(text.split(" ±")[0].replace(" ", "").replace(",", ""))

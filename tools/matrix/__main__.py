@@ -7,10 +7,11 @@ python -m tools.matrix --rows "Python 3.13" "only the extra onnx" --tests tests/
 Each row is an environment of its own, made for it and removed after it: an interpreter that was
 found on this machine, also in pyenv; the newest or the oldest packages that pyproject.toml allows;
 detectron2 0.4 or a checkout of its main branch; and all extras, none, or one. Rows with one extra
-run the tests that mention its packages, all others the fast tests. A row whose versions are not
-those that it names, or whose extras do not import, has failed. Results go to results.json as soon
-as they are known, and rows that have one, of this commit and these tests, are not repeated. Needs
-uv ("pip install uv"), which also finds the oldest packages that fit together, and 6 GB of disk.
+run the tests that mention its packages, all others the fast tests, and those of main also
+detectron2's own end-to-end tests. A row whose versions are not those that it names, or whose extras
+do not import, has failed. Results go to results.json as soon as they are known, and rows that have
+one, of this commit and these tests, are not repeated. Needs uv ("pip install uv"), which also finds
+the oldest packages that fit together, and 6 GB of disk.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """This project's assigners next to MMDetection's on a scene, for :mod:`tools.reference.fuzz`.
 
 Computed in float64, where rounding decides nothing but ties. Where values are equal, the reference
-takes what ``topk`` happens to return, so differences at GT boxes with such a tie are explained.
+takes what ``topk`` happens to return. Differences are explained by such a tie if there are none
+without the objects that have one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from tood.modeling.assigners import ATSSAssigner, TaskAlignedAssigner
 from tood.modeling.box_ops import box_area, box_centers, box_iou, is_usable_box
-from tood.modeling.structures import AssignerInput
+from tood.modeling.structures import AssignerInput, GroundTruth
 from tools.reference.fuzz.scenes import Scene, random_scene
 
 # Values that differ by less than this, relatively, are a tie.
@@ -39,15 +40,28 @@ def check_atss(generator: torch.Generator, max_objects: int) -> tuple[Scene, Dif
     """
     scene = random_scene(generator, 1, max_objects, 320)
     topk = int(torch.randint(1, 21, (), generator=generator))
-    anchors = scene.anchors()
-    inputs = AssignerInput.from_anchors(anchors, scene.strides)
-    gt = scene.ground_truth[0]
-    ours = ATSSAssigner(topk).assign(inputs, gt.boxes, gt.classes).matched_idxs
-    theirs = _reference("ATSSAssigner", topk).assign(
-        _instances(priors=inputs.anchors), inputs.num_anchors_per_level, _instances_of(gt)
-    )
-    reasons = atss_ties(inputs, gt.boxes, topk)
-    return scene, _compare(ours, theirs.gt_inds - 1, reasons)
+    inputs = AssignerInput.from_anchors(scene.anchors(), scene.strides)
+    assigner, reference = ATSSAssigner(topk), _reference("ATSSAssigner", topk)
+
+    def assign(gt: GroundTruth) -> tuple[Tensor, Tensor]:
+        theirs = reference.assign(
+            _instances(priors=inputs.anchors), inputs.num_anchors_per_level, _instances_of(gt)
+        )
+        return assigner.assign(inputs, gt.boxes, gt.classes).matched_idxs, theirs.gt_inds - 1
+
+    ours, theirs = assign(scene.ground_truth[0])
+    differences = _describe(ours, theirs)
+    if not differences:
+        return scene, []
+    ties = atss_ties(inputs, scene.ground_truth[0].boxes, topk)
+    if set(ties.values()) == {SINGLE_CANDIDATE}:
+        is_nan = not (theirs >= 0).any() and _are_inside(ours, inputs, scene.ground_truth[0].boxes)
+        reason = SINGLE_CANDIDATE if is_nan else ""
+    else:
+        reason = explain_by_ties(
+            scene, [ties], lambda rest: bool(_describe(*assign(rest.ground_truth[0])))
+        )
+    return scene, [(what, reason) for what in differences]
 
 
 def check_tal(generator: torch.Generator, max_objects: int) -> tuple[Scene, Differences]:
@@ -56,22 +70,28 @@ def check_tal(generator: torch.Generator, max_objects: int) -> tuple[Scene, Diff
     topk = int(torch.randint(1, 31, (), generator=generator))
     alpha = [0.5, 1, 1.5][int(torch.randint(3, (), generator=generator))]
     beta = [2, 4, 6, 8][int(torch.randint(4, (), generator=generator))]
-    inputs, gt = _with_predictions(scene, generator), scene.ground_truth[0]
-    found = TaskAlignedAssigner(topk, alpha, beta).assign(inputs, gt.boxes, gt.classes)
-    theirs = _reference("TaskAlignedAssigner", topk).assign(
-        _instances(priors=inputs.anchors, scores=inputs.scores, bboxes=inputs.boxes),
-        _instances_of(gt), None, alpha, beta,
-    )  # fmt: skip
-    reasons = _tal_ties(inputs, gt, topk, alpha, beta)
-    expected = theirs.gt_inds - 1
-    differences = _compare(found.matched_idxs, expected, reasons)
-    same = (found.matched_idxs == expected) & (expected >= 0)
-    error = relative_difference(
-        found.alignment_metrics[same], theirs.assign_metrics[same], least=1e-30
-    )
-    if not error <= 1e-9:
-        differences.append((f"alignment metrics differ by {error:.0e}", ""))
-    return scene, differences
+    inputs = _with_predictions(scene, generator)
+    assigner = TaskAlignedAssigner(topk, alpha, beta)
+    reference = _reference("TaskAlignedAssigner", topk)
+    priors = _instances(priors=inputs.anchors, scores=inputs.scores, bboxes=inputs.boxes)
+
+    def compare(gt: GroundTruth) -> list[str]:
+        found = assigner.assign(inputs, gt.boxes, gt.classes)
+        theirs = reference.assign(priors, _instances_of(gt), None, alpha, beta)
+        expected = theirs.gt_inds - 1
+        same = (found.matched_idxs == expected) & (expected >= 0)
+        error = relative_difference(
+            found.alignment_metrics[same], theirs.assign_metrics[same], least=1e-30
+        )
+        wrong = [] if error <= 1e-9 else [f"alignment metrics differ by {error:.0e}"]
+        return _describe(found.matched_idxs, expected) + wrong
+
+    differences = compare(scene.ground_truth[0])
+    reason = ""
+    if differences:
+        ties = _tal_ties(inputs, scene.ground_truth[0], topk, alpha, beta)
+        reason = explain_by_ties(scene, [ties], lambda rest: bool(compare(rest.ground_truth[0])))
+    return scene, [(what, reason) for what in differences]
 
 
 ASSIGNER_CHECKS: dict[str, Callable[[torch.Generator, int], tuple[Scene, Differences]]] = {
@@ -80,13 +100,36 @@ ASSIGNER_CHECKS: dict[str, Callable[[torch.Generator, int], tuple[Scene, Differe
 }
 
 
-def _compare(ours: Tensor, theirs: Tensor, reasons: dict[int, str]) -> Differences:
-    """Points with another ground truth, by the reason of a ground truth that is involved."""
-    counts: dict[str, int] = {}
-    for pair in torch.stack([ours, theirs], dim=1)[ours != theirs].tolist():
-        reason = next((reasons[gt] for gt in pair if gt in reasons), "")
-        counts[reason] = counts.get(reason, 0) + 1
-    return [(f"{count} points with another GT box", why) for why, count in counts.items()]
+def _describe(ours: Tensor, theirs: Tensor) -> list[str]:
+    """What differs between the ground truths of points; nothing if they are equal."""
+    count = int((ours != theirs).sum())
+    return [f"{count} points with another GT box"] if count else []
+
+
+def _are_inside(matched: Tensor, inputs: AssignerInput, gt_boxes: Tensor) -> bool:
+    """Whether every point with a ground truth is inside its box."""
+    points = matched >= 0
+    centers, boxes = inputs.centers[points], gt_boxes[matched[points]]
+    return bool(((centers > boxes[:, :2]) & (centers < boxes[:, 2:])).all())
+
+
+def explain_by_ties(
+    scene: Scene, ties: Sequence[dict[int, str]], differs: Callable[[Scene], bool]
+) -> str:
+    """The tie that a difference comes from: without the objects that have one, there is none.
+
+    Args:
+        scene: with the difference.
+        ties: of each image, the objects that have a tie, and which.
+        differs: whether a scene with fewer objects has a difference.
+
+    Returns:
+        The reason, several joined with "; "; "" if there is a difference without them too.
+    """
+    for reason, objects in explanations(ties):
+        if not differs(scene.without(objects)):
+            return reason
+    return ""
 
 
 def atss_ties(inputs: AssignerInput, gt_boxes: Tensor, topk: int) -> dict[int, str]:

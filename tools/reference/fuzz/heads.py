@@ -20,7 +20,7 @@ from tood.modeling.dense_detector import DenseDetectorCore
 from tood.modeling.structures import ImageDetections
 from tools.reference.fuzz.assigners import (
     Differences,
-    explanations,
+    explain_by_ties,
     relative_difference,
     scene_ties,
 )
@@ -87,14 +87,13 @@ def _is_of_warmup(difference: str) -> bool:
 def _explain_warmup(
     core: DenseDetectorCore, reference: Any, scene: Scene, features: list[Tensor]
 ) -> str:
-    """The tie that a difference comes from: without the objects that have one, there is none."""
-    for reason, objects in explanations(scene_ties(scene, ATSS_TOPK)):
-        rest = scene.without(objects)
+    """The tie that a difference of the warm-up phase comes from; "" if it is none."""
+
+    def differs(rest: Scene) -> bool:
         theirs = run_reference(reference, rest, features)
-        remaining = _compare(_run_candidate(core, rest, features), theirs)
-        if not any(map(_is_of_warmup, remaining)):
-            return reason
-    return ""
+        return any(map(_is_of_warmup, _compare(_run_candidate(core, rest, features), theirs)))
+
+    return explain_by_ties(scene, scene_ties(scene, ATSS_TOPK), differs)
 
 
 def _build_candidate(scene: Scene, options: HeadOptions) -> DenseDetectorCore:
