@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +93,15 @@ def timm_cfg(name: str, *opts: object):
     narrow += ["MODEL.TOOD.HEAD.NUM_CONVS", 2, "MODEL.TOOD.NUM_CLASSES", 3, "MODEL.DEVICE", "cpu"]
     narrow += ["SOLVER.REFERENCE_WORLD_SIZE", 0]
     return load_config(name, [*narrow, *opts])
+
+
+def unused_port() -> int:
+    """A port that nobody listens at, below those that the kernel gives to connections."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("all ports are used")

@@ -109,8 +109,23 @@ def children(pid):
 
 
 def _has_lock(pid):
-    folder = Path(f"/proc/{pid}/fd")
-    return any(os.readlink(link).endswith("claims.lock") for link in folder.iterdir())
+    return any(_target(link).endswith("claims.lock") for link in Path(f"/proc/{pid}/fd").glob("*"))
+
+
+def _target(link):
+    try:
+        return os.readlink(link)
+    except OSError:  # closed since
+        return ""
+
+
+def wait_for_children(process, count):
+    end = time.monotonic() + 240
+    while len(found := children(process.pid)) < count:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found
 
 
 def shards(folder):
@@ -132,8 +147,8 @@ def test_kill_9_in_the_middle_of_2000_images(write_links, start, tmp_path):
     undisturbed = start(images, whole, "--num-gpus", 2)
     assert undisturbed.wait(400) == 0
     first = start(images, killed, "--num-gpus", 2)
+    victim, survivor = wait_for_children(first, 2)
     wait_for_shards(killed, 8, first)
-    victim, survivor = children(first.pid)
     os.kill(victim, signal.SIGKILL)
     wait_for_shards(killed, len(shards(killed)) + 6, first)  # the survivor goes on
     for pid in (survivor, first.pid):
@@ -158,8 +173,9 @@ def test_the_run_ends_well_when_one_process_is_killed(write_links, start, tmp_pa
     """The other one does its images, so the exit code is 0, and a warning says it."""
     images = write_links(tmp_path / "images", 400)
     process = start(images, tmp_path / "out", "--num-gpus", 2, "--format", "coco")
+    victim, _ = wait_for_children(process, 2)
     wait_for_shards(tmp_path / "out", 2, process)
-    os.kill(children(process.pid)[0], signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "A process has failed; the others have done its images." in output

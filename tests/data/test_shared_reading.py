@@ -1,11 +1,11 @@
 """With several processes, the main process reads for all."""
 
 import multiprocessing
-import socket
 
 import numpy as np
 import torch
 
+from tests.helpers import unused_port
 from tood.data import catalog, setup_datasets
 from tood.data.registration import (
     load_dataset,
@@ -31,9 +31,7 @@ def _set_up_in_a_process(rank, port, cfg, queue):
 def _set_up_in_two_processes(cfg):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = unused_port()
     processes = [
         context.Process(target=_set_up_in_a_process, args=(rank, port, cfg, queue))
         for rank in range(2)

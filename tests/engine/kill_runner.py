@@ -26,6 +26,8 @@ from tood.engine import Trainer
 from tood_runtime.cli import main as tood
 
 MAX_ITER = 24
+# Iterations from the beginning of the one in which a training may die to its end.
+MAX_DELAY = 2
 
 # What clocks measure differs between runs.
 CLOCKS = {"time", "data_time", "rank_data_time", "eta_seconds"}
@@ -136,6 +138,8 @@ def die_in_iteration(iteration: int, delay: float, num_bytes: int | None) -> Cal
                     # The first iteration of a run cannot know how long the next one takes.
                     is_first = self.iter == self.start_iter
                     threading.Timer(0 if is_first else delay * duration, die).start()
+            elif num_bytes is None and self.iter > iteration + MAX_DELAY:
+                die()  # the iteration before took longer than these
             run_step(self)
 
         def write_and_die(self: Any, data: bytes) -> int:
@@ -221,8 +225,8 @@ def main() -> int:
     for kill in range(args.kills):
         iteration = min(last_iteration(killed) + rng.randint(1, 5), MAX_ITER - 1)
         num_bytes = rng.randrange(size) if rng.random() < 0.4 else None
-        # At most two iterations later, so that it does not end first.
-        delay = rng.uniform(0, 2) if iteration < MAX_ITER - 5 else 0
+        # Few iterations later, so that it does not end first.
+        delay = rng.uniform(0, MAX_DELAY) if iteration < MAX_ITER - 5 else 0
         code = run_forked(command, die_in_iteration(iteration, delay, num_bytes))
         if code != -signal.SIGKILL:
             print(f"run {kill + 1}, to be killed in iteration {iteration}, ended with {code}")

@@ -1,7 +1,6 @@
 """A training gives the same result in any number of processes, however they are started."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from tests.engine.helpers import read_metrics
 from tests.engine.kill_runner import options
-from tests.helpers import ROOT
+from tests.helpers import ROOT, unused_port
 from tood.data.synthetic import write_dataset
 
 # Iterations of the warm-up phase: 1 epoch of 10 images, 2 at a time.
@@ -131,9 +130,7 @@ def test_parts_and_frozen_layers_in_two_processes(folder):
 def test_two_machines_equal_one(folder):
     """Two machines on loopback, with one process each."""
     one = train(folder, "alone", start_by("tood", 1))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"tcp://127.0.0.1:{unused_port()}"
     machines = [
         start_training(
             folder,

@@ -96,10 +96,15 @@ def test_a_fingerprint_changes_with_the_code_and_the_tests(tmp_path, monkeypatch
     (tmp_path / "tests/test_a.py").write_text("a")
     first = mutants.Mutant("tood/a.py", "NumberReplacer", 0, 1, "1  ->  2", "a = 2")
     second = mutants.Mutant("tood/a.py", "NumberReplacer", 0, 1, "1  ->  2", "a = 2\nb = 1")
-    found = [running.fingerprint(mutant, ["tests"]) for mutant in (first, second)]
+    running._digest_of_shared.cache_clear()
+    found = [running.fingerprint(mutant, ["tests/test_a.py"]) for mutant in (first, second)]
     (tmp_path / "tests/test_a.py").write_text("b")
-    found.append(running.fingerprint(first, ["tests"]))
-    assert len(set(found)) == 3
+    found.append(running.fingerprint(first, ["tests/test_a.py"]))
+    (tmp_path / "tests/helpers.py").write_text("c")
+    running._digest_of_shared.cache_clear()
+    found.append(running.fingerprint(first, ["tests/test_a.py"]))
+    running._digest_of_shared.cache_clear()
+    assert len(set(found)) == 4
 
 
 def test_timeouts_run_again_alone(monkeypatch):

@@ -1,6 +1,7 @@
 """Run a target's tests on its mutants, each in a process of its own."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -86,13 +87,23 @@ def outcome_of(status: int) -> str:
 
 
 def fingerprint(mutant: Mutant, tests: Sequence[str]) -> str:
-    """Of all that the outcome follows from: the mutated code and the tests."""
-    digest = hashlib.sha256(mutant.code.encode())
+    """Of the mutated code, its tests, and what all tests share; not of other modules."""
+    digest = hashlib.sha256(mutant.code.encode() + _digest_of_shared())
     for name in tests:
         path = ROOT / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _digest_of_shared() -> bytes:
+    """Of the files in ``tests`` that are no test modules."""
+    files = [x for x in (ROOT / "tests").rglob("*.py") if not x.name.startswith("test_")]
+    digest = hashlib.sha256()
+    for file in sorted([*files, *(ROOT / "tests/golden").glob("*")]):
+        digest.update(file.read_bytes())
+    return digest.digest()
 
 
 def run_mutants(

@@ -5,15 +5,17 @@ python -m tools.soak training --minutes 600 --seed 3
 sudo mount -t tmpfs -o size=1g none /mnt/small && python -m tools.soak dataset --folder /mnt/small
 
 training: processes and data-loading workers are killed, stopped and stalled, the disk is slow or
-    full; every iteration must be in metrics.json, checkpoints only go forward, SIGTERM is obeyed.
+    full; metrics.json must have each of its lines once, one for 20 iterations, checkpoints only go
+    forward, SIGTERM is obeyed.
 serving: six clients send images, broken images, nonsense and half requests, some slowly; every good
     image must get its own detections, and the server must stop while they are busy.
 dataset: tood detect-dataset is disturbed likewise; results must be those of an undisturbed run,
     byte by byte, with one row for each image.
 
-In all of them memory must stay flat. On a slow disk Python waits before it opens a file. A disk is
-filled only if --folder is on one with less than 4 GB. The faults follow from --seed, but not their
-moments. Exit code 1: something was lost or wrong.
+In all of them memory must stay flat; with training and dataset it is sampled in a run without
+faults. On a slow disk Python waits before it opens a file. A disk is filled only if --folder is on
+one with less than 4 GB. The faults follow from --seed, but not their moments. Exit code 1:
+something was lost or wrong.
 """
 
 import argparse
@@ -59,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         for part in args.parts or PARTS:
             folder = Path(args.folder or temporary, part)
+            if folder.exists():
+                parser.error(f"{folder} exists already: remove it, or name another --folder")
             folder.mkdir(parents=True)
             begin = time.monotonic()
             report = PARTS[part](folder, args.minutes, random.Random(args.seed))

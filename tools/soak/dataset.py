@@ -76,12 +76,15 @@ def _words(model: Path, folder: Path, output: Path) -> list[str]:
 
 def _undisturbed(folder: Path, model: Path, report: Report) -> dict[str, bytes]:
     """The shards of a run without faults, whose memory is sampled."""
-    output = folder / "undisturbed"
+    output, samples = folder / "undisturbed", list[tuple[int, float]]()
     with running_tood(_words(model, folder, output), folder / "detect.log") as process:
         while process.poll() is None:
             if len(list((output / "shards").glob("shard-*"))) > 4:  # after the imports
-                report.memory.append(family_mib(process.pid))
-            time.sleep(0.5)
+                samples.append((len(descendants(process.pid)), family_mib(process.pid)))
+            time.sleep(0.2)
+    # Until the first process ends.
+    most = max((count for count, _ in samples), default=0)
+    report.memory = [mib for count, mib in samples if count == most]
     if process.returncode != 0:
         report.problems.append(f"the undisturbed run ended with {process.returncode}")
     return _read_shards(output)

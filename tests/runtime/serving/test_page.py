@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -163,11 +164,14 @@ def test_the_camera(tmp_path):
         browser.wait_for("!document.getElementById('camera').hidden")
         browser.evaluate("document.getElementById('camera').click()")
         browser.wait_for("document.getElementById('status').textContent.includes('camera')")
+        end = time.monotonic() + 60
         while metric(port, REQUESTS) < 3:
-            pass
+            assert time.monotonic() < end
+            time.sleep(0.05)
         assert text_of(browser, "error") == ""
         browser.evaluate("document.getElementById('camera').click()")
         browser.wait_for("document.getElementById('main').getAttribute('aria-busy') === 'false'")
         count = metric(port, REQUESTS)
+        time.sleep(1)  # several frames
         assert metric(port, REQUESTS) == count
         assert colored_pixels(browser) > 1000
