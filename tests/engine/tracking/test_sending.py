@@ -59,7 +59,9 @@ def send(tracker, record, lines, status="finished"):
     sender = Sender(tracker, record, retry_seconds=0.01)
     sender.start()
     sender.send(lines)
-    time.sleep(0.05)
+    end = time.monotonic() + 30
+    while tracker.failures and time.monotonic() < end:
+        time.sleep(0.01)
     sender.close(status)
     assert tracker.status in (status, None)
     return sender
