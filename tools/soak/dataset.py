@@ -19,7 +19,7 @@ from tools.soak.machine import (
     write_model,
 )
 
-NUM_IMAGES = 600
+NUM_IMAGES, SHARD_SIZE = 600, 20
 FAULTS = ("kill all", "kill one", "terminate", "stall", "full disk")
 # Seconds until a fault: from the imports to the last shard.
 CALM = (5.0, 25.0)
@@ -71,20 +71,28 @@ def soak_dataset(folder: Path, minutes: float, generator: random.Random) -> Repo
 
 def _words(model: Path, folder: Path, output: Path) -> list[str]:
     words = ["detect-dataset", str(model), str(folder / "images"), "--output", str(output)]
-    return [*words, "--shard-size", "20", "--batch-size", "4", "--num-gpus", "2", "--device", "cpu"]
+    return [
+        *words,
+        "--shard-size",
+        str(SHARD_SIZE),
+        "--batch-size",
+        "4",
+        "--num-gpus",
+        "2",
+        "--device",
+        "cpu",
+    ]
 
 
 def _undisturbed(folder: Path, model: Path, report: Report) -> dict[str, bytes]:
     """The shards of a run without faults, whose memory is sampled."""
-    output, samples = folder / "undisturbed", list[tuple[int, float]]()
+    output = folder / "undisturbed"
     with running_tood(_words(model, folder, output), folder / "detect.log") as process:
         while process.poll() is None:
-            if len(list((output / "shards").glob("shard-*"))) > 4:  # after the imports
-                samples.append((len(descendants(process.pid)), family_mib(process.pid)))
+            done = len(list((output / "shards").glob("shard-*")))
+            if 4 < done < NUM_IMAGES // SHARD_SIZE - 4:  # all processes have begun, none has ended
+                report.memory.append(family_mib(process.pid))
             time.sleep(0.2)
-    # Until the first process ends.
-    most = max((count for count, _ in samples), default=0)
-    report.memory = [mib for count, mib in samples if count == most]
     if process.returncode != 0:
         report.problems.append(f"the undisturbed run ended with {process.returncode}")
     return _read_shards(output)
