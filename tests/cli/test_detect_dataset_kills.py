@@ -119,13 +119,18 @@ def _target(link):
         return ""
 
 
-def wait_for_children(process, count):
+def wait_until(condition, process):
+    """What the condition returns, once that is true."""
     end = time.monotonic() + 240
-    while len(found := children(process.pid)) < count:
+    while not (found := condition()):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < end
         time.sleep(0.01)
     return found
+
+
+def wait_for_two_children(process):
+    return wait_until(lambda: len(found := children(process.pid)) >= 2 and found, process)
 
 
 def shards(folder):
@@ -133,11 +138,7 @@ def shards(folder):
 
 
 def wait_for_shards(folder, count, process):
-    end = time.monotonic() + 240
-    while len(shards(folder)) < count:
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: len(shards(folder)) >= count, process)
 
 
 def test_kill_9_in_the_middle_of_2000_images(write_links, start, tmp_path):
@@ -147,7 +148,7 @@ def test_kill_9_in_the_middle_of_2000_images(write_links, start, tmp_path):
     undisturbed = start(images, whole, "--num-gpus", 2)
     assert undisturbed.wait(400) == 0
     first = start(images, killed, "--num-gpus", 2)
-    victim, survivor = wait_for_children(first, 2)
+    victim, survivor = wait_for_two_children(first)
     wait_for_shards(killed, 8, first)
     os.kill(victim, signal.SIGKILL)
     wait_for_shards(killed, len(shards(killed)) + 6, first)  # the survivor goes on
@@ -173,7 +174,7 @@ def test_the_run_ends_well_when_one_process_is_killed(write_links, start, tmp_pa
     """The other one does its images, so the exit code is 0, and a warning says it."""
     images = write_links(tmp_path / "images", 400)
     process = start(images, tmp_path / "out", "--num-gpus", 2, "--format", "coco")
-    victim, _ = wait_for_children(process, 2)
+    victim, _ = wait_for_two_children(process)
     wait_for_shards(tmp_path / "out", 2, process)
     os.kill(victim, signal.SIGKILL)
     output, _ = process.communicate(timeout=200)

@@ -159,6 +159,8 @@ def test_cells_and_values_that_do_not_exist(content, read):
     for cell in (("times", "head", "ms"), ("times", 5, "ms"), ("times", 0, "s"), ("x", 0, 0)):
         with pytest.raises(ResultError, match="no single cell"):
             cell_text(result, *cell)
+    with pytest.raises(ResultError, match="has no table count"):
+        value_text(result, {"total": ["count", "cases"]})
     for value in ({"product": [1, 2], "digits": 1}, {"ratio": [1, 2]}):
         with pytest.raises(ResultError, match="needs digits and one of: mean, sum, ratio"):
             value_text(result, value)

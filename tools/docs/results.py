@@ -287,8 +287,10 @@ def value_text(result: Result, value: Any) -> str:
 
 def _total(result: Result, table: str, column: str) -> str:
     """The sum of a column of integers, with a comma from 10,000 on."""
-    count = len(result.tables[table].rows) if table in result.tables else 0
-    total = sum(int(cell_text(result, table, row, column)) for row in range(count))
+    if table not in result.tables:
+        raise ResultError(f"{result.name}.json has no table {table}.")
+    rows = range(len(result.tables[table].rows))
+    total = sum(int(cell_text(result, table, row, column)) for row in rows)
     return f"{total:,}" if total >= 10_000 else str(total)
 
 

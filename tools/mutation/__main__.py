@@ -9,9 +9,9 @@ detectron2, but nothing of this project, forks for each mutant, loads the change
 the file, and runs the target's tests until one fails. Mutants that change only annotations do not
 count. Results go to results.json as soon as they are known; mutants that have one are not repeated,
 unless their module, their tests, or what tests share has changed since: after another change, name
-another folder. Mutants with which the tests hang, also when they
-run alone, count as killed, and have a column. The survivors are listed. Exit code 1: a target is
-below its floor, or what runs the tests failed.
+another folder. Mutants with which the tests hang, also when they run alone, count as killed, and
+have a column. The survivors are listed. Exit code 1: a target is below its floor, or what runs the
+tests failed.
 """
 
 import argparse

@@ -71,17 +71,8 @@ def soak_dataset(folder: Path, minutes: float, generator: random.Random) -> Repo
 
 def _words(model: Path, folder: Path, output: Path) -> list[str]:
     words = ["detect-dataset", str(model), str(folder / "images"), "--output", str(output)]
-    return [
-        *words,
-        "--shard-size",
-        str(SHARD_SIZE),
-        "--batch-size",
-        "4",
-        "--num-gpus",
-        "2",
-        "--device",
-        "cpu",
-    ]
+    options = f"--shard-size {SHARD_SIZE} --batch-size 4 --num-gpus 2 --device cpu"
+    return [*words, *options.split()]
 
 
 def _undisturbed(folder: Path, model: Path, report: Report) -> dict[str, bytes]:
