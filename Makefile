@@ -67,8 +67,9 @@ check: lint test
 test: setup
 	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
+# With the name of each test, so that it is known what was running if this is cut off.
 test-slow: setup
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow $(PYTEST_ARGS)
+	@$(PYTEST) -m slow -vv --durations=30 $(PYTEST_ARGS)
 
 lint: setup
 	@$(PY) -m ruff format --check .

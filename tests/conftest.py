@@ -1,3 +1,4 @@
+import functools
 import logging
 
 import numpy as np
@@ -52,6 +53,11 @@ def tiny_cfg() -> CfgNode:
 
 def make_tiny_cfg() -> CfgNode:
     """An R18 model of few channels and 5 classes on the CPU, built in a moment."""
+    return _read_tiny_cfg().clone()
+
+
+@functools.cache
+def _read_tiny_cfg() -> CfgNode:
     cfg = get_cfg()
     add_tood_config(cfg)
     cfg.merge_from_file(str(CONFIGS / "TOOD-R50-1x.yaml"))
