@@ -1,6 +1,8 @@
 """Training in several processes."""
 
 import os
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -18,6 +20,18 @@ from tood.engine import PhaseHook
 from tood.modeling import find_dense_core
 
 
+@pytest.fixture(scope="module")
+def in_two_processes():
+    """Runs ``worker(rank, *args)`` in two processes, which stay: it takes long to start them."""
+    with ProcessPoolExecutor(2, mp.get_context("spawn")) as pool:
+
+        def run(worker, *args):
+            for done in [pool.submit(worker, rank, *args) for rank in (0, 1)]:
+                done.result()
+
+        yield run
+
+
 def ddp_batch(rank: int):
     """Rank 0 has one GT box, rank 1 two."""
     torch.manual_seed(rank)
@@ -32,7 +46,7 @@ def join_and_build(rank, cfg, init_file):
     """Make this process one of two; the model has the same weights in both."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{init_file}", rank=rank, world_size=2
+        "gloo", f"file://{init_file}", timedelta(minutes=5), world_size=2, rank=rank
     )
     torch.manual_seed(0)
     return nn.parallel.DistributedDataParallel(build_model(cfg), broadcast_buffers=False)
@@ -56,14 +70,14 @@ def ddp_worker(rank, cfg, init_file, folder):
 
 
 @pytest.mark.parametrize("architecture", ["TOOD", "ProposalNetwork"])
-def test_distributed_data_parallel(tiny_cfg, tmp_path, architecture):
+def test_distributed_data_parallel(tiny_cfg, tmp_path, in_two_processes, architecture):
     """Two processes by gloo: the normalizer is the mean over both, the gradients are averaged.
 
     Also of a first stage, without a second one, which would draw samples at random.
     """
     tiny_cfg.MODEL.META_ARCHITECTURE = architecture
     tiny_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "TOODProposalNetwork"
-    mp.spawn(ddp_worker, (tiny_cfg, tmp_path / "init", tmp_path), nprocs=2)
+    in_two_processes(ddp_worker, tiny_cfg, tmp_path / "init", tmp_path)
     found = [torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1)]
     torch.manual_seed(0)
     model = build_model(tiny_cfg)
@@ -132,11 +146,11 @@ def two_stage_worker(rank, cfg, init_file, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_two_stages_where_one_process_has_no_objects(tiny_cfg, tmp_path):
+def test_two_stages_where_one_process_has_no_objects(tiny_cfg, tmp_path, in_two_processes):
     """Every parameter has a gradient in both processes, else they would wait for each other."""
     cfg = to_two_stage(tiny_cfg, "TOODCascadeROIHeads")
     cfg.MODEL.MASK_ON = True
-    mp.spawn(two_stage_worker, (cfg, tmp_path / "init", tmp_path), nprocs=2)
+    in_two_processes(two_stage_worker, cfg, tmp_path / "init", tmp_path)
     (empty, first), (full, second) = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert empty == 0 and full > 0
     for name, gradient in first.items():

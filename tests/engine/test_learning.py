@@ -62,7 +62,7 @@ def test_a_few_images_are_learned_by_heart(tiny_cfg, batch):
 
 @pytest.mark.slow
 def test_quickstart_learns_what_it_did(tmp_path):
-    """The whole of it, 5 minutes on two cores; its config has the band of AP."""
+    """The whole of it, longer than all other tests; its config has the band of AP."""
     write_dataset(tmp_path / "data")
     options = ["OUTPUT_DIR", str(tmp_path / "run"), "TEST.EVAL_PERIOD", "0", "TEST.REPORT", "False"]
     for split, name in (("TRAIN", "train"), ("TEST", "val")):

@@ -22,6 +22,8 @@ def arguments(tmp_path):
     options += ["DATASETS.TEST_ANNOTATIONS", data / "val.json"]
     options += ["DATASETS.TEST_IMAGES", data / "images", "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", "()"]
     options += ["TEST.REPORT", False, "TEST.EVAL_PERIOD", 0, "SOLVER.IMS_PER_BATCH", 2]
+    options += ["INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96]
+    options += ["MODEL.ROI_BOX_HEAD.FC_DIM", 16, "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 3]
     output = ["--config-file", CONFIG, "--output", str(tmp_path / "runs"), "--seeds", "1"]
     return [*output, "--rows", *ROWS, "--opts", *map(str, options)]
 
