@@ -34,7 +34,8 @@ class Step(NamedTuple):
     runs_code: bool = False
 
 
-# In tmp/: whether the current step is in the runtime of another project.
+# In tmp/, JSON: whether the current step is in the runtime of another project, and what the steps
+# before it have used.
 STEP_FILE = "step"
 # Far more than a case may need, so that one that needs it cannot harm the machine.
 _ADDRESS_SPACE = 6 * 2**30
@@ -99,6 +100,7 @@ class _Worker:
         try:
             for step in self._readers[case["kind"]](self._folder, case["target"], case["options"]):
                 audit = case.get("audit", True) and not step.runs_code
+                self._write_step(step, used)
                 goes_on = self._run_step(reply, step, audit)
                 used.add(step.in_runtime)
                 if not goes_on:
@@ -110,11 +112,16 @@ class _Worker:
             reply |= {"outcome": "forbidden", "problem": "; ".join(events[:3])}
         return {**reply, **used.to_dict()}
 
+    def _write_step(self, step: Step, used: "_Usage") -> None:
+        """Write what the watcher reads if it ends this process, at any moment: never half."""
+        path = self._root / "tmp" / STEP_FILE
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps({"in_runtime": step.in_runtime, **used.to_dict()}))
+        os.replace(new, path)
+
     def _run_step(self, reply: dict[str, Any], step: Step, audit: bool) -> bool:
         """Run a step; False where it ends the case."""
         name = reply["last_step"] = step.name
-        # Read by the watcher when this process is dead.
-        (self._root / "tmp" / STEP_FILE).write_text("runtime" if step.in_runtime else "")
         try:
             self._auditor.active = audit
             try:
