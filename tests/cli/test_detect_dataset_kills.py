@@ -74,6 +74,14 @@ def write_links(tmp_path_factory):
     return write
 
 
+@pytest.fixture(autouse=True)
+def heeded_interrupts():
+    """A shell lets what runs in the background ignore SIGINT, and processes inherit that."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 @pytest.fixture
 def start(model):
     """Starts the command; what is left of it is killed at the end."""
