@@ -87,22 +87,17 @@ def config_params():
 
 @pytest.mark.parametrize("name", config_params())
 def test_every_config(name, batch, tmp_path):
-    """The forward pass under AMP, the backward pass, and detection; one config in float32, too."""
+    """The forward pass in float32 and under AMP, the backward pass, and detection."""
     cfg = load_config(str(CONFIGS / f"{name}.yaml"), ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""])
     cfg.MODEL.DEVICE = "cuda"
     if name.startswith("ablations/"):  # the backbone is that of TOOD-R50-1x
         cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
-    cfg.MODEL.RESNETS.DEPTH = min(cfg.MODEL.RESNETS.DEPTH, 50)  # more of the same blocks
     if name.startswith("timm/") or name.startswith("small/"):
         pytest.importorskip("timm")
     if cfg.MODEL.META_ARCHITECTURE == "TOOD":
         with fake_gpu({**TRAINING, **DETECTION}):
             model = build_model(cfg)
-            if name in FAST:
-                run_steps(model, batch)
-            else:
-                run_steps(model, batch, dtypes=[torch.float16])
-                run_steps(model, batch, phases=["aligned"], dtypes=[torch.bfloat16], backward=())
+            run_steps(model, batch)
             detect(model, batch)
     else:
         check_two_stages(cfg)
