@@ -1,7 +1,7 @@
 """Training in several processes."""
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import timedelta
 
 import numpy as np
@@ -26,7 +26,8 @@ def in_two_processes():
     with ProcessPoolExecutor(2, mp.get_context("spawn")) as pool:
 
         def run(worker, *args):
-            for done in [pool.submit(worker, rank, *args) for rank in (0, 1)]:
+            # The first to end, because one that fails lets the other wait for it.
+            for done in as_completed([pool.submit(worker, rank, *args) for rank in (0, 1)]):
                 done.result()
 
         yield run

@@ -131,11 +131,9 @@ class Watcher:
         process.stdin.flush()
         result = self._wait(process)
         if result.outcome in _FATAL or self._has_grown():
-            is_ours = "cpu_s" in result.details and result.details["outcome"] not in _FATAL
+            # What a step of ours has used counts also where the worker has gone on to a runtime's.
             step = json.loads((self.root / "tmp" / STEP_FILE).read_text())
-            # The worker may have gone on to its next step since the watcher looked.
-            is_ours |= step["cpu_s"] > self._limits.cpu_s
-            is_ours |= step["peak_mb"] > self._limits.memory_mb
+            is_ours = step["cpu_s"] > self._limits.cpu_s or step["peak_mb"] > self._limits.memory_mb
             if result.outcome in _FATAL and step["in_runtime"] and not is_ours:
                 result = replace(result, outcome=RUNTIME)
             self._stop()
